@@ -1,0 +1,5 @@
+#include "../simd/scalar.h"
+
+#include "../table.h"
+
+const nnp_kernels nnp_kernels__scalar = NNP_TABLE;

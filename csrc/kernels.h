@@ -1,0 +1,104 @@
+/* The kernels of nnpar: the arithmetic of one tile each, for one instruction set. See README.md for the contract.
+ *
+ * A kernel never allocates, never starts a thread, keeps no state and touches nothing outside the elements named here.
+ * Sizes and strides count elements, not bytes, and are signed. Pointers need no alignment beyond that of their type.
+ */
+#ifndef NNPAR_KERNELS_H
+#define NNPAR_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Rows of the matrix-multiply tile. Six rows of four vectors fill 24 of the 32 registers of AVX-512 and NEON; six rows of
+ * two vectors fill 12 of the 16 of SSE and AVX2. One height for all, so that schedules do not depend on the ISA. */
+#define NNP_TILE_ROWS 6
+
+/* A run of `length` steps along the summed axis of an outer product: step k reads a[k * a_step ...] and b[k * b_step ...]. */
+typedef struct {
+    const float *a, *b;
+    ptrdiff_t length;
+} nnp_segment;
+
+/* Pooling geometry. Images are channels-last: x is (height, width, channels), y is (out_height, out_width, channels). */
+typedef struct {
+    ptrdiff_t channels, height, width, out_height, out_width;
+    ptrdiff_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
+    int count_include_pad; /* average pooling: divide by the whole window, or by the part inside the image */
+} nnp_pool;
+
+/* Where in training a random number is drawn: the four counter words of Philox4x32-10 but the first, and its key. */
+typedef struct {
+    uint32_t key[2];
+    uint32_t sample, epoch, layer;
+} nnp_philox;
+
+typedef struct {
+    float lr, momentum, dampening, weight_decay;
+    int nesterov, first_step;
+} nnp_sgd;
+
+/* step_size = lr / (1 - beta1^t); inv_sqrt_correction = 1 / sqrt(1 - beta2^t); decay = lr * weight_decay if decoupled. */
+typedef struct {
+    float step_size, inv_sqrt_correction, beta1, beta2, eps, weight_decay, decay;
+} nnp_adam;
+
+typedef struct {
+    const char *isa;
+    int vector;       /* floats in a vector */
+    int tile_vectors; /* vectors across the widest tile: a panel of B is at most tile_vectors * vector columns wide */
+
+    /* C = A B, or C += A B if accumulate, then + bias (cols) unless NULL.
+     * C is (rows <= 6, cols <= tile_vectors * vector): row i at c[i].
+     * A's row i is `taps` runs of `depth` floats: run t at a[t * NNP_TILE_ROWS + i]. B is one packed panel (taps * depth, width),
+     * width = cols rounded up to whole vectors. Each element is summed in one chain over (tap, depth), whatever the tile. */
+    void (*gemm_tile)(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a, const float *b,
+                      const float *bias, int accumulate, float *const *c);
+
+    /* C += sum over segments s, steps k of a[s][a_offset + k*a_step + i] * b[s][b_offset + k*b_step + j], C (rows <= 6, cols). */
+    void (*outer_tile)(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,
+                       ptrdiff_t a_step, ptrdiff_t b_offset, ptrdiff_t b_step, float *c, ptrdiff_t c_stride);
+
+    /* panel (depth, width) = alpha * B (depth, cols) of any strides, zeros to the right. */
+    void (*pack_panel)(ptrdiff_t depth, int cols, float alpha, const float *b, ptrdiff_t k_stride, ptrdiff_t n_stride,
+                       float *panel);
+
+    /* dst (rows, cols), row-major with leading dimension ld, = src of any strides. Also the transposition. */
+    void (*copy_matrix)(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t row_stride, ptrdiff_t col_stride,
+                        float *dst, ptrdiff_t ld);
+
+    /* One row of output (forward) or of input (gradient) of one image. argmax is kh * kernel_w + kw, a byte. */
+    void (*max_pool_row)(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row, uint8_t *argmax_row);
+    void (*max_pool_grad_row)(const nnp_pool *s, const float *dy, const uint8_t *argmax, ptrdiff_t ih, float *dx_row);
+    void (*avg_pool_row)(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row);
+    void (*avg_pool_grad_row)(const nnp_pool *s, const float *dy, ptrdiff_t ih, float *dx_row);
+
+    /* Element by element over n floats; y may be x. */
+    void (*relu)(ptrdiff_t n, const float *x, float *y);
+    void (*relu_grad)(ptrdiff_t n, const float *dy, const float *y, float *dx);
+    void (*scale)(ptrdiff_t n, float factor, float *x);
+
+    /* Element e of the sample is kept, and multiplied by factor, if word e % 4 of block e / 4 is >= threshold. y may be x. */
+    void (*dropout)(ptrdiff_t n, const float *x, nnp_philox at, uint32_t threshold, float factor, float *y);
+
+    /* out (cols) = sum of the rows of x (rows, cols), in their order, or out += it. */
+    void (*sum_rows)(ptrdiff_t rows, ptrdiff_t cols, const float *x, ptrdiff_t row_stride, int accumulate, float *out);
+
+    /* One sample: returns -log softmax(z)[label], writes grad (n) = (softmax(z) - onehot) * scale unless NULL, and whether
+     * the largest logit (the first, if equal; a NaN is never the largest) is the label's. */
+    double (*softmax_cross_entropy)(ptrdiff_t n, const float *z, int64_t label, float scale, float *grad, uint8_t *correct);
+    /* Returns sum (p - t)^2 over n, writes grad = (p - t) * scale unless NULL. */
+    double (*squared_error)(ptrdiff_t n, const float *p, const float *t, float scale, float *grad);
+
+    void (*sgd)(ptrdiff_t n, nnp_sgd s, float *w, const float *grad, float *momentum_buffer);
+    void (*adam)(ptrdiff_t n, nnp_adam s, float *w, const float *grad, float *exp_avg, float *exp_avg_sq);
+
+    /* `rounds` times 12 independent vector multiply-adds: 24 * vector * rounds FLOPs that touch no memory. */
+    float (*multiply_add_peak)(ptrdiff_t rounds);
+} nnp_kernels;
+
+/* The best table that this processor and its operating system can run; with a name, that one, or NULL if it cannot. */
+const nnp_kernels *nnp_find_kernels(const char *isa);
+/* Name number i of the tables in this build, best first, NULL after the last; *runs says whether this machine can run it. */
+const char *nnp_built_isa(int i, int *runs);
+
+#endif

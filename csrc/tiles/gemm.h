@@ -1,0 +1,200 @@
+/* Matrix-multiply tiles. Every accumulator is one chain of multiply-adds in the order of the summed axis, so an element's
+ * bits do not depend on where in a tile it falls. */
+#include <assert.h>
+
+#if defined(__clang__)
+#define NNP_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define NNP_UNROLL _Pragma("GCC unroll 8")
+#else
+#define NNP_UNROLL
+#endif
+
+#if defined(__GNUC__)
+#define NNP_INLINE static inline __attribute__((always_inline))
+#else
+#define NNP_INLINE static inline
+#endif
+
+/* The tile's sums start from C or from zero. The last vector of a row may be a part: `last` masks it. */
+NNP_INLINE vec tile_start(int accumulate, const float *c, int whole, vec_mask last) {
+    if (!accumulate) return vec_zero();
+    return whole ? vec_load(c) : vec_load_first(c, last);
+}
+
+NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff_t taps, ptrdiff_t depth,
+                               const float *const *a, const float *b, const float *bias, int accumulate,
+                               float *const *c) {
+    vec sum[NNP_TILE_ROWS][NNP_TILE_VECTORS];
+    const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
+    NNP_UNROLL
+    for (int i = 0; i < ROWS; i++) {
+        NNP_UNROLL
+        for (int j = 0; j < VECS; j++)
+            sum[i][j] = tile_start(accumulate, accumulate ? c[i] + j * NNP_VECTOR : NULL, j < VECS - 1, last);
+    }
+    for (ptrdiff_t t = 0; t < taps; t++, a += NNP_TILE_ROWS) {
+        const float *row[NNP_TILE_ROWS];
+        NNP_UNROLL
+        for (int i = 0; i < ROWS; i++) row[i] = a[i] + depth;
+        for (ptrdiff_t k = -depth; k < 0; k++) {
+            vec right[NNP_TILE_VECTORS];
+            NNP_UNROLL
+            for (int j = 0; j < VECS; j++) right[j] = vec_load(b + j * NNP_VECTOR);
+            b += VECS * NNP_VECTOR;
+            NNP_UNROLL
+            for (int i = 0; i < ROWS; i++) {
+                const vec left = vec_set(row[i][k]);
+                NNP_UNROLL
+                for (int j = 0; j < VECS; j++) sum[i][j] = vec_mul_add(left, right[j], sum[i][j]);
+            }
+        }
+    }
+    if (bias != NULL) {
+        NNP_UNROLL
+        for (int j = 0; j < VECS; j++) {
+            const vec add = j < VECS - 1 ? vec_load(bias + j * NNP_VECTOR)
+                                         : vec_load_first(bias + j * NNP_VECTOR, last);
+            NNP_UNROLL
+            for (int i = 0; i < ROWS; i++) sum[i][j] = vec_add(sum[i][j], add);
+        }
+    }
+    NNP_UNROLL
+    for (int i = 0; i < ROWS; i++) {
+        NNP_UNROLL
+        for (int j = 0; j < VECS - 1; j++) vec_store(c[i] + j * NNP_VECTOR, sum[i][j]);
+        vec_store_first(c[i] + (VECS - 1) * NNP_VECTOR, last, sum[i][VECS - 1]);
+    }
+}
+
+NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdiff_t segments,
+                                const nnp_segment *segment, ptrdiff_t a_offset, ptrdiff_t a_step, ptrdiff_t b_offset,
+                                ptrdiff_t b_step, float *c, ptrdiff_t c_stride) {
+    vec sum[NNP_TILE_ROWS][NNP_TILE_VECTORS];
+    const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
+    NNP_UNROLL
+    for (int i = 0; i < ROWS; i++) {
+        NNP_UNROLL
+        for (int j = 0; j < VECS; j++)
+            sum[i][j] = tile_start(1, c + i * c_stride + j * NNP_VECTOR, j < VECS - 1, last);
+    }
+    for (ptrdiff_t s = 0; s < segments; s++) {
+        const float *a = segment[s].a + a_offset, *b = segment[s].b + b_offset;
+        for (ptrdiff_t k = segment[s].length; k > 0; k--, a += a_step, b += b_step) {
+            vec right[NNP_TILE_VECTORS];
+            NNP_UNROLL
+            for (int j = 0; j < VECS - 1; j++) right[j] = vec_load(b + j * NNP_VECTOR);
+            right[VECS - 1] = vec_load_first(b + (VECS - 1) * NNP_VECTOR, last);
+            NNP_UNROLL
+            for (int i = 0; i < ROWS; i++) {
+                const vec left = vec_set(a[i]);
+                NNP_UNROLL
+                for (int j = 0; j < VECS; j++) sum[i][j] = vec_mul_add(left, right[j], sum[i][j]);
+            }
+        }
+    }
+    NNP_UNROLL
+    for (int i = 0; i < ROWS; i++) {
+        NNP_UNROLL
+        for (int j = 0; j < VECS - 1; j++) vec_store(c + i * c_stride + j * NNP_VECTOR, sum[i][j]);
+        vec_store_first(c + i * c_stride + (VECS - 1) * NNP_VECTOR, last, sum[i][VECS - 1]);
+    }
+}
+
+/* One function per tile size: rows 1 to 6, vectors 1 to NNP_TILE_VECTORS. */
+#define NNP_TILE(ROWS, VECS)                                                                                           \
+    static void gemm_tile_##ROWS##x##VECS(int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a,            \
+                                          const float *b, const float *bias, int accumulate, float *const *c) {        \
+        gemm_tile_body(ROWS, VECS, cols, taps, depth, a, b, bias, accumulate, c);                                      \
+    }                                                                                                                  \
+    static void outer_tile_##ROWS##x##VECS(int cols, ptrdiff_t n, const nnp_segment *s, ptrdiff_t ao, ptrdiff_t as,    \
+                                           ptrdiff_t bo, ptrdiff_t bs, float *c, ptrdiff_t cs) {                       \
+        outer_tile_body(ROWS, VECS, cols, n, s, ao, as, bo, bs, c, cs);                                                \
+    }
+#define NNP_TILES(VECS) NNP_TILE(1, VECS) NNP_TILE(2, VECS) NNP_TILE(3, VECS) NNP_TILE(4, VECS) NNP_TILE(5, VECS) NNP_TILE(6, VECS)
+#define NNP_ROWS_OF(OP, VECS) {OP##_1x##VECS, OP##_2x##VECS, OP##_3x##VECS, OP##_4x##VECS, OP##_5x##VECS, OP##_6x##VECS}
+
+NNP_TILES(1)
+NNP_TILES(2)
+#if NNP_TILE_VECTORS == 4
+NNP_TILES(3)
+NNP_TILES(4)
+#define NNP_TABLE_OF(OP) {NNP_ROWS_OF(OP, 1), NNP_ROWS_OF(OP, 2), NNP_ROWS_OF(OP, 3), NNP_ROWS_OF(OP, 4)}
+#else
+#define NNP_TABLE_OF(OP) {NNP_ROWS_OF(OP, 1), NNP_ROWS_OF(OP, 2)}
+#endif
+
+typedef void gemm_tile_function(int, ptrdiff_t, ptrdiff_t, const float *const *, const float *, const float *, int,
+                                float *const *);
+typedef void outer_tile_function(int, ptrdiff_t, const nnp_segment *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
+                                 float *, ptrdiff_t);
+static gemm_tile_function *const gemm_tiles[NNP_TILE_VECTORS][NNP_TILE_ROWS] = NNP_TABLE_OF(gemm_tile);
+static outer_tile_function *const outer_tiles[NNP_TILE_VECTORS][NNP_TILE_ROWS] = NNP_TABLE_OF(outer_tile);
+
+static int vectors_across(int cols) { return (cols + NNP_VECTOR - 1) / NNP_VECTOR; }
+
+static void gemm_tile(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a, const float *b,
+                      const float *bias, int accumulate, float *const *c) {
+    assert(1 <= rows && rows <= NNP_TILE_ROWS && 1 <= cols && cols <= NNP_TILE_VECTORS * NNP_VECTOR);
+    gemm_tiles[vectors_across(cols) - 1][rows - 1](cols, taps, depth, a, b, bias, accumulate, c);
+}
+
+static void outer_tile(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,
+                       ptrdiff_t a_step, ptrdiff_t b_offset, ptrdiff_t b_step, float *c, ptrdiff_t c_stride) {
+    assert(1 <= rows && rows <= NNP_TILE_ROWS && 1 <= cols && cols <= NNP_TILE_VECTORS * NNP_VECTOR);
+    outer_tiles[vectors_across(cols) - 1][rows - 1](cols, segments, segment, a_offset, a_step, b_offset, b_step, c,
+                                                    c_stride);
+}
+
+/* A transposing copy goes by strips of 16 along the axis that is contiguous in the source: a cache line each. */
+enum { STRIP = 16 };
+
+static void pack_panel(ptrdiff_t depth, int cols, float alpha, const float *b, ptrdiff_t k_stride, ptrdiff_t n_stride,
+                       float *panel) {
+    const int width = vectors_across(cols) * NNP_VECTOR;
+    for (ptrdiff_t k0 = 0; k0 < depth; k0 += STRIP) {
+        const ptrdiff_t k1 = k0 + STRIP < depth ? k0 + STRIP : depth;
+        if (n_stride == 1) {
+            for (ptrdiff_t k = k0; k < k1; k++)
+                for (int j = 0; j < cols; j++) panel[k * width + j] = alpha * b[k * k_stride + j];
+        } else {
+            for (int j = 0; j < cols; j++)
+                for (ptrdiff_t k = k0; k < k1; k++) panel[k * width + j] = alpha * b[k * k_stride + j * n_stride];
+        }
+        for (ptrdiff_t k = k0; k < k1; k++)
+            for (int j = cols; j < width; j++) panel[k * width + j] = 0.0f;
+    }
+}
+
+static void copy_matrix(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t row_stride, ptrdiff_t col_stride,
+                        float *dst, ptrdiff_t ld) {
+    if (col_stride == 1) {
+        for (ptrdiff_t i = 0; i < rows; i++)
+            for (ptrdiff_t j = 0; j < cols; j++) dst[i * ld + j] = src[i * row_stride + j];
+        return;
+    }
+    for (ptrdiff_t i0 = 0; i0 < rows; i0 += STRIP) {
+        const ptrdiff_t i1 = i0 + STRIP < rows ? i0 + STRIP : rows;
+        for (ptrdiff_t j = 0; j < cols; j++)
+            for (ptrdiff_t i = i0; i < i1; i++) dst[i * ld + j] = src[i * row_stride + j * col_stride];
+    }
+}
+
+/* Twelve chains hide a latency of up to six cycles at two multiply-adds a cycle. The values stay finite: x <- x/2 + 1/2. */
+static float multiply_add_peak(ptrdiff_t rounds) {
+    const vec half = vec_set(0.5f);
+    vec x0 = vec_set(0.00f), x1 = vec_set(0.01f), x2 = vec_set(0.02f), x3 = vec_set(0.03f), x4 = vec_set(0.04f);
+    vec x5 = vec_set(0.05f), x6 = vec_set(0.06f), x7 = vec_set(0.07f), x8 = vec_set(0.08f), x9 = vec_set(0.09f);
+    vec x10 = vec_set(0.10f), x11 = vec_set(0.11f);
+    float out[NNP_VECTOR];
+    for (ptrdiff_t r = 0; r < rounds; r++) {
+        x0 = vec_mul_add(x0, half, half), x1 = vec_mul_add(x1, half, half), x2 = vec_mul_add(x2, half, half);
+        x3 = vec_mul_add(x3, half, half), x4 = vec_mul_add(x4, half, half), x5 = vec_mul_add(x5, half, half);
+        x6 = vec_mul_add(x6, half, half), x7 = vec_mul_add(x7, half, half), x8 = vec_mul_add(x8, half, half);
+        x9 = vec_mul_add(x9, half, half), x10 = vec_mul_add(x10, half, half), x11 = vec_mul_add(x11, half, half);
+    }
+    x0 = vec_add(vec_add(vec_add(x0, x1), vec_add(x2, x3)), vec_add(x4, x5));
+    x6 = vec_add(vec_add(vec_add(x6, x7), vec_add(x8, x9)), vec_add(x10, x11));
+    vec_store(out, vec_add(x0, x6));
+    return out[0];
+}

@@ -1,0 +1,116 @@
+"""Checks of arguments: each raises one error that says who, which argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float32]
+Pair: TypeAlias = tuple[int, int]
+IntOrPair: TypeAlias = int | Sequence[int]
+
+LARGEST = 2**62  # bytes: sizes are signed 64-bit, and a sum of two of them must be, too
+
+
+def integer(value: Any, who: str, name: str, least: int) -> int:
+    """`value` as an int of at least `least`."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{who}: {name}: expected an int, got {type(value).__name__}")
+    number = int(value.__index__())
+    if number < least:
+        raise ValueError(f"{who}: {name}: expected at least {least}, got {number}")
+    if number >= LARGEST:
+        raise ValueError(f"{who}: {name}: expected less than 2**62, got {number}")
+    return number
+
+
+def pair(value: Any, who: str, name: str, least: int) -> Pair:
+    """An int, or two of them, as (h, w)."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+        number = integer(value, who, name, least)
+        return number, number
+    if len(value) != 2:
+        raise ValueError(f"{who}: {name}: expected an int or a pair (h, w), got {value!r}")
+    return integer(value[0], who, name, least), integer(value[1], who, name, least)
+
+
+def number(value: Any, who: str, name: str) -> float:
+    """`value` as a finite float."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{who}: {name}: expected a number, got {type(value).__name__}") from None
+    if not np.isfinite(result):
+        raise ValueError(f"{who}: {name}: expected a finite number, got {result}")
+    return result
+
+
+def shape(value: Any, who: str, name: str, ndim: int) -> tuple[int, ...]:
+    """`value` as a tuple of `ndim` sizes whose array would not overflow."""
+    try:
+        sizes = tuple(integer(size, who, name, 0) for size in value)
+    except TypeError:
+        raise TypeError(f"{who}: {name}: expected {ndim} ints, got {value!r}") from None
+    if len(sizes) != ndim:
+        raise ValueError(f"{who}: {name}: expected {ndim} sizes, got {sizes}")
+    total = 4
+    for size in sizes:
+        total *= max(size, 1)
+    if total >= LARGEST:
+        raise ValueError(f"{who}: {name}: {sizes} is too large")
+    return sizes
+
+
+def floats(value: Any, who: str, name: str, ndim: int | tuple[int, ...]) -> Array:
+    """`value` as a float32 array of native byte order with `ndim` axes, copied only if it is not one.
+
+    Float64, float16, ints and bools are converted; what would lose a part (complex) or has no numbers is refused.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{who}: {name}: expected numbers that float32 can hold, got dtype {array.dtype}")
+    allowed = (ndim,) if isinstance(ndim, int) else ndim
+    if array.ndim not in allowed:
+        wanted = " or ".join(str(n) for n in allowed)
+        raise ValueError(f"{who}: {name}: expected {wanted} axes, got shape {array.shape}")
+    if array.dtype != np.float32 or array.itemsize % 4 or any(stride % 4 for stride in array.strides):
+        array = array.astype(np.float32)
+    if not array.flags.aligned:
+        array = array.copy()
+    return array
+
+
+def same_shape(array: NDArray[Any], expected: tuple[int, ...], who: str, name: str) -> None:
+    """`array` has the shape `expected`."""
+    if array.shape != expected:
+        raise ValueError(f"{who}: {name}: expected shape {expected}, got {array.shape}")
+
+
+def labels(value: Any, who: str, count: int, classes: int) -> NDArray[np.int64]:
+    """`value` as `count` int64 class numbers below `classes`."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{who}: labels: expected integers, got dtype {array.dtype}")
+    same_shape(array, (count,), who, "labels")
+    low, high = (int(array.min()), int(array.max())) if count else (0, 0)
+    if low < 0 or (count and high >= classes):
+        raise ValueError(f"{who}: labels: expected 0 to {classes - 1}, got {low if low < 0 else high}")
+    return np.ascontiguousarray(array, np.int64)
+
+
+def output(value: Any, expected: tuple[int, ...], who: str, *inputs: NDArray[Any]) -> NDArray[Any] | None:
+    """`out` of the right shape and dtype, writable, apart from the inputs; None stays None."""
+    if value is None:
+        return None
+    if not isinstance(value, np.ndarray) or value.dtype != np.float32:
+        got = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise TypeError(f"{who}: out: expected a float32 array, got {got}")
+    same_shape(value, expected, who, "out")
+    if not value.flags.writeable:
+        raise ValueError(f"{who}: out: expected a writable array")
+    if any(np.may_share_memory(value, array) for array in inputs):
+        raise ValueError(f"{who}: out: expected memory of its own, got an overlap with an input")
+    return value

@@ -1,0 +1,71 @@
+"""What csrc/kernels.h and openmp.h declare; the contract of each kernel stands there."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+cdef extern from "kernels.h" nogil:
+    enum: NNP_TILE_ROWS
+
+    ctypedef struct nnp_segment:
+        const float *a
+        const float *b
+        Py_ssize_t length
+
+    ctypedef struct nnp_pool:
+        Py_ssize_t channels, height, width, out_height, out_width
+        Py_ssize_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w
+        int count_include_pad
+
+    ctypedef struct nnp_philox:
+        uint32_t key[2]
+        uint32_t sample, epoch, layer
+
+    ctypedef struct nnp_sgd:
+        float lr, momentum, dampening, weight_decay
+        int nesterov, first_step
+
+    ctypedef struct nnp_adam:
+        float step_size, inv_sqrt_correction, beta1, beta2, eps, weight_decay, decay
+
+    ctypedef struct nnp_kernels:
+        const char *isa
+        int vector, tile_vectors
+        void gemm_tile(int rows, int cols, Py_ssize_t taps, Py_ssize_t depth, const float **a, const float *b,
+                       const float *bias, int accumulate, float **c) noexcept nogil
+        void outer_tile(int rows, int cols, Py_ssize_t segments, const nnp_segment *segment, Py_ssize_t a_offset,
+                        Py_ssize_t a_step, Py_ssize_t b_offset, Py_ssize_t b_step, float *c,
+                        Py_ssize_t c_stride) noexcept nogil
+        void pack_panel(Py_ssize_t depth, int cols, float alpha, const float *b, Py_ssize_t k_stride,
+                        Py_ssize_t n_stride, float *panel) noexcept nogil
+        void copy_matrix(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t row_stride,
+                         Py_ssize_t col_stride, float *dst, Py_ssize_t ld) noexcept nogil
+        void max_pool_row(const nnp_pool *s, const float *x, Py_ssize_t oh, float *y_row,
+                          uint8_t *argmax_row) noexcept nogil
+        void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t *argmax, Py_ssize_t ih,
+                               float *dx_row) noexcept nogil
+        void avg_pool_row(const nnp_pool *s, const float *x, Py_ssize_t oh, float *y_row) noexcept nogil
+        void avg_pool_grad_row(const nnp_pool *s, const float *dy, Py_ssize_t ih, float *dx_row) noexcept nogil
+        void relu(Py_ssize_t n, const float *x, float *y) noexcept nogil
+        void relu_grad(Py_ssize_t n, const float *dy, const float *y, float *dx) noexcept nogil
+        void scale(Py_ssize_t n, float factor, float *x) noexcept nogil
+        void dropout(Py_ssize_t n, const float *x, nnp_philox at, uint32_t threshold, float factor,
+                     float *y) noexcept nogil
+        void sum_rows(Py_ssize_t rows, Py_ssize_t cols, const float *x, Py_ssize_t row_stride, int accumulate,
+                      float *out) noexcept nogil
+        double softmax_cross_entropy(Py_ssize_t n, const float *z, int64_t label, float scale, float *grad,
+                                     uint8_t *correct) noexcept nogil
+        double squared_error(Py_ssize_t n, const float *p, const float *t, float scale, float *grad) noexcept nogil
+        void sgd(Py_ssize_t n, nnp_sgd s, float *w, const float *grad, float *momentum_buffer) noexcept nogil
+        void adam(Py_ssize_t n, nnp_adam s, float *w, const float *grad, float *exp_avg, float *exp_avg_sq) noexcept nogil
+        float multiply_add_peak(Py_ssize_t rounds) noexcept nogil
+
+    const nnp_kernels *nnp_find_kernels(const char *isa) noexcept nogil
+    const char *nnp_built_isa(int i, int *runs) noexcept nogil
+
+cdef extern from "openmp.h" nogil:
+    ctypedef unsigned long nnp_float_mode
+    int nnp_openmp_version() noexcept nogil
+    int nnp_openmp_threads() noexcept nogil
+    int nnp_in_parallel() noexcept nogil
+    int nnp_survive_fork() noexcept nogil
+    nnp_float_mode nnp_flush_denormals() noexcept nogil
+    void nnp_restore_float_mode(nnp_float_mode mode) noexcept nogil

@@ -1,0 +1,132 @@
+"""Max and average pooling. A task is one row of an image: of the output forward, of the input for the gradient."""
+
+from cython.parallel cimport parallel, prange
+from libc.stdint cimport uint8_t
+
+from nnpar._kernels.csrc cimport (nnp_float_mode, nnp_flush_denormals, nnp_kernels, nnp_pool,
+                                  nnp_restore_float_mode)
+from nnpar._kernels.runtime cimport kernels
+from nnpar._kernels.step cimport Step
+
+
+cdef class Pool(Step):
+    """Common part of the four steps.
+
+    Parameters
+    ----------
+    x_shape, y_shape : tuple
+        (N, C, H, W) and (N, C, OH, OW).
+    kernel_size, stride, padding : tuple
+        (h, w); the padding is at most half the kernel.
+    count_include_pad : bool
+        For average pooling: divide by the whole window, not by its part inside the image.
+    """
+
+    cdef nnp_pool s
+    cdef Py_ssize_t images, x_size, y_size
+
+    def __init__(self, x_shape, y_shape, kernel_size, stride, padding, bint count_include_pad=True):
+        self.images, self.s.channels, self.s.height, self.s.width = x_shape
+        _, _, self.s.out_height, self.s.out_width = y_shape
+        self.s.kernel_h, self.s.kernel_w = kernel_size
+        self.s.stride_h, self.s.stride_w = stride
+        self.s.pad_h, self.s.pad_w = padding
+        self.s.count_include_pad = count_include_pad
+        self.x_size = self.s.height * self.s.width * self.s.channels
+        self.y_size = self.s.out_height * self.s.out_width * self.s.channels
+        self.cost(<double> self.images * self.y_size * self.s.kernel_h * self.s.kernel_w,
+                  4.0 * self.images * (self.x_size + self.y_size))
+
+    cdef void row(self, const nnp_kernels *kernel, Py_ssize_t image, Py_ssize_t h) noexcept nogil:
+        pass
+
+    cdef void run_rows(self, Py_ssize_t rows) noexcept nogil:
+        """`row` for each of `rows` rows of each image."""
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t task
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for task in prange(self.images * rows, schedule="static"):
+                self.row(kernel, task // rows, task % rows)
+            nnp_restore_float_mode(mode)
+
+
+cdef class MaxPool2d(Pool):
+    """y = max_pool2d(x); argmax, uint8 of y's shape or None, gets the position in the window."""
+
+    cdef const float *x
+    cdef float *y
+    cdef uint8_t *argmax
+
+    def __init__(self, x, y, argmax, kernel_size, stride, padding):
+        Pool.__init__(self, x.shape, y.shape, kernel_size, stride, padding)
+        self.name = "max_pool2d"
+        self.x, self.y = self.floats(x), self.floats(y, write=True)
+        self.argmax = NULL if argmax is None else self.octets(argmax, write=True)
+
+    cdef void row(self, const nnp_kernels *kernel, Py_ssize_t image, Py_ssize_t h) noexcept nogil:
+        cdef Py_ssize_t at = image * self.y_size + h * self.s.out_width * self.s.channels
+        kernel.max_pool_row(&self.s, self.x + image * self.x_size, h, self.y + at,
+                            self.argmax + at if self.argmax != NULL else NULL)
+
+    cdef void run(self) noexcept nogil:
+        self.run_rows(self.s.out_height)
+
+
+cdef class MaxPool2dGrad(Pool):
+    """dx = the gradient of max_pool2d, from the argmax of the forward pass."""
+
+    cdef const float *dy
+    cdef const uint8_t *argmax
+    cdef float *dx
+
+    def __init__(self, dy, argmax, dx, kernel_size, stride, padding):
+        Pool.__init__(self, dx.shape, dy.shape, kernel_size, stride, padding)
+        self.name = "max_pool2d_grad"
+        self.dy, self.argmax, self.dx = self.floats(dy), self.octets(argmax), self.floats(dx, write=True)
+
+    cdef void row(self, const nnp_kernels *kernel, Py_ssize_t image, Py_ssize_t h) noexcept nogil:
+        kernel.max_pool_grad_row(&self.s, self.dy + image * self.y_size, self.argmax + image * self.y_size, h,
+                                 self.dx + image * self.x_size + h * self.s.width * self.s.channels)
+
+    cdef void run(self) noexcept nogil:
+        self.run_rows(self.s.height)
+
+
+cdef class AvgPool2d(Pool):
+    """y = avg_pool2d(x)."""
+
+    cdef const float *x
+    cdef float *y
+
+    def __init__(self, x, y, kernel_size, stride, padding, count_include_pad):
+        Pool.__init__(self, x.shape, y.shape, kernel_size, stride, padding, count_include_pad)
+        self.name = "avg_pool2d"
+        self.x, self.y = self.floats(x), self.floats(y, write=True)
+
+    cdef void row(self, const nnp_kernels *kernel, Py_ssize_t image, Py_ssize_t h) noexcept nogil:
+        kernel.avg_pool_row(&self.s, self.x + image * self.x_size, h,
+                            self.y + image * self.y_size + h * self.s.out_width * self.s.channels)
+
+    cdef void run(self) noexcept nogil:
+        self.run_rows(self.s.out_height)
+
+
+cdef class AvgPool2dGrad(Pool):
+    """dx = the gradient of avg_pool2d."""
+
+    cdef const float *dy
+    cdef float *dx
+
+    def __init__(self, dy, dx, kernel_size, stride, padding, count_include_pad):
+        Pool.__init__(self, dx.shape, dy.shape, kernel_size, stride, padding, count_include_pad)
+        self.name = "avg_pool2d_grad"
+        self.dy, self.dx = self.floats(dy), self.floats(dx, write=True)
+
+    cdef void row(self, const nnp_kernels *kernel, Py_ssize_t image, Py_ssize_t h) noexcept nogil:
+        kernel.avg_pool_grad_row(&self.s, self.dy + image * self.y_size, h,
+                                 self.dx + image * self.x_size + h * self.s.width * self.s.channels)
+
+    cdef void run(self) noexcept nogil:
+        self.run_rows(self.s.height)

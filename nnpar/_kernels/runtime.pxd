@@ -1,0 +1,4 @@
+from nnpar._kernels.csrc cimport nnp_kernels
+
+cdef const nnp_kernels *kernels() noexcept nogil
+cdef int thread_count() noexcept nogil

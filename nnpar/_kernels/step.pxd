@@ -1,0 +1,21 @@
+from libc.stdint cimport int64_t, uint8_t
+
+cdef class Step:
+    cdef readonly str name
+    cdef readonly double flops, bytes
+    cdef readonly Py_ssize_t workspace_bytes
+    cdef int most_threads
+    cdef char *workspace
+    cdef list arrays
+
+    cdef void run(self) noexcept nogil
+    cdef int team(self) noexcept nogil
+    cdef float *floats(self, array, bint write=*) except? NULL
+    cdef uint8_t *octets(self, array, bint write=*) except? NULL
+    cdef int64_t *labels(self, array) except? NULL
+    cdef double *doubles(self, array) except? NULL
+    cdef void *address(self, array, bytes code, bint write) except? NULL
+    cdef cost(self, double flops, double bytes)
+
+cdef Py_ssize_t aligned(Py_ssize_t size) noexcept nogil
+cdef Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil

@@ -1,0 +1,169 @@
+"""A step is one prepared operation; a program is a list of steps run by one call.
+
+A step is made from checked arguments. Its shapes, pointers, algorithm and workspace are fixed when it is made; running it
+allocates nothing and cannot fail. The number of threads that take part never changes a bit of the result.
+"""
+
+import numpy
+
+from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer,
+                             PyObject_GetBuffer)
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int64_t, uint8_t, uintptr_t
+from libc.string cimport strcmp
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from nnpar._kernels.runtime cimport thread_count
+
+cdef enum:
+    ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+# Work that pays for one more thread: waking it costs 2 to 3 microseconds, in which a core computes or moves about this much.
+cdef double FLOPS_PER_THREAD = 5e5
+cdef double BYTES_PER_THREAD = 1e5
+
+
+cdef Py_ssize_t aligned(Py_ssize_t size) noexcept nogil:
+    return (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+
+
+cdef Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+def aligned_empty(Py_ssize_t nbytes):
+    """Uninitialised bytes, ndarray of shape (nbytes,), uint8, that begin at a multiple of 64."""
+    raw = numpy.empty(nbytes + ALIGNMENT, numpy.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start:start + nbytes]
+
+
+cdef class Step:
+    """One prepared operation. Subclasses fill in `run`.
+
+    Attributes
+    ----------
+    name : str
+        What it does, for people.
+    flops, bytes : float
+        Arithmetic operations, and bytes that it must read and write at least.
+    workspace_bytes : int
+        Scratch memory that `bind` must be given before the step runs.
+    """
+
+    def __cinit__(self):
+        self.name = type(self).__name__
+        self.arrays = []
+        self.most_threads = 1
+        self.workspace = NULL
+
+    cdef void run(self) noexcept nogil:
+        pass
+
+    cdef int team(self) noexcept nogil:
+        return min(self.most_threads, thread_count())
+
+    cdef cost(self, double flops, double bytes):
+        """State the work; it decides how many threads pay off, out of those there are now."""
+        self.flops = flops
+        self.bytes = bytes
+        worth = 1 + max(flops / FLOPS_PER_THREAD, bytes / BYTES_PER_THREAD)
+        self.most_threads = max(1, min(<Py_ssize_t> min(worth, 1e6), thread_count()))
+
+    cdef void *address(self, array, bytes code, bint write) except? NULL:
+        """Where an array's first element lies; the array is kept alive. Its struct code, and writability, are checked."""
+        cdef Py_buffer view
+        if not PyObject_CheckBuffer(array):
+            raise TypeError(f"{self.name}: expected an array, got {type(array).__name__}")
+        PyObject_GetBuffer(array, &view, PyBUF_STRIDES | PyBUF_FORMAT | (PyBUF_WRITABLE if write else 0))
+        try:
+            if strcmp(view.format, code) != 0 and not (code == b"q" and strcmp(view.format, b"l") == 0):
+                raise TypeError(f"{self.name}: expected elements {code.decode()!r}, got {view.format.decode()!r}")
+            self.arrays.append(array)
+            return view.buf
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef float *floats(self, array, bint write=False) except? NULL:
+        return <float *> self.address(array, b"f", write)
+
+    cdef uint8_t *octets(self, array, bint write=False) except? NULL:
+        return <uint8_t *> self.address(array, b"B", write)
+
+    cdef int64_t *labels(self, array) except? NULL:
+        return <int64_t *> self.address(array, b"q", False)
+
+    cdef double *doubles(self, array) except? NULL:
+        return <double *> self.address(array, b"d", True)
+
+    def bind(self, workspace):
+        """Give the step its scratch memory: uint8, at least `workspace_bytes`, at a multiple of 64. It may be shared by
+        steps that do not run at the same time."""
+        if workspace.nbytes < self.workspace_bytes:
+            raise ValueError(f"{self.name}: expected {self.workspace_bytes} bytes of workspace, got {workspace.nbytes}")
+        self.workspace = <char *> self.octets(workspace, write=True)
+        if <uintptr_t> self.workspace % ALIGNMENT != 0:
+            raise ValueError(f"{self.name}: expected workspace at a multiple of {ALIGNMENT} bytes")
+
+    def __call__(self):
+        """Run once, with workspace of its own if none is bound."""
+        if self.workspace == NULL and self.workspace_bytes > 0:
+            self.bind(aligned_empty(self.workspace_bytes))
+        with nogil:
+            self.run()
+
+
+cdef double seconds() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + 1e-9 * now.tv_nsec
+
+
+cdef class Program:
+    """Steps that run in order by one call, sharing one workspace.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+    """
+
+    cdef readonly tuple steps
+    cdef void **pointers
+    cdef Py_ssize_t count
+
+    def __cinit__(self, steps):
+        cdef Step step
+        self.steps = tuple(steps)
+        self.count = len(self.steps)
+        self.pointers = <void **> PyMem_Malloc(max(self.count, 1) * sizeof(void *))
+        if self.pointers == NULL:
+            raise MemoryError
+        workspace = aligned_empty(max((step.workspace_bytes for step in self.steps), default=0))
+        for i in range(self.count):
+            step = self.steps[i]
+            step.bind(workspace)
+            self.pointers[i] = <void *> step
+
+    def __dealloc__(self):
+        PyMem_Free(self.pointers)
+
+    def run(self):
+        """Run all steps. Ctrl-C is answered between two of them, at most every 50 ms.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Or whatever a signal handler raises; the steps after that one have not run.
+        """
+        cdef Py_ssize_t i
+        cdef double checked, now
+        with nogil:
+            checked = seconds()
+            for i in range(self.count):
+                (<Step> self.pointers[i]).run()
+                now = seconds()
+                if now - checked > 0.05:
+                    checked = now
+                    with gil:
+                        PyErr_CheckSignals()

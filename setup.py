@@ -1,0 +1,103 @@
+"""Builds csrc once per instruction set and the Cython extensions of nnpar/_kernels; all else stands in pyproject.toml.
+
+NNPAR_REQUIRE_OPENMP=1 turns a build without OpenMP, which runs on one thread, into an error.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# -ffp-contract=off: what is fused is written so; the compiler shall not choose. No -ffast-math: it changes the
+# floating-point mode of the whole process.
+C_FLAGS = ["-O3", "-g0", "-std=c11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
+CYTHON_FLAGS = ["-O2", "-g0", "-fvisibility=hidden"]
+ISA_FLAGS = {
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"],
+    "avx2": ["-mavx2", "-mfma"],
+    "sse2": [],
+    "neon": [],
+    "scalar": [],
+}
+FAMILIES = {"x86_64": ["avx512", "avx2", "sse2", "scalar"], "aarch64": ["neon", "scalar"]}
+OPENMP_FLAGS = {"linux": (["-fopenmp"], ["-fopenmp"]), "darwin": (["-Xpreprocessor", "-fopenmp"], ["-lomp"])}
+OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+MODULES = ["runtime", "step", "gemm", "conv", "pool", "elementwise", "loss", "optimizer"]
+
+
+def processor() -> str:
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+class BuildExt(build_ext):
+    """Probes OpenMP, compiles each instruction set with its own flags, and links them into the runtime module."""
+
+    def build_extensions(self) -> None:
+        compile_flags, link_flags = self.openmp_flags()
+        kernels = self.compile_kernels()
+        for extension in self.extensions:
+            extension.extra_compile_args = CYTHON_FLAGS + compile_flags
+            extension.extra_link_args = link_flags
+            if extension.name.endswith(".runtime"):
+                extension.extra_objects = kernels
+        self.parallel = self.parallel or os.cpu_count()
+        super().build_extensions()
+
+    def compile_kernels(self) -> list[str]:
+        """csrc/find.c for the baseline, csrc/isa/*.c each with its own flags: distinct files, so none replaces another."""
+        headers = [str(path) for path in Path("csrc").rglob("*.h")]
+        sources = [("csrc/find.c", [])]
+        sources += [(f"csrc/isa/{isa}.c", ISA_FLAGS[isa]) for isa in FAMILIES.get(processor(), ["scalar"])]
+        objects = []
+        for source, flags in sources:
+            objects += self.compiler.compile(
+                [source], self.build_temp, depends=headers, extra_postargs=C_FLAGS + ["-fPIC"] + flags
+            )
+        return objects
+
+    def openmp_flags(self) -> tuple[list[str], list[str]]:
+        """Compile and link flags of an OpenMP that compiles, links and runs; two empty lists if there is none."""
+        flags = OPENMP_FLAGS.get(sys.platform, OPENMP_FLAGS["linux"])
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(OPENMP_PROBE)
+            try:
+                objects = self.compiler.compile([str(source)], folder, extra_postargs=flags[0])
+                self.compiler.link_executable(objects, "probe", folder, extra_postargs=flags[1])
+                subprocess.run([str(Path(folder, "probe"))], check=True)
+                return flags
+            except Exception as error:
+                if os.environ.get("NNPAR_REQUIRE_OPENMP") == "1":
+                    raise SystemExit(f"nnpar: OpenMP is required, and does not work: {error}") from error
+                print(f"WARNING: nnpar: no working OpenMP ({error}); it will run on one thread", file=sys.stderr)
+                return [], []
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                f"nnpar._kernels.{name}",
+                [f"nnpar/_kernels/{name}.pyx"],
+                include_dirs=["csrc", "nnpar/_kernels"],
+                depends=["csrc/kernels.h", "nnpar/_kernels/openmp.h"],
+            )
+            for name in MODULES
+        ],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+        },
+    ),
+    cmdclass={"build_ext": BuildExt},
+)
