@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnpar._checks import Array
 from nnpar._kernels.step import aligned_empty
@@ -37,3 +38,9 @@ def ready(array: Array) -> Array:
     copy = empty(array.shape)
     np.copyto(copy, array)
     return copy
+
+
+def bytes_like(images: Array) -> NDArray[np.uint8]:
+    """Uninitialised uint8 array of the shape and memory layout of a batch of images."""
+    n, c, h, w = images.shape
+    return np.empty((n, h, w, c), np.uint8).transpose(0, 3, 1, 2)

@@ -369,29 +369,14 @@ def max_pool2d(
         If the shapes do not fit.
     """
     images = _images(x, "max_pool2d", "x")
-    shape = max_pool2d_shape(images.shape, kernel_size, stride, padding, "max_pool2d")
+    most = shapes.MAX_POOL_POSITIONS
+    shape = shapes.pool2d(images.shape, kernel_size, stride, padding, "max_pool2d", most)
     result = _Result(out, shape.output_shape, "max_pool2d", images)
-    argmax = bytes_like(result.array) if return_argmax else None
+    argmax = arrays.bytes_like(result.array) if return_argmax else None
     y = result.after(
         pool.MaxPool2d(images, result.array, argmax, shape.kernel_size, shape.stride, shape.padding)
     )
     return y if argmax is None else (y, argmax)
-
-
-def max_pool2d_shape(
-    input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair, who: str
-) -> shapes.Pool2dShape:
-    """Check a max pooling: its positions must fit into a byte."""
-    shape = shapes.pool2d(input_shape, kernel_size, stride, padding, who)
-    if shape.kernel_size[0] * shape.kernel_size[1] > 256:
-        raise ValueError(f"{who}: kernel_size: expected at most 256 positions, got {shape.kernel_size}")
-    return shape
-
-
-def bytes_like(array: Array) -> NDArray[np.uint8]:
-    """Uninitialised uint8 array of the shape and memory layout of a batch of images."""
-    n, c, h, w = array.shape
-    return np.empty((n, h, w, c), np.uint8).transpose(0, 3, 1, 2)
 
 
 def max_pool2d_grad(
@@ -428,7 +413,8 @@ def max_pool2d_grad(
     """
     who = "max_pool2d_grad"
     grad = _images(dy, who, "dy")
-    shape = max_pool2d_shape(_checks.shape(input_shape, who, "input_shape", 4), kernel_size, stride, padding, who)
+    input_shape = _checks.shape(input_shape, who, "input_shape", 4)
+    shape = shapes.pool2d(input_shape, kernel_size, stride, padding, who, shapes.MAX_POOL_POSITIONS)
     _checks.same_shape(grad, shape.output_shape, who, "dy")
     where = np.asarray(argmax)
     if where.dtype != np.uint8:

@@ -71,21 +71,45 @@ class Pool2dShape:
     padding: Pair
 
 
-def pool2d(
-    input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair, who: str
-) -> Pool2dShape:
-    """Check a pooling's arguments; a stride of None is the kernel's size.
+MAX_POOL_POSITIONS = 256  # of a max pooling's window: they are kept as bytes
+
+
+def pool2d_window(
+    kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair, who: str, most_positions: int | None = None
+) -> tuple[Pair, Pair, Pair]:
+    """Check a pooling's window: (kernel, stride, padding); a stride of None is the kernel's size.
 
     Raises
     ------
     ValueError
-        If they do not fit together; `who` names the operation or layer.
+        If the padding is more than half the kernel, or the window has more than `most_positions`.
     """
     kernel = _checks.pair(kernel_size, who, "kernel_size", 1)
     step = kernel if stride is None else _checks.pair(stride, who, "stride", 1)
     pad = _checks.pair(padding, who, "padding", 0)
     if any(2 * p > k for p, k in zip(pad, kernel, strict=True)):
         raise ValueError(f"{who}: padding: expected at most half of kernel_size {kernel}, got {pad}")
+    if most_positions is not None and kernel[0] * kernel[1] > most_positions:
+        raise ValueError(f"{who}: kernel_size: expected at most {most_positions} positions, got {kernel}")
+    return kernel, step, pad
+
+
+def pool2d(
+    input_shape: Shape,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None,
+    padding: IntOrPair,
+    who: str,
+    most_positions: int | None = None,
+) -> Pool2dShape:
+    """Check a pooling's arguments, see :func:`pool2d_window`.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit together; `who` names the operation or layer.
+    """
+    kernel, step, pad = pool2d_window(kernel_size, stride, padding, who, most_positions)
     size = window_positions(input_shape, kernel, step, pad, (1, 1), who)
     return Pool2dShape(input_shape, (*input_shape[:2], *size), kernel, step, pad)
 

@@ -100,6 +100,8 @@ cdef class Step:
     def bind(self, workspace):
         """Give the step its scratch memory: uint8, at least `workspace_bytes`, at a multiple of 64. It may be shared by
         steps that do not run at the same time."""
+        if self.workspace_bytes == 0:
+            return
         if workspace.nbytes < self.workspace_bytes:
             raise ValueError(f"{self.name}: expected {self.workspace_bytes} bytes of workspace, got {workspace.nbytes}")
         self.workspace = <char *> self.octets(workspace, write=True)

@@ -1,0 +1,125 @@
+"""Convolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnpar import _checks, arrays, initializers, shapes
+from nnpar._checks import IntOrPair
+from nnpar._kernels import conv, elementwise
+from nnpar._kernels.step import Step
+from nnpar.layers.base import Layer, Lowering, Parameter, images_only, new_like
+from nnpar.shapes import Shape
+
+
+class Conv2d(Layer):
+    """Two-dimensional convolution (cross-correlation), as PyTorch's ``nn.Conv2d`` with zero padding.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int or (int, int)
+        Height and width.
+    stride, padding, dilation : int or (int, int)
+    groups : int
+        Divides both numbers of channels.
+    bias : bool
+    weight_init : callable, optional
+        Shape to array, from :mod:`nnpar.initializers`; PyTorch's default otherwise.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (out_channels, in_channels / groups, KH, KW), float32
+    bias : ndarray of shape (out_channels,), float32, or None
+
+    Raises
+    ------
+    ValueError
+        If the arguments do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnpar import Conv2d
+    >>> Conv2d(1, 8, 3, padding=1)(np.zeros((2, 1, 5, 5))).shape
+    (2, 8, 5, 5)
+    """
+
+    weight = Parameter()
+    bias = Parameter()
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntOrPair,
+        stride: IntOrPair = 1,
+        padding: IntOrPair = 0,
+        dilation: IntOrPair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        weight_init: initializers.Initializer = initializers.torch_default,
+    ) -> None:
+        self.in_channels = _checks.integer(in_channels, "Conv2d", "in_channels", 1)
+        self.out_channels = _checks.integer(out_channels, "Conv2d", "out_channels", 1)
+        self.kernel_size = _checks.pair(kernel_size, "Conv2d", "kernel_size", 1)
+        self.stride = _checks.pair(stride, "Conv2d", "stride", 1)
+        self.padding = _checks.pair(padding, "Conv2d", "padding", 0)
+        self.dilation = _checks.pair(dilation, "Conv2d", "dilation", 1)
+        self.groups = _checks.integer(groups, "Conv2d", "groups", 1)
+        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            if channels % self.groups:
+                raise ValueError(f"Conv2d: groups: expected a divisor of {name} {channels}, got {self.groups}")
+        weight_shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        _checks.shape(weight_shape, "Conv2d", "weight", 4)
+        self._arrays = {"weight": initialized(weight_init, weight_shape, "Conv2d")}
+        if bias:
+            self._arrays["bias"] = initializers.bias_default(self.out_channels, initializers.fans(weight_shape)[0])
+
+    def _shape(self, input_shape: Shape, name: str) -> shapes.Conv2dShape:
+        who = self.describe(name)
+        images_only(input_shape, who)
+        return shapes.conv2d(
+            input_shape, self.weight.shape, self.stride, self.padding, self.dilation, self.groups, who
+        )
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:  # noqa: D102
+        return self._shape(input_shape, name).output_shape
+
+    def forward(self, at: Lowering) -> list[Step]:  # noqa: D102
+        s = self._shape(at.x.shape, at.name)
+        at.y = arrays.empty(s.output_shape)
+        at.saved["geometry"] = conv.Geometry(
+            s.input_shape, s.weight_shape, s.output_size, s.stride, s.padding, s.dilation, s.groups
+        )
+        return [conv.Conv2d(at.saved["geometry"], at.x, self.weight, self.bias, at.y)]
+
+    def backward(self, at: Lowering) -> list[Step]:  # noqa: D102
+        geometry = at.saved["geometry"]
+        steps: list[Step] = [conv.Conv2dWeightGrad(geometry, at.x, at.dy, at.gradients["weight"])]
+        if self.bias is not None:
+            steps.append(elementwise.BiasGrad(at.dy, at.gradients["bias"]))
+        if at.needs_dx:
+            at.dx = new_like(at.x)
+            steps.append(conv.Conv2dInputGrad(geometry, at.dy, self.weight, at.dx))
+        return steps
+
+    def settings(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "bias": self.bias is not None,
+        }
+
+
+def initialized(initializer: initializers.Initializer, shape: Shape, who: str) -> Any:
+    """What an initialiser, perhaps a user's own, makes for `shape`: checked, and copied."""
+    array = _checks.floats(initializer(shape), who, "weight_init", len(shape))
+    _checks.same_shape(array, shape, who, "weight_init")
+    return array.copy()

@@ -1,0 +1,89 @@
+"""Dense layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnpar import _checks, arrays, initializers
+from nnpar._kernels import elementwise
+from nnpar._kernels.gemm import Gemm
+from nnpar._kernels.step import Step
+from nnpar.layers.base import Layer, Lowering, Parameter, new_like
+from nnpar.layers.conv import initialized
+from nnpar.shapes import Shape
+
+
+class Linear(Layer):
+    """Dense layer, ``y = x @ weight.T + bias``, as PyTorch's ``nn.Linear``.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    weight_init : callable, optional
+        Shape to array, from :mod:`nnpar.initializers`; PyTorch's default otherwise.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (out_features, in_features), float32
+    bias : ndarray of shape (out_features,), float32, or None
+
+    Raises
+    ------
+    ValueError
+        If a number of features is not at least 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnpar import Linear
+    >>> Linear(3, 2)(np.zeros((4, 3))).shape
+    (4, 2)
+    """
+
+    weight = Parameter()
+    bias = Parameter()
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight_init: initializers.Initializer = initializers.torch_default,
+    ) -> None:
+        self.in_features = _checks.integer(in_features, "Linear", "in_features", 1)
+        self.out_features = _checks.integer(out_features, "Linear", "out_features", 1)
+        weight_shape = (self.out_features, self.in_features)
+        _checks.shape(weight_shape, "Linear", "weight", 2)
+        self._arrays = {"weight": initialized(weight_init, weight_shape, "Linear")}
+        if bias:
+            self._arrays["bias"] = initializers.bias_default(self.out_features, self.in_features)
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:  # noqa: D102
+        if len(input_shape) != 2 or input_shape[1] != self.in_features:
+            hint = "; put a Flatten() before it" if len(input_shape) == 4 else ""
+            raise ValueError(
+                f"{self.describe(name)}: input: expected shape (N, {self.in_features}), got {input_shape}{hint}"
+            )
+        return input_shape[0], self.out_features
+
+    def forward(self, at: Lowering) -> list[Step]:  # noqa: D102
+        at.y = arrays.empty(self.output_shape(at.x.shape, at.name))
+        return [Gemm(at.x, self.weight.T, at.y, self.bias)]
+
+    def backward(self, at: Lowering) -> list[Step]:  # noqa: D102
+        steps: list[Step] = [Gemm(at.dy.T, at.x, at.gradients["weight"])]
+        if self.bias is not None:
+            steps.append(elementwise.BiasGrad(at.dy, at.gradients["bias"]))
+        if at.needs_dx:
+            at.dx = new_like(at.x)
+            steps.append(Gemm(at.dy, self.weight, at.dx))
+        return steps
+
+    def settings(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias is not None,
+        }

@@ -1,0 +1,97 @@
+"""Losses: what training makes small. Each is a mean over the batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnpar import _checks, arrays
+from nnpar._checks import Array
+from nnpar._kernels import loss
+from nnpar._kernels.step import Step
+from nnpar.shapes import Shape
+
+__all__ = ["CrossEntropy", "Loss", "MSE", "get"]
+
+
+class Loss:
+    """Base of the losses."""
+
+    counts_correct = False
+
+    def new_target(self, output_shape: Shape) -> NDArray[Any]:
+        """Uninitialised array for the targets of a batch."""
+        raise NotImplementedError
+
+    def check_target(self, target: ArrayLike, output_shape: Shape, who: str) -> NDArray[Any]:
+        """`target` as an array for outputs of `output_shape`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it does not fit.
+        """
+        raise NotImplementedError
+
+    def step(self, output: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]) -> Step:
+        """The step that sets result[0] to the sum of the samples' losses, result[1] to the number of correct samples, and
+        `grad` to the gradient of the mean loss."""
+        raise NotImplementedError
+
+
+class CrossEntropy(Loss):
+    """Softmax cross-entropy, ``-log softmax(output)[label]``, as PyTorch's ``nn.CrossEntropyLoss`` of class numbers.
+
+    The model's output has shape (N, K), the targets are N integers from 0 to K - 1. It counts correct samples as well.
+    """
+
+    counts_correct = True
+
+    def new_target(self, output_shape: Shape) -> NDArray[Any]:  # noqa: D102
+        return np.zeros(output_shape[0], np.int64)
+
+    def check_target(self, target: ArrayLike, output_shape: Shape, who: str) -> NDArray[Any]:  # noqa: D102
+        if len(output_shape) != 2:
+            raise ValueError(f"{who}: cross_entropy: expected a model output of shape (N, classes), got {output_shape}")
+        return _checks.labels(target, who, output_shape[0], output_shape[1])
+
+    def step(self, output: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]) -> Step:  # noqa: D102
+        return loss.SoftmaxCrossEntropy(output, target, grad, result)
+
+
+class MSE(Loss):
+    """Mean squared error over all elements, as PyTorch's ``nn.MSELoss``; targets have the output's shape."""
+
+    def new_target(self, output_shape: Shape) -> NDArray[Any]:  # noqa: D102
+        return arrays.empty(output_shape)
+
+    def check_target(self, target: ArrayLike, output_shape: Shape, who: str) -> NDArray[Any]:  # noqa: D102
+        array = np.asarray(target)
+        if array.shape == output_shape[:1] and output_shape[1:] == (1,):
+            array = array.reshape(output_shape)
+        values = _checks.floats(array, who, "target", len(output_shape))
+        _checks.same_shape(values, output_shape, who, "target")
+        return values
+
+    def step(self, output: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]) -> Step:  # noqa: D102
+        return loss.SquaredError(output, target, grad, result)
+
+
+NAMES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropy, "mse": MSE}
+
+
+def get(loss_or_name: Loss | str) -> Loss:
+    """A loss by its name, ``"cross_entropy"`` or ``"mse"``, or the loss given.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    if isinstance(loss_or_name, Loss):
+        return loss_or_name
+    if not isinstance(loss_or_name, str) or loss_or_name not in NAMES:
+        raise ValueError(f"loss: expected one of {', '.join(NAMES)}, or a Loss, got {loss_or_name!r}")
+    return NAMES[loss_or_name]()

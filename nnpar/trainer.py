@@ -1,0 +1,358 @@
+"""Training: minibatches through a plan, gradients to an optimizer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnpar import _checks, losses, random, threads
+from nnpar._checks import Array
+from nnpar._kernels.elementwise import Position
+from nnpar._kernels.step import Program
+from nnpar.data.dataset import Dataset
+from nnpar.history import History
+from nnpar.layers.base import Layer
+from nnpar.losses import Loss
+from nnpar.optimizers import Adam, Optimizer
+from nnpar.parameters import FlatParameters
+from nnpar.plan import Plan
+from nnpar.shapes import Shape
+
+Data = Dataset | tuple[ArrayLike, ArrayLike]
+
+MOST_PLANS = 8  # that a trainer keeps: shapes that vary must not fill the memory
+
+
+class _Compiled:
+    """A plan with its loss and targets: what runs for one batch shape."""
+
+    def __init__(
+        self, trainer: Trainer, input_shape: Shape, training: bool, with_loss: bool
+    ) -> None:
+        flat = trainer._flat
+        self.plan = Plan(
+            trainer.model,
+            input_shape,
+            training=training,
+            gradients=dict(zip((slot.name for slot in flat.slots), flat.views(trainer._gradients), strict=True)),
+            position=trainer._position,
+        )
+        self.samples = input_shape[0]
+        self.result = np.zeros(2)
+        steps = list(self.plan.forward_steps)
+        if with_loss:
+            self.target = trainer.loss.new_target(self.plan.y.shape)
+            grad = self.plan.dy if training else None
+            steps.append(trainer.loss.step(self.plan.y, self.target, grad, self.result))
+        self.program = Program(steps + self.plan.backward_steps)
+
+
+class Trainer:
+    """Trains a model, and evaluates it.
+
+    Parameters
+    ----------
+    model : Layer
+        Usually a Sequential. Its parameters are moved into one buffer, and changed in place.
+    loss : str or Loss
+        ``"cross_entropy"`` (targets: class numbers) or ``"mse"``.
+    optimizer : Optimizer, optional
+        ``Adam()`` by default; one for each trainer.
+    seed : int, optional
+        Of shuffling and dropout; the one of :func:`nnpar.manual_seed` by default.
+
+    Attributes
+    ----------
+    history : History
+        One record for each epoch of all calls of ``fit``.
+
+    Examples
+    --------
+    >>> from nnpar import Adam, Flatten, Linear, Sequential, Trainer, data
+    >>> train, test = data.digits()
+    >>> trainer = Trainer(Sequential(Flatten(), Linear(64, 10)), optimizer=Adam(1e-2))
+    >>> history = trainer.fit(train, validation=test, epochs=3, progress=False)
+    >>> trainer.evaluate(test)["accuracy"] > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        loss: str | Loss = "cross_entropy",
+        optimizer: Optimizer | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if not isinstance(model, Layer):
+            raise TypeError(f"Trainer: model: expected a layer, got {type(model).__name__}")
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            raise TypeError(f"Trainer: optimizer: expected an Optimizer, got {type(optimizer).__name__}")
+        if not model.parameters():
+            raise ValueError("Trainer: model: expected parameters to train, got a model without any")
+        self.model = model
+        self.loss = losses.get(loss)
+        self.optimizer = optimizer or Adam()
+        self.seed = random.get_seed() if seed is None else random.checked_seed(seed, "Trainer")
+        self.history = History()
+        self._flat = FlatParameters(model)
+        self._gradients = FlatParameters.new_buffer(self._flat.values.size)
+        self._update = Program([self.optimizer.attach(self._flat.values, self._gradients)])
+        self._position = Position(self.seed)
+        self._epoch = 0
+        self._step = 0
+        self._compiled: OrderedDict[tuple[Any, ...], _Compiled] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def fit(
+        self,
+        train: Data,
+        validation: Data | None = None,
+        epochs: int = 10,
+        batch_size: int = 64,
+        shuffle: bool = True,
+        progress: bool = True,
+    ) -> History:
+        """Train for some epochs. Called again, it goes on.
+
+        Parameters
+        ----------
+        train, validation : Dataset or (images, targets)
+            The validation set is evaluated after each epoch.
+        epochs, batch_size : int
+            The last batch of an epoch may be smaller.
+        shuffle : bool
+            Whether each epoch has an order of its own, which depends on the seed and the epoch alone.
+        progress : bool
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        History
+            ``trainer.history``.
+
+        Raises
+        ------
+        ValueError
+            If arguments do not fit the model; nothing has been trained then.
+        FloatingPointError
+            If the loss is not finite; the weights are those before that step.
+        KeyboardInterrupt
+            On Ctrl-C; the weights are those after the last whole step.
+        """
+        data = _dataset(train, "fit: train")
+        held_out = None if validation is None else _dataset(validation, "fit: validation")
+        epochs = _checks.integer(epochs, "fit", "epochs", 1)
+        batch_size = min(_checks.integer(batch_size, "fit", "batch_size", 1), len(data))
+        self._check(data, "fit: train")
+        if held_out is not None:
+            self._check(held_out, "fit: validation")
+        last = self._epoch + epochs
+        for _ in range(epochs):
+            started = time.perf_counter()
+            record = self._train_epoch(data, batch_size, shuffle, f"epoch {self._epoch + 1}/{last}" if progress else "")
+            seconds = time.perf_counter() - started
+            if held_out is not None:
+                record |= {f"validation_{key}": value for key, value in self.evaluate(held_out).items()}
+            self._epoch += 1
+            self.history.append(
+                epoch=self._epoch, **record, lr=self.optimizer.lr, seconds=seconds, images_per_second=len(data) / seconds
+            )
+            if progress and held_out is not None:
+                print("  validation: " + ", ".join(_readable(k, v) for k, v in record.items() if k.startswith("val")))
+        return self.history
+
+    def _train_epoch(self, data: Dataset, batch_size: int, shuffle: bool, title: str) -> dict[str, float]:
+        order = random.permutation(len(data), self.seed, self._epoch) if shuffle else np.arange(len(data))
+        loss_sum = correct = 0.0
+        with _Bar(title, len(data)) as bar:
+            for start in range(0, len(data), batch_size):
+                index = order[start : start + batch_size]
+                result = self._step_on(data.images, data.labels, index, start)
+                loss_sum += result[0]
+                correct += result[1]
+                done = start + len(index)
+                bar.update(len(index), self._means(loss_sum, correct, done))
+        return self._means(loss_sum, correct, len(data))
+
+    def _means(self, loss_sum: float, correct: float, samples: int) -> dict[str, float]:
+        means = {"loss": loss_sum / samples}
+        if self.loss.counts_correct:
+            means["accuracy"] = correct / samples
+        return means
+
+    def train_step(self, x: ArrayLike, y: ArrayLike) -> float:
+        """One step on one batch: forward, loss, backward, update.
+
+        Parameters
+        ----------
+        x : array_like of shape (N, C, H, W) or (N, F)
+        y : array_like
+            Targets, as the loss wants them.
+
+        Returns
+        -------
+        float
+            Mean loss of the batch, before the update.
+
+        Raises
+        ------
+        ValueError
+            If the batch does not fit the model or is empty.
+        FloatingPointError
+            If the loss is not finite; the weights are then unchanged.
+        """
+        images = _checks.floats(x, "train_step", "x", (2, 4))
+        if len(images) == 0:
+            raise ValueError("train_step: x: expected at least one sample, got an empty batch")
+        target = self.loss.check_target(y, self.model.output_shape(images.shape), "train_step")
+        result = self._step_on(images, target, np.arange(len(images)), self._step)
+        return float(result[0]) / len(images)
+
+    def _step_on(
+        self, images: Array, targets: NDArray[Any], index: NDArray[np.int64], sample: int
+    ) -> NDArray[np.float64]:
+        """One step on the samples that `index` picks; returns the sum of losses and the number of correct samples."""
+        with self._lock:
+            compiled = self._plan((len(index), *images.shape[1:]), training=True, with_loss=True)
+            _take(images, index, compiled.plan.x)
+            compiled.target[...] = targets[index].reshape(compiled.target.shape)
+            self._position.move(self._epoch, sample)
+            compiled.program.run()
+            if not np.isfinite(compiled.result[0]):
+                raise FloatingPointError(
+                    f"the loss is {compiled.result[0] / len(index)} at step {self._step + 1} (epoch {self._epoch + 1}); the "
+                    "weights are those before it. Is there a NaN in the data, or the learning rate too high?"
+                )
+            self.optimizer.advance()
+            self._update.run()
+            self._step += 1
+            return compiled.result
+
+    def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:
+        """Mean loss and, for cross-entropy, accuracy on a data set.
+
+        Parameters
+        ----------
+        data : Dataset or (images, targets)
+        batch_size : int
+            It does not change the result but for rounding of the sum.
+
+        Returns
+        -------
+        dict
+            ``loss`` and, for cross-entropy, ``accuracy``.
+
+        Raises
+        ------
+        ValueError
+            If the data do not fit the model.
+        """
+        samples = _dataset(data, "evaluate: data")
+        self._check(samples, "evaluate: data")
+        batch_size = _checks.integer(batch_size, "evaluate", "batch_size", 1)
+        loss_sum = correct = 0.0
+        with self._lock:
+            for index in _batches(len(samples), batch_size):
+                compiled = self._plan((len(index), *samples.images.shape[1:]), training=False, with_loss=True)
+                _take(samples.images, index, compiled.plan.x)
+                compiled.target[...] = samples.labels[index].reshape(compiled.target.shape)
+                compiled.program.run()
+                loss_sum += compiled.result[0]
+                correct += compiled.result[1]
+        return self._means(float(loss_sum), float(correct), len(samples))
+
+    def predict(self, x: ArrayLike, batch_size: int = 256) -> Array:
+        """Outputs of the model, for classes their logits.
+
+        Parameters
+        ----------
+        x : array_like of shape (N, C, H, W) or (N, F)
+        batch_size : int
+
+        Returns
+        -------
+        ndarray of shape (N, ...), float32
+
+        Raises
+        ------
+        ValueError
+            If x does not fit the model.
+        """
+        images = _checks.floats(x, "predict", "x", (2, 4))
+        batch_size = _checks.integer(batch_size, "predict", "batch_size", 1)
+        out = np.empty(self.model.output_shape(images.shape), np.float32)
+        with self._lock:
+            for index in _batches(len(images), batch_size):
+                compiled = self._plan((len(index), *images.shape[1:]), training=False, with_loss=False)
+                _take(images, index, compiled.plan.x)
+                compiled.program.run()
+                out[index] = compiled.plan.y
+        return out
+
+    def _check(self, data: Dataset, who: str) -> None:
+        """The whole set fits the model and the loss."""
+        self.loss.check_target(data.labels, self.model.output_shape(data.images.shape), who)
+
+    def _plan(self, input_shape: Shape, training: bool, with_loss: bool) -> _Compiled:
+        key = (input_shape, training, with_loss, threads.get_num_threads())
+        compiled = self._compiled.pop(key, None) or _Compiled(self, input_shape, training, with_loss)
+        self._compiled[key] = compiled
+        while len(self._compiled) > MOST_PLANS:
+            self._compiled.popitem(last=False)
+        return compiled
+
+
+def _dataset(data: Data, who: str) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise TypeError(f"{who}: expected a Dataset or (images, targets), got {type(data).__name__}")
+    return Dataset(np.asarray(data[0]), np.asarray(data[1]), who)
+
+
+def _batches(count: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, count, batch_size):
+        yield np.arange(start, min(start + batch_size, count))
+
+
+def _take(images: Array, index: NDArray[np.int64], out: Array) -> None:
+    """out = images[index], straight into the plan's memory where both have one layout."""
+    source, target = (images.transpose(0, 2, 3, 1), out.transpose(0, 2, 3, 1)) if images.ndim == 4 else (images, out)
+    if source.flags.c_contiguous:
+        np.take(source, index, axis=0, out=target, mode="clip")  # the default mode makes a copy more
+    else:
+        out[...] = images[index]
+
+
+def _readable(key: str, value: float) -> str:
+    name = key.removeprefix("validation_")
+    return f"{name} {value:.2%}" if name == "accuracy" else f"{name} {value:.4f}"
+
+
+class _Bar:
+    """A progress bar of one epoch: samples, images per second, time left, loss and accuracy so far. No title, no bar."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._bar = None
+        if title:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=total, desc=title, unit=" images", unit_scale=True, mininterval=0.2)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def update(self, count: int, means: dict[str, float]) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(", ".join(_readable(k, v) for k, v in means.items()), refresh=False)
+            self._bar.update(count)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,314 @@
+"""The cases that correctness, gradient and benchmark tests share, the arrays of a case, and how results are compared.
+
+Sizes lie around the edges at which kernels change: tiles of 6 rows; panels of 64, 16, 8 or 4 columns and vectors of 16, 8, 4
+or 1 floats, by instruction set; blocks of 512 steps and 96 rows in matrix multiplication; runs of 8 channels, blocks of 96
+pixels, strips of 256 pixels and 64 chunks in convolution; 64 channels in pooling.
+
+Most tests draw small integers. Their products and sums are exact in float32, in any order: the result has to be equal, and
+no tolerance can hide a wrong element. Real numbers are compared with float64, within the bound of `assert_within`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+Pair = tuple[int, int]
+Shape = tuple[int, ...]
+Draw = Callable[[np.random.Generator, Shape], Array]
+
+U = 2.0**-24  # unit roundoff of float32
+TINY = 2.0**-126  # smallest normal number: what is smaller counts as zero
+
+# Above this a case is left to the benchmarks.
+MOST_FLOPS = 3e7
+
+
+def integers(rng: np.random.Generator, shape: Shape, low: int = -3, high: int = 3) -> Array:
+    """Draw float32 integers so small that sums of up to 10^6 products are exact."""
+    return rng.integers(low, high, shape, endpoint=True).astype(np.float32)
+
+
+def normals(rng: np.random.Generator, shape: Shape) -> Array:
+    """Draw normally distributed float32 numbers."""
+    return rng.standard_normal(shape, np.float32)
+
+
+def channels_last(images: Array) -> Array:
+    """Return the same (N, C, H, W) in the memory layout that the kernels read."""
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class GemmCase:
+    """A product (m, k) @ (k, n)."""
+
+    name: str
+    m: int
+    n: int
+    k: int
+    benchmark: bool = False
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * self.m * self.n * self.k
+
+    def arrays(self, seed: int = 0, draw: Draw = integers) -> tuple[Array, Array]:
+        """Return a (m, k) and b (k, n)."""
+        rng = np.random.default_rng(seed)
+        return draw(rng, (self.m, self.k)), draw(rng, (self.k, self.n))
+
+
+@dataclass(frozen=True)
+class Conv2dCase:
+    """A convolution of (n, c, h, w) to oc channels."""
+
+    name: str
+    n: int
+    c: int
+    h: int
+    w: int
+    oc: int
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    benchmark: bool = False
+
+    @property
+    def x_shape(self) -> Shape:
+        return (self.n, self.c, self.h, self.w)
+
+    @property
+    def w_shape(self) -> Shape:
+        return (self.oc, self.c // self.groups, *self.kernel)
+
+    @property
+    def y_shape(self) -> Shape:
+        return (self.n, self.oc, *_positions(self))
+
+    @property
+    def window(self) -> tuple[Pair, Pair, Pair, int]:
+        """The arguments stride, padding, dilation, groups."""
+        return (self.stride, self.padding, self.dilation, self.groups)
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * math.prod(self.y_shape) * math.prod(self.w_shape[1:])
+
+    def arrays(self, seed: int = 0, draw: Draw = integers) -> tuple[Array, Array, Array, Array]:
+        """Return x, w, bias and dy, the images in channels-last memory."""
+        rng = np.random.default_rng(seed)
+        x, w, bias, dy = (draw(rng, shape) for shape in (self.x_shape, self.w_shape, (self.oc,), self.y_shape))
+        return channels_last(x), w, bias, channels_last(dy)
+
+
+@dataclass(frozen=True)
+class Pool2dCase:
+    """A pooling of (n, c, h, w)."""
+
+    name: str
+    n: int
+    c: int
+    h: int
+    w: int
+    kernel: Pair
+    stride: Pair | None = None
+    padding: Pair = (0, 0)
+    benchmark: bool = False
+
+    @property
+    def x_shape(self) -> Shape:
+        return (self.n, self.c, self.h, self.w)
+
+    @property
+    def y_shape(self) -> Shape:
+        return (self.n, self.c, *_positions(self))
+
+    @property
+    def window(self) -> tuple[Pair, Pair | None, Pair]:
+        """The arguments kernel_size, stride, padding."""
+        return (self.kernel, self.stride, self.padding)
+
+    @property
+    def flops(self) -> float:
+        return float(math.prod(self.y_shape) * math.prod(self.kernel))
+
+    def arrays(self, seed: int = 0, draw: Draw = integers) -> tuple[Array, Array]:
+        """Return x and dy in channels-last memory."""
+        rng = np.random.default_rng(seed)
+        return channels_last(draw(rng, self.x_shape)), channels_last(draw(rng, self.y_shape))
+
+
+def _positions(case: Conv2dCase | Pool2dCase) -> Pair:
+    """Return (OH, OW): how often the window fits along each axis."""
+    dilation = case.dilation if isinstance(case, Conv2dCase) else (1, 1)
+    sizes = zip((case.h, case.w), case.kernel, case.stride or case.kernel, case.padding, dilation, strict=True)
+    oh, ow = ((size + 2 * pad - d * (k - 1) - 1) // step + 1 for size, k, step, pad, d in sizes)
+    return oh, ow
+
+
+def _gemm(*sizes: tuple[int, int, int], prefix: str = "gemm", benchmark: bool = False) -> list[GemmCase]:
+    return [GemmCase(f"{prefix}-{m}x{n}x{k}", m, n, k, benchmark) for m, n, k in sizes]
+
+
+GEMM_CASES = [
+    # Every height of tile, whole and partial vectors, one panel or two, the summed axis from one step.
+    *_gemm(*((m, n, k) for m in (1, 5, 6, 7) for n in (1, 3, 4, 5, 9, 16, 17, 33, 63, 64, 65) for k in (1, 2, 17))),
+    *_gemm(*((m, 31, 19) for m in (2, 3, 4, 11, 12, 13, 95, 96, 97, 193))),  # blocks of rows
+    *_gemm(*((13, n, 7) for n in (2, 7, 8, 15, 31, 32, 47, 48, 49, 127, 128, 129, 257))),  # panels
+    *_gemm(*((7, 37, k) for k in (15, 16, 31, 32, 33, 511, 512, 513, 1024, 1025))),  # blocks of the summed axis
+    *_gemm((97, 129, 513), (101, 103, 107), (193, 67, 1031)),  # several of each
+    *_gemm((7, 300, 600), (1, 513, 97), (3, 1031, 515)),  # cheaper as the transposed product
+    *_gemm((300, 7, 600), (513, 1, 97), (1031, 3, 515)),
+    # LeNet's dense layers at a batch of 64, ResNet's and VGG's last ones, and square products.
+    *_gemm((64, 120, 400), (64, 84, 120), (64, 10, 84), prefix="lenet", benchmark=True),
+    *_gemm((32, 1000, 2048), prefix="resnet50", benchmark=True),
+    *_gemm((32, 4096, 25088), prefix="vgg16", benchmark=True),
+    *_gemm((256, 256, 256), (1024, 1024, 1024), prefix="square", benchmark=True),
+]
+
+
+CONV2D_CASES = [
+    # 1x1, whose im2col matrix is the image itself.
+    Conv2dCase("one-pixel", 1, 1, 1, 1, 1, (1, 1)),
+    Conv2dCase("1x1", 2, 9, 5, 7, 17, (1, 1)),
+    Conv2dCase("1x1-stride", 2, 16, 7, 6, 5, (1, 1), (2, 3)),
+    Conv2dCase("1x1-padding", 1, 10, 3, 4, 6, (1, 1), padding=(1, 2)),
+    # Output channels around vectors and panels.
+    *(Conv2dCase(f"oc-{oc}", 1, 9, 4, 5, oc, (2, 2)) for oc in (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 129)),
+    # Input channels around the gathering threshold, and of black-and-white and colour images.
+    *(Conv2dCase(f"c-{c}", 2, c, 5, 6, 6, (3, 3), padding=(1, 1)) for c in (1, 2, 3, 4, 7, 8, 9, 16, 17, 65, 97)),
+    # The same for the input gradient, where the output channels are summed.
+    *(Conv2dCase(f"few-oc-{oc}", 1, 5, 6, 5, oc, (3, 2), (2, 1), (1, 1)) for oc in (1, 2, 8, 9)),
+    # Pixels around tiles of 6 and blocks of 96.
+    *(Conv2dCase(f"pixels-{p}", 1, 9, 1, p, 5, (1, 2), padding=(0, 1)) for p in (2, 4, 5, 6, 10, 11, 94, 95, 96, 191)),
+    *(Conv2dCase(f"few-pixels-{p}", 1, 3, p, 1, 5, (2, 1), padding=(1, 0)) for p in (4, 5, 6, 94, 95, 96)),
+    # Strides, paddings, dilations and their mixtures; windows that leave rows and columns over.
+    Conv2dCase("stride-2", 2, 9, 9, 8, 7, (3, 3), (2, 2), (1, 1)),
+    Conv2dCase("stride-over-kernel", 2, 9, 11, 10, 7, (2, 2), (3, 4)),
+    Conv2dCase("stride-over-kernel-few", 1, 2, 11, 10, 3, (2, 1), (3, 4), (1, 0)),
+    Conv2dCase("stride-over-image", 2, 10, 3, 2, 9, (2, 2), (7, 9), (1, 1)),
+    Conv2dCase("rows", 1, 9, 8, 5, 6, (5, 1), (2, 1), (2, 0)),
+    Conv2dCase("columns", 1, 9, 5, 8, 6, (1, 5), (1, 3), (0, 2)),
+    Conv2dCase("rectangle", 2, 3, 7, 9, 5, (2, 5), (3, 2), (1, 3), (2, 1)),
+    Conv2dCase("dilation", 1, 9, 9, 11, 5, (3, 3), (1, 1), (2, 3), (2, 3)),
+    Conv2dCase("dilation-stride", 2, 9, 9, 11, 5, (3, 2), (2, 3), (3, 1), (2, 4)),
+    Conv2dCase("dilation-of-stride", 1, 9, 9, 8, 5, (3, 3), (2, 2), (1, 2), (2, 2)),
+    Conv2dCase("padding-over-kernel", 1, 9, 3, 2, 5, (2, 2), (1, 2), (4, 5)),
+    Conv2dCase("kernel-over-image", 2, 9, 2, 3, 5, (5, 7), (1, 1), (2, 3)),
+    Conv2dCase("kernel-over-image-few", 2, 2, 1, 2, 3, (5, 6), (2, 1), (3, 2)),
+    Conv2dCase("kernel-is-image", 3, 9, 4, 5, 7, (4, 5)),
+    Conv2dCase("no-tap-inside", 1, 9, 1, 1, 9, (2, 2), (2, 2), (1, 1), (2, 2)),
+    Conv2dCase("no-tap-inside-few", 2, 2, 1, 1, 3, (2, 2), (2, 2), (1, 1), (2, 2)),
+    Conv2dCase("many-taps", 1, 2, 31, 33, 3, (29, 31), padding=(1, 0)),
+    Conv2dCase("very-many-taps", 1, 9, 60, 62, 2, (53, 55), padding=(1, 2)),
+    # Groups, up to one for each channel.
+    Conv2dCase("groups-2", 2, 18, 5, 6, 10, (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    Conv2dCase("groups-3-few", 1, 6, 6, 5, 9, (3, 2), (2, 1), (1, 1), (1, 2), 3),
+    Conv2dCase("groups-panels", 1, 18, 3, 4, 134, (2, 2), (1, 1), (0, 0), (1, 1), 2),
+    Conv2dCase("depthwise", 2, 17, 7, 6, 17, (3, 3), (1, 1), (1, 1), (1, 1), 17),
+    Conv2dCase("depthwise-stride", 1, 9, 7, 8, 9, (3, 3), (2, 2), (1, 1), (1, 1), 9),
+    Conv2dCase("depthwise-multiplier", 1, 5, 6, 7, 15, (3, 3), (1, 1), (1, 1), (1, 1), 5),
+    # Chunks and strips of the weight gradient: rows longer than a strip, many short rows, images that end inside a strip.
+    Conv2dCase("long-rows", 2, 3, 3, 521, 4, (2, 3), (1, 2), (1, 1)),
+    Conv2dCase("longer-rows", 1, 9, 3, 613, 7, (2, 3), (1, 1), (1, 1)),
+    Conv2dCase("short-rows", 1, 9, 613, 1, 7, (3, 1), (1, 1), (1, 0)),
+    Conv2dCase("images", 19, 9, 5, 7, 11, (3, 3), (1, 1), (1, 1)),
+    Conv2dCase("images-few", 23, 3, 7, 5, 6, (3, 3), (1, 1), (1, 1)),
+    Conv2dCase("blocks", 1, 101, 6, 7, 67, (2, 2)),
+    # Layers of LeNet-5, VGG-16, ResNet-50 and MobileNetV2.
+    Conv2dCase("lenet-1", 8, 1, 28, 28, 6, (5, 5), padding=(2, 2), benchmark=True),
+    Conv2dCase("lenet-2", 8, 6, 14, 14, 16, (5, 5), benchmark=True),
+    Conv2dCase("vgg-1-1", 8, 3, 224, 224, 64, (3, 3), padding=(1, 1), benchmark=True),
+    Conv2dCase("vgg-2-1", 8, 64, 112, 112, 128, (3, 3), padding=(1, 1), benchmark=True),
+    Conv2dCase("vgg-3-2", 8, 256, 56, 56, 256, (3, 3), padding=(1, 1), benchmark=True),
+    Conv2dCase("vgg-5-1", 8, 512, 14, 14, 512, (3, 3), padding=(1, 1), benchmark=True),
+    Conv2dCase("resnet-stem", 8, 3, 224, 224, 64, (7, 7), (2, 2), (3, 3), benchmark=True),
+    Conv2dCase("resnet-2-1x1", 8, 64, 56, 56, 256, (1, 1), benchmark=True),
+    Conv2dCase("resnet-2-3x3", 8, 64, 56, 56, 64, (3, 3), padding=(1, 1), benchmark=True),
+    Conv2dCase("resnet-3-stride", 8, 128, 56, 56, 128, (3, 3), (2, 2), (1, 1), benchmark=True),
+    Conv2dCase("resnet-3-shortcut", 8, 256, 56, 56, 512, (1, 1), (2, 2), benchmark=True),
+    Conv2dCase("resnet-5-3x3", 8, 512, 7, 7, 512, (3, 3), padding=(1, 1), benchmark=True),
+    Conv2dCase("mobilenet-depthwise", 8, 96, 56, 56, 96, (3, 3), padding=(1, 1), groups=96, benchmark=True),
+]
+
+
+POOL2D_CASES = [
+    Pool2dCase("one-pixel", 1, 1, 1, 1, (1, 1)),
+    *(Pool2dCase(f"c-{c}", 2, c, 6, 5, (2, 2)) for c in (1, 3, 7, 8, 9, 16, 17, 63, 64, 65, 129)),
+    Pool2dCase("overlap", 2, 5, 9, 8, (3, 3), (2, 2), (1, 1)),
+    Pool2dCase("dense", 1, 4, 5, 6, (3, 3), (1, 1), (1, 1)),
+    Pool2dCase("gaps", 2, 3, 11, 10, (2, 2), (3, 4)),
+    Pool2dCase("gaps-padding", 1, 3, 11, 10, (2, 3), (4, 5), (1, 1)),
+    Pool2dCase("rectangle", 2, 3, 7, 9, (2, 3), (1, 2), (1, 0)),
+    Pool2dCase("rows", 1, 6, 9, 4, (4, 1), (3, 1), (2, 0)),
+    Pool2dCase("columns", 1, 6, 4, 9, (1, 4), (1, 3), (0, 2)),
+    Pool2dCase("whole-image", 3, 10, 7, 7, (7, 7)),
+    Pool2dCase("kernel-over-image", 2, 3, 2, 3, (4, 5), (1, 1), (2, 1)),
+    Pool2dCase("one-pixel-padding", 1, 2, 1, 1, (2, 2), (1, 1), (1, 1)),
+    Pool2dCase("positions-256", 1, 2, 17, 19, (16, 16), (1, 1), (0, 0)),
+    Pool2dCase("lenet", 8, 6, 28, 28, (2, 2), benchmark=True),
+    Pool2dCase("vgg-1", 8, 64, 224, 224, (2, 2), benchmark=True),
+    Pool2dCase("resnet-stem", 8, 64, 112, 112, (3, 3), (2, 2), (1, 1), benchmark=True),
+    Pool2dCase("resnet-last", 8, 2048, 7, 7, (7, 7), benchmark=True),
+]
+
+
+def small(cases: list[Any]) -> list[Any]:
+    """Return the cases that are quick to check."""
+    return [case for case in cases if case.flops <= MOST_FLOPS]
+
+
+def name_of(case: Any) -> str | None:
+    """Name a case in pytest's output; None for what is not a case."""
+    return getattr(case, "name", None)
+
+
+def assert_equal(actual: Array, expected: np.ndarray[Any, Any]) -> None:
+    """Check that two results are the same float32 numbers, NaN included."""
+    assert actual.dtype == np.float32
+    np.testing.assert_array_equal(actual, np.asarray(expected).astype(np.float32), strict=True)
+
+
+def assert_within(
+    actual: Array, expected: np.ndarray[Any, Any], terms: float, magnitude: np.ndarray[Any, Any] | float
+) -> None:
+    """Check |actual - expected| <= 2 terms u magnitude, plus what counts as zero.
+
+    A sum of k products in float32, added in any order, is off by at most k u |a| |b| (1 + O(k u)): Higham, Accuracy and
+    Stability of Numerical Algorithms, section 3.1. `magnitude` is |a| |b|: the same computation on absolute values.
+    """
+    assert actual.dtype == np.float32
+    assert actual.shape == np.shape(expected)
+    error = np.abs(actual.astype(np.float64) - expected)
+    bound = 2 * terms * U * magnitude + max(terms, 1) * TINY
+    assert np.isfinite(error).all()
+    worst = np.max(error / bound, initial=0.0)
+    assert worst <= 1.0, f"error is {worst:.3g} times its bound"
+
+
+def run_onnx(operator: str, *inputs: Array, outputs: int = 1, **attributes: Any) -> list[np.ndarray[Any, Any]]:
+    """Run one operator of ONNX by onnxruntime, on one thread."""
+    names = [f"x{i}" for i in range(len(inputs))], [f"y{i}" for i in range(outputs)]
+    value = partial(onnx.helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
+    results = [value(name=names[1][0], shape=None)]
+    results += [value(name=name, elem_type=onnx.TensorProto.INT64, shape=None) for name in names[1][1:]]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(operator, *names, **attributes)],
+        operator,
+        [value(name=name, shape=array.shape) for name, array in zip(names[0], inputs, strict=True)],
+        results,
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, dict(zip(names[0], map(np.ascontiguousarray, inputs), strict=True)))

@@ -1,0 +1,204 @@
+"""ops.conv2d and its gradients against NumPy in float64 and against ONNX Runtime."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from nnpar import ops, reference
+from tests import cases
+
+SMALL = cases.small(cases.CONV2D_CASES)
+every_case = pytest.mark.parametrize("case", SMALL, ids=cases.name_of)
+
+
+def nans(shape):
+    """Channels-last, so that the kernels write into it, and every element has to be written."""
+    return cases.channels_last(np.full(shape, np.nan, np.float32))
+
+
+def doubles(*arrays):
+    return [array.astype(np.float64) for array in arrays]
+
+
+def assert_reference(case):
+    """All three passes, on small integers, are equal to the reference."""
+    x, w, bias, dy = case.arrays()
+    x64, w64, bias64, dy64 = doubles(x, w, bias, dy)
+    y, dx, dw = nans(case.y_shape), nans(case.x_shape), np.full(case.w_shape, np.nan, np.float32)
+    assert ops.conv2d(x, w, bias, *case.window, out=y) is y
+    cases.assert_equal(y, reference.conv2d(x64, w64, bias64, *case.window))
+    assert ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, out=dx) is dx
+    cases.assert_equal(dx, reference.conv2d_input_grad(dy64, w64, case.x_shape, *case.window))
+    assert ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, out=dw) is dw
+    cases.assert_equal(dw, reference.conv2d_weight_grad(x64, dy64, case.w_shape, *case.window))
+
+
+@every_case
+def test_conv2d_and_gradients(case):
+    assert_reference(case)
+
+
+@st.composite
+def any_case(draw):
+    groups = draw(st.integers(1, 3))
+    kernel, stride, padding, dilation = (
+        draw(st.tuples(st.integers(low, high), st.integers(low, high))) for low, high in [(1, 4), (1, 4), (0, 4), (1, 3)]
+    )
+    spans = [max(1, d * (k - 1) + 1 - 2 * p) for k, p, d in zip(kernel, padding, dilation, strict=True)]
+    h, w = (span + draw(st.integers(0, 9)) for span in spans)
+    channels = st.sampled_from([1, 2, 3, 7, 8, 9, 12, 17])
+    c, oc = draw(channels), draw(st.one_of(channels, st.sampled_from([33, 65])))
+    n = draw(st.integers(1, 3))
+    return cases.Conv2dCase("any", n, groups * c, h, w, groups * oc, kernel, stride, padding, dilation, groups)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(any_case())
+def test_conv2d_of_any_shape(case):
+    assume(case.flops <= 2e6)
+    assert_reference(case)
+
+
+@every_case
+def test_conv2d_is_as_exact_as_float32_allows(case):
+    x, w, bias, dy = doubles(*case.arrays(draw=cases.normals))
+    singles = [array.astype(np.float32) for array in (x, w, bias, dy)]
+    depth = math.prod(case.w_shape[1:])
+    cases.assert_within(
+        ops.conv2d(*singles[:3], *case.window),
+        reference.conv2d(x, w, bias, *case.window),
+        depth + 1,
+        reference.conv2d(abs(x), abs(w), abs(bias), *case.window),
+    )
+    cases.assert_within(
+        ops.conv2d_input_grad(singles[3], singles[1], case.x_shape, *case.window),
+        reference.conv2d_input_grad(dy, w, case.x_shape, *case.window),
+        depth // case.w_shape[1] * case.oc // case.groups,
+        reference.conv2d_input_grad(abs(dy), abs(w), case.x_shape, *case.window),
+    )
+    cases.assert_within(
+        ops.conv2d_weight_grad(singles[0], singles[3], case.w_shape, *case.window),
+        reference.conv2d_weight_grad(x, dy, case.w_shape, *case.window),
+        math.prod(case.y_shape) // case.oc,
+        reference.conv2d_weight_grad(abs(x), abs(dy), case.w_shape, *case.window),
+    )
+
+
+@every_case
+def test_conv2d_gradients_are_adjoint(case):
+    """<dy, conv(x, w)> = <dx, x> = <dw, w>: the gradients of a bilinear function, without any reference."""
+    x, w, _, dy = case.arrays(seed=1)
+    inner = np.vdot(dy.astype(np.float64), ops.conv2d(x, w, None, *case.window))
+    assert np.vdot(x.astype(np.float64), ops.conv2d_input_grad(dy, w, case.x_shape, *case.window)) == inner
+    assert np.vdot(w.astype(np.float64), ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window)) == inner
+
+
+@every_case
+def test_conv2d_against_onnx(case):
+    x, w, bias, _ = case.arrays()
+    (expected,) = cases.run_onnx(
+        "Conv", x, w, bias, strides=case.stride, pads=case.padding * 2, dilations=case.dilation, group=case.groups
+    )
+    cases.assert_equal(ops.conv2d(x, w, bias, *case.window), expected)
+
+
+@every_case
+def test_conv2d_input_grad_against_onnx(case):
+    """The gradient is the transposed convolution; rows and columns that no window reached are padding of its result."""
+    _, w, _, dy = case.arrays()
+    sizes = zip((case.h, case.w), case.kernel, *case.window[:3], case.y_shape[2:], strict=True)
+    left_over = [size + 2 * pad - d * (k - 1) - 1 - (out - 1) * step for size, k, step, pad, d, out in sizes]
+    (expected,) = cases.run_onnx(
+        "ConvTranspose",
+        dy,
+        w,
+        strides=case.stride,
+        pads=case.padding * 2,
+        dilations=case.dilation,
+        group=case.groups,
+        output_padding=left_over,
+    )
+    cases.assert_equal(ops.conv2d_input_grad(dy, w, case.x_shape, *case.window), expected)
+
+
+@every_case
+def test_conv2d_weight_grad_against_onnx(case):
+    """dw is x convolved with dy, the batch in the place of the channels, stride and dilation exchanged."""
+    x, _, _, dy = case.arrays()
+    expected = []
+    for group in range(case.groups):
+        _, c, kh, kw = case.w_shape
+        oc = case.oc // case.groups
+        (part,) = cases.run_onnx(
+            "Conv",
+            x[:, group * c : (group + 1) * c].swapaxes(0, 1),
+            dy[:, group * oc : (group + 1) * oc].swapaxes(0, 1),
+            strides=case.dilation,
+            pads=case.padding * 2,
+            dilations=case.stride,
+        )
+        expected.append(part[:, :, :kh, :kw].swapaxes(0, 1))
+    cases.assert_equal(ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window), np.concatenate(expected))
+
+
+FEW = [case for case in SMALL if case.name in ("1x1", "c-3", "groups-2", "dilation-stride", "depthwise-stride")]
+few_cases = pytest.mark.parametrize("case", FEW, ids=cases.name_of)
+
+
+@few_cases
+def test_conv2d_without_bias(case):
+    x, w, _, _ = case.arrays()
+    cases.assert_equal(ops.conv2d(x, w, None, *case.window), reference.conv2d(*doubles(x, w), None, *case.window))
+
+
+@few_cases
+def test_conv2d_takes_any_strides(case):
+    x, w, bias, dy = case.arrays()
+    y, dx = ops.conv2d(x, w, bias, *case.window), ops.conv2d_input_grad(dy, w, case.x_shape, *case.window)
+    dw = ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window)
+
+    def views(array):
+        yield np.ascontiguousarray(array)
+        yield np.ascontiguousarray(array[..., ::-1])[..., ::-1]
+        yield np.repeat(array, 2, axis=1)[:, ::2]
+        yield np.ascontiguousarray(array.swapaxes(0, 2)).swapaxes(0, 2)
+
+    for x2, w2, dy2 in zip(views(x), views(w), views(dy), strict=True):
+        cases.assert_equal(ops.conv2d(x2, w2, np.repeat(bias, 2)[::2], *case.window), y)
+        cases.assert_equal(ops.conv2d_input_grad(dy2, w2, case.x_shape, *case.window), dx)
+        cases.assert_equal(ops.conv2d_weight_grad(x2, dy2, case.w_shape, *case.window), dw)
+
+
+@few_cases
+def test_conv2d_out_of_any_strides(case):
+    """An `out` that the kernels cannot write is filled all the same, and nothing around it."""
+    x, w, bias, dy = case.arrays()
+    calls = [
+        (case.y_shape, lambda **out: ops.conv2d(x, w, bias, *case.window, **out)),
+        (case.x_shape, lambda **out: ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, **out)),
+        (case.w_shape, lambda **out: ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, **out)),
+    ]
+    for shape, call in calls:
+        whole = np.full((shape[0], shape[1] + 2, *shape[2:]), 7, np.float32)
+        out = whole[:, 1:-1]
+        out[...] = np.nan
+        assert call(out=out) is out
+        cases.assert_equal(out, call())
+        assert (whole[:, [0, -1]] == 7).all()
+
+
+def test_conv2d_returns_channels_last_memory():
+    x, w, _, dy = FEW[0].arrays()
+    for images in (ops.conv2d(x, w), ops.conv2d_input_grad(dy, w, x.shape)):
+        assert images.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert ops.conv2d_weight_grad(x, dy, w.shape).flags.c_contiguous
+
+
+def test_conv2d_window_as_ints():
+    x, w = np.ones((1, 2, 7, 7), np.float32), np.ones((2, 1, 3, 3), np.float32)
+    expected = ops.conv2d(x, w, None, (2, 2), (1, 1), (2, 2), 2)
+    cases.assert_equal(ops.conv2d(x, w, stride=2, padding=1, dilation=2, groups=2), expected)
+    cases.assert_equal(ops.conv2d(x, w, stride=[2, 2], padding=np.array([1, 1]), dilation=2, groups=np.int8(2)), expected)
