@@ -16,7 +16,15 @@ from setuptools.command.build_ext import build_ext
 
 # -ffp-contract=off: what is fused is written so; the compiler shall not choose. No -ffast-math: it changes the
 # floating-point mode of the whole process.
-C_FLAGS = ["-O3", "-g0", "-std=c11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
+C_FLAGS = [
+    "-O3",
+    "-g0",
+    "-std=c11",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+]
 CYTHON_FLAGS = ["-O2", "-g0", "-fvisibility=hidden"]
 ISA_FLAGS = {
     "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"],
@@ -51,14 +59,14 @@ class BuildExt(build_ext):
         super().build_extensions()
 
     def compile_kernels(self) -> list[str]:
-        """csrc/find.c for the baseline, csrc/isa/*.c each with its own flags: distinct files, so none replaces another."""
+        """csrc/find.c for the baseline and csrc/isa/*.c, each with its own flags."""
         headers = [str(path) for path in Path("csrc").rglob("*.h")]
         sources = [("csrc/find.c", [])]
         sources += [(f"csrc/isa/{isa}.c", ISA_FLAGS[isa]) for isa in FAMILIES.get(processor(), ["scalar"])]
         objects = []
         for source, flags in sources:
             objects += self.compiler.compile(
-                [source], self.build_temp, depends=headers, extra_postargs=C_FLAGS + ["-fPIC"] + flags
+                [source], self.build_temp, depends=headers, extra_postargs=[*C_FLAGS, "-fPIC", *flags]
             )
         return objects
 

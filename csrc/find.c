@@ -1,4 +1,5 @@
-/* Which tables this build has, and which of them this machine can run. Compiled for the baseline of the processor family. */
+/* Which tables this build has, and which of them this machine can run. Compiled for the baseline of the processor
+ * family. */
 #include <string.h>
 
 #include "kernels.h"

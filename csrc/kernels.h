@@ -9,17 +9,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Rows of the matrix-multiply tile. Six rows of four vectors fill 24 of the 32 registers of AVX-512 and NEON; six rows of
- * two vectors fill 12 of the 16 of SSE and AVX2. One height for all, so that schedules do not depend on the ISA. */
+/* Rows of the matrix-multiply tile. Six rows of four vectors fill 24 of the 32 registers of AVX-512 and NEON; six rows
+ * of two vectors fill 12 of the 16 of SSE and AVX2. One height for all, so that schedules do not depend on the ISA. */
 #define NNP_TILE_ROWS 6
 
-/* A run of `length` steps along the summed axis of an outer product: step k reads a[k * a_step ...] and b[k * b_step ...]. */
+/* A run of `length` steps along the summed axis of an outer product: step k reads a[k * a_step ...] and b[k * b_step
+ * ...]. */
 typedef struct {
     const float *a, *b;
     ptrdiff_t length;
 } nnp_segment;
 
-/* Pooling geometry. Images are channels-last: x is (height, width, channels), y is (out_height, out_width, channels). */
+/* Pooling geometry. Images are channels-last: x is (height, width, channels), y is (out_height, out_width, channels).
+ */
 typedef struct {
     ptrdiff_t channels, height, width, out_height, out_width;
     ptrdiff_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
@@ -37,7 +39,8 @@ typedef struct {
     int nesterov, first_step;
 } nnp_sgd;
 
-/* step_size = lr / (1 - beta1^t); inv_sqrt_correction = 1 / sqrt(1 - beta2^t); decay = lr * weight_decay if decoupled. */
+/* step_size = lr / (1 - beta1^t); inv_sqrt_correction = 1 / sqrt(1 - beta2^t); decay = lr * weight_decay if decoupled.
+ */
 typedef struct {
     float step_size, inv_sqrt_correction, beta1, beta2, eps, weight_decay, decay;
 } nnp_adam;
@@ -49,12 +52,14 @@ typedef struct {
 
     /* C = A B, or C += A B if accumulate, then + bias (cols) unless NULL.
      * C is (rows <= 6, cols <= tile_vectors * vector): row i at c[i].
-     * A's row i is `taps` runs of `depth` floats: run t at a[t * NNP_TILE_ROWS + i]. B is one packed panel (taps * depth, width),
-     * width = cols rounded up to whole vectors. Each element is summed in one chain over (tap, depth), whatever the tile. */
+     * A's row i is `taps` runs of `depth` floats: run t at a[t * NNP_TILE_ROWS + i]. B is one packed panel (taps *
+     * depth, width), width = cols rounded up to whole vectors. Each element is summed in one chain over (tap, depth),
+     * whatever the tile. */
     void (*gemm_tile)(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a, const float *b,
                       const float *bias, int accumulate, float *const *c);
 
-    /* C += sum over segments s, steps k of a[s][a_offset + k*a_step + i] * b[s][b_offset + k*b_step + j], C (rows <= 6, cols). */
+    /* C += sum over segments s, steps k of a[s][a_offset + k*a_step + i] * b[s][b_offset + k*b_step + j], C (rows <= 6,
+     * cols). */
     void (*outer_tile)(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,
                        ptrdiff_t a_step, ptrdiff_t b_offset, ptrdiff_t b_step, float *c, ptrdiff_t c_stride);
 
@@ -77,15 +82,17 @@ typedef struct {
     void (*relu_grad)(ptrdiff_t n, const float *dy, const float *y, float *dx);
     void (*scale)(ptrdiff_t n, float factor, float *x);
 
-    /* Element e of the sample is kept, and multiplied by factor, if word e % 4 of block e / 4 is >= threshold. y may be x. */
+    /* Element e of the sample is kept, and multiplied by factor, if word e % 4 of block e / 4 is >= threshold. y may be
+     * x. */
     void (*dropout)(ptrdiff_t n, const float *x, nnp_philox at, uint32_t threshold, float factor, float *y);
 
     /* out (cols) = sum of the rows of x (rows, cols), in their order, or out += it. */
     void (*sum_rows)(ptrdiff_t rows, ptrdiff_t cols, const float *x, ptrdiff_t row_stride, int accumulate, float *out);
 
-    /* One sample: returns -log softmax(z)[label], writes grad (n) = (softmax(z) - onehot) * scale unless NULL, and whether
-     * the largest logit (the first, if equal; a NaN is never the largest) is the label's. */
-    double (*softmax_cross_entropy)(ptrdiff_t n, const float *z, int64_t label, float scale, float *grad, uint8_t *correct);
+    /* One sample: returns -log softmax(z)[label], writes grad (n) = (softmax(z) - onehot) * scale unless NULL, and
+     * whether the largest logit (the first, if equal; a NaN is never the largest) is the label's. */
+    double (*softmax_cross_entropy)(ptrdiff_t n, const float *z, int64_t label, float scale, float *grad,
+                                    uint8_t *correct);
     /* Returns sum (p - t)^2 over n, writes grad = (p - t) * scale unless NULL. */
     double (*squared_error)(ptrdiff_t n, const float *p, const float *t, float scale, float *grad);
 
@@ -98,7 +105,8 @@ typedef struct {
 
 /* The best table that this processor and its operating system can run; with a name, that one, or NULL if it cannot. */
 const nnp_kernels *nnp_find_kernels(const char *isa);
-/* Name number i of the tables in this build, best first, NULL after the last; *runs says whether this machine can run it. */
+/* Name number i of the tables in this build, best first, NULL after the last; *runs says whether this machine can run
+ * it. */
 const char *nnp_built_isa(int i, int *runs);
 
 #endif

@@ -1,5 +1,6 @@
 /* The table of one instruction set. A file in isa/ includes a header of simd/, then this one, and is compiled with that
- * set's flags. Only the table has external linkage: nothing compiled for one set can be linked in place of another's. */
+ * set's flags. Only the table has external linkage: nothing compiled for one set can be linked in place of another's.
+ */
 #include "kernels.h"
 
 #include "tiles/gemm.h"
@@ -11,10 +12,25 @@
 
 #define NNP_TABLE                                                                                                      \
     {                                                                                                                  \
-        .isa = NNP_ISA_NAME, .vector = NNP_VECTOR, .tile_vectors = NNP_TILE_VECTORS, .gemm_tile = gemm_tile,           \
-        .outer_tile = outer_tile, .pack_panel = pack_panel, .copy_matrix = copy_matrix, .max_pool_row = max_pool_row,  \
-        .max_pool_grad_row = max_pool_grad_row, .avg_pool_row = avg_pool_row, .avg_pool_grad_row = avg_pool_grad_row,  \
-        .relu = relu, .relu_grad = relu_grad, .scale = scale, .dropout = dropout, .sum_rows = sum_rows,                \
-        .softmax_cross_entropy = softmax_cross_entropy, .squared_error = squared_error, .sgd = sgd, .adam = adam,      \
+        .isa = NNP_ISA_NAME,                                                                                           \
+        .vector = NNP_VECTOR,                                                                                          \
+        .tile_vectors = NNP_TILE_VECTORS,                                                                              \
+        .gemm_tile = gemm_tile,                                                                                        \
+        .outer_tile = outer_tile,                                                                                      \
+        .pack_panel = pack_panel,                                                                                      \
+        .copy_matrix = copy_matrix,                                                                                    \
+        .max_pool_row = max_pool_row,                                                                                  \
+        .max_pool_grad_row = max_pool_grad_row,                                                                        \
+        .avg_pool_row = avg_pool_row,                                                                                  \
+        .avg_pool_grad_row = avg_pool_grad_row,                                                                        \
+        .relu = relu,                                                                                                  \
+        .relu_grad = relu_grad,                                                                                        \
+        .scale = scale,                                                                                                \
+        .dropout = dropout,                                                                                            \
+        .sum_rows = sum_rows,                                                                                          \
+        .softmax_cross_entropy = softmax_cross_entropy,                                                                \
+        .squared_error = squared_error,                                                                                \
+        .sgd = sgd,                                                                                                    \
+        .adam = adam,                                                                                                  \
         .multiply_add_peak = multiply_add_peak,                                                                        \
     }

@@ -1,7 +1,5 @@
 """Train and serve convolutional networks on CPUs: fast, small, and the same bits at any number of threads."""
 
-import logging
-
 from nnpar import data, initializers, losses, ops, optimizers, zoo
 from nnpar.history import History
 from nnpar.layers import (
@@ -55,5 +53,3 @@ __all__ = [
     "set_num_threads",
     "zoo",
 ]
-
-logging.getLogger("nnpar").addHandler(logging.NullHandler())

@@ -15,15 +15,15 @@ IntOrPair: TypeAlias = int | Sequence[int]
 LARGEST = 2**62  # bytes: sizes are signed 64-bit, and a sum of two of them must be, too
 
 
-def integer(value: Any, who: str, name: str, least: int) -> int:
-    """`value` as an int of at least `least`."""
+def integer(value: Any, who: str, name: str, least: int, limit: int = LARGEST) -> int:
+    """`value` as an int of at least `least` and below `limit`, a power of two."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{who}: {name}: expected an int, got {type(value).__name__}")
     number = int(value.__index__())
     if number < least:
         raise ValueError(f"{who}: {name}: expected at least {least}, got {number}")
-    if number >= LARGEST:
-        raise ValueError(f"{who}: {name}: expected less than 2**62, got {number}")
+    if number >= limit:
+        raise ValueError(f"{who}: {name}: expected less than 2**{limit.bit_length() - 1}, got {number}")
     return number
 
 

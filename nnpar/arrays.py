@@ -43,4 +43,4 @@ def ready(array: Array) -> Array:
 def bytes_like(images: Array) -> NDArray[np.uint8]:
     """Uninitialised uint8 array of the shape and memory layout of a batch of images."""
     n, c, h, w = images.shape
-    return np.empty((n, h, w, c), np.uint8).transpose(0, 3, 1, 2)
+    return np.transpose(np.empty((n, h, w, c), np.uint8), (0, 3, 1, 2))

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
-from nnpar import plots
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -19,8 +17,8 @@ __all__ = ["History"]
 class History:
     """One record of numbers for each epoch.
 
-    The trainer records ``epoch`` (from 1), ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy``, ``lr``,
-    ``seconds`` and ``images_per_second``, as far as there are such; any other name may be added.
+    The trainer records ``epoch`` (from 1), ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy``,
+    ``lr``, ``seconds`` and ``images_per_second``, as far as there are such; any other name may be added.
 
     Parameters
     ----------
@@ -101,6 +99,8 @@ class History:
         ValueError
             If nothing has been recorded.
         """
+        from nnpar import plots
+
         figure = plots.learning_curves(self)
         if path is not None:
             plots.save(figure, path)

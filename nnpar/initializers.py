@@ -36,7 +36,8 @@ def _normal(shape: Shape, deviation: float) -> Array:
     """Box and Muller's transformation of uniform numbers."""
     values = random.uniform(2 * math.prod(shape)).reshape(2, *shape)
     radius = np.sqrt(-2.0 * np.log1p(-values[0]))
-    return (radius * np.cos(2.0 * np.pi * values[1]) * deviation).astype(np.float32)
+    normal: Array = (radius * np.cos(2.0 * np.pi * values[1]) * deviation).astype(np.float32)
+    return normal
 
 
 def torch_default(shape: Shape) -> Array:

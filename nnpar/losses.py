@@ -13,7 +13,7 @@ from nnpar._kernels import loss
 from nnpar._kernels.step import Step
 from nnpar.shapes import Shape
 
-__all__ = ["CrossEntropy", "Loss", "MSE", "get"]
+__all__ = ["MSE", "CrossEntropy", "Loss", "get"]
 
 
 class Loss:
@@ -36,8 +36,9 @@ class Loss:
         raise NotImplementedError
 
     def step(self, output: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]) -> Step:
-        """The step that sets result[0] to the sum of the samples' losses, result[1] to the number of correct samples, and
-        `grad` to the gradient of the mean loss."""
+        """The step that sets result[0] to the sum of the samples' losses, result[1] to the number of correct samples,
+        and `grad` to the gradient of the mean loss.
+        """
         raise NotImplementedError
 
 
@@ -49,25 +50,25 @@ class CrossEntropy(Loss):
 
     counts_correct = True
 
-    def new_target(self, output_shape: Shape) -> NDArray[Any]:  # noqa: D102
+    def new_target(self, output_shape: Shape) -> NDArray[Any]:
         return np.zeros(output_shape[0], np.int64)
 
-    def check_target(self, target: ArrayLike, output_shape: Shape, who: str) -> NDArray[Any]:  # noqa: D102
+    def check_target(self, target: ArrayLike, output_shape: Shape, who: str) -> NDArray[Any]:
         if len(output_shape) != 2:
             raise ValueError(f"{who}: cross_entropy: expected a model output of shape (N, classes), got {output_shape}")
         return _checks.labels(target, who, output_shape[0], output_shape[1])
 
-    def step(self, output: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]) -> Step:  # noqa: D102
+    def step(self, output: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]) -> Step:
         return loss.SoftmaxCrossEntropy(output, target, grad, result)
 
 
 class MSE(Loss):
     """Mean squared error over all elements, as PyTorch's ``nn.MSELoss``; targets have the output's shape."""
 
-    def new_target(self, output_shape: Shape) -> NDArray[Any]:  # noqa: D102
+    def new_target(self, output_shape: Shape) -> NDArray[Any]:
         return arrays.empty(output_shape)
 
-    def check_target(self, target: ArrayLike, output_shape: Shape, who: str) -> NDArray[Any]:  # noqa: D102
+    def check_target(self, target: ArrayLike, output_shape: Shape, who: str) -> NDArray[Any]:
         array = np.asarray(target)
         if array.shape == output_shape[:1] and output_shape[1:] == (1,):
             array = array.reshape(output_shape)
@@ -75,7 +76,7 @@ class MSE(Loss):
         _checks.same_shape(values, output_shape, who, "target")
         return values
 
-    def step(self, output: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]) -> Step:  # noqa: D102
+    def step(self, output: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]) -> Step:
         return loss.SquaredError(output, target, grad, result)
 
 

@@ -1,9 +1,10 @@
 """Checked functions on NumPy arrays: each makes one step and runs it.
 
-Arguments may have any strides and any real dtype: what is not float32 of native byte order, or not in the memory layout that
-the kernels read, is copied once. Image batches have shape (N, C, H, W) and come back as such, as views of channels-last
-memory. ``out=`` receives the result and is returned; it must not overlap an input. NaN and infinity propagate as in NumPy;
-denormal numbers count as zero. A batch of 0 images gives an empty result, or a gradient of zeros.
+Arguments may have any strides and any real dtype: what is not float32 of native byte order, or not in the memory
+layout that the kernels read, is copied once. Image batches have shape (N, C, H, W) and come back as such, as views of
+channels-last memory. ``out=`` receives the result and is returned; it must not overlap an input. NaN and infinity
+propagate as in NumPy; denormal numbers count as zero. A batch of 0 images gives an empty result, or a gradient of
+zeros.
 
 Each function has a twin of the same name and arguments in :mod:`nnpar.reference`.
 """
@@ -15,7 +16,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnpar import _checks, arrays, shapes
+from nnpar import _checks, arrays, random, shapes
 from nnpar._checks import Array, IntOrPair
 from nnpar._kernels import conv, elementwise, loss, pool
 from nnpar._kernels.gemm import Gemm
@@ -168,7 +169,8 @@ def conv2d(
 ) -> Array:
     """Two-dimensional cross-correlation, the convolution of neural networks.
 
-    ``y[n, o, i, j] = bias[o] + sum over c, kh, kw of w[o, c, kh, kw] * x[n, c, i * stride - padding + kh * dilation, ...]``
+    ``y[n, o, i, j] = bias[o] + sum over c, kh, kw of w[o, c, kh, kw] * x[n, c, i * stride - padding + kh * dilation,
+    ...]``
 
     Parameters
     ----------
@@ -373,9 +375,7 @@ def max_pool2d(
     shape = shapes.pool2d(images.shape, kernel_size, stride, padding, "max_pool2d", most)
     result = _Result(out, shape.output_shape, "max_pool2d", images)
     argmax = arrays.bytes_like(result.array) if return_argmax else None
-    y = result.after(
-        pool.MaxPool2d(images, result.array, argmax, shape.kernel_size, shape.stride, shape.padding)
-    )
+    y = result.after(pool.MaxPool2d(images, result.array, argmax, shape.kernel_size, shape.stride, shape.padding))
     return y if argmax is None else (y, argmax)
 
 
@@ -423,9 +423,7 @@ def max_pool2d_grad(
     if not where.transpose(0, 2, 3, 1).flags.c_contiguous:
         where = np.ascontiguousarray(where.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     result = _Result(out, shape.input_shape, who, grad, where)
-    return result.after(
-        pool.MaxPool2dGrad(grad, where, result.array, shape.kernel_size, shape.stride, shape.padding)
-    )
+    return result.after(pool.MaxPool2dGrad(grad, where, result.array, shape.kernel_size, shape.stride, shape.padding))
 
 
 def avg_pool2d(
@@ -464,9 +462,7 @@ def avg_pool2d(
     shape = shapes.pool2d(images.shape, kernel_size, stride, padding, "avg_pool2d")
     result = _Result(out, shape.output_shape, "avg_pool2d", images)
     return result.after(
-        pool.AvgPool2d(
-            images, result.array, shape.kernel_size, shape.stride, shape.padding, bool(count_include_pad)
-        )
+        pool.AvgPool2d(images, result.array, shape.kernel_size, shape.stride, shape.padding, bool(count_include_pad))
     )
 
 
@@ -506,9 +502,7 @@ def avg_pool2d_grad(
     _checks.same_shape(grad, shape.output_shape, who, "dy")
     result = _Result(out, shape.input_shape, who, grad)
     return result.after(
-        pool.AvgPool2dGrad(
-            grad, result.array, shape.kernel_size, shape.stride, shape.padding, bool(count_include_pad)
-        )
+        pool.AvgPool2dGrad(grad, result.array, shape.kernel_size, shape.stride, shape.padding, bool(count_include_pad))
     )
 
 
@@ -576,8 +570,8 @@ def dropout(
     """Zero each element with probability p and multiply the others by 1 / (1 - p).
 
     Which ones depends only on the seed, the epoch, the sample's global index, the layer and the element's place in the
-    sample (channels last): Philox4x32-10 with key `seed` and counter (place // 4, sample, epoch, layer). The gradient is the
-    same function of dy.
+    sample (channels last): Philox4x32-10 with key `seed` and counter (place // 4, sample, epoch, layer). The gradient
+    is the same function of dy.
 
     Parameters
     ----------
@@ -604,16 +598,16 @@ def dropout(
     p = _checks.number(p, "dropout", "p")
     if not 0.0 <= p < 1.0:
         raise ValueError(f"dropout: p: expected 0 <= p < 1, got {p}")
-    position = elementwise.Position(_checks.integer(seed, "dropout", "seed", 0))
-    position.move(_checks.integer(epoch, "dropout", "epoch", 0), _checks.integer(sample, "dropout", "sample", 0))
+    position = elementwise.Position(random.checked_seed(seed, "dropout"))
+    position.move(
+        _checks.integer(epoch, "dropout", "epoch", 0, 2**32), _checks.integer(sample, "dropout", "sample", 0, 2**32)
+    )
     result = _Result(out, values.shape, "dropout", values)
-    layer = _checks.integer(layer, "dropout", "layer", 0)
+    layer = _checks.integer(layer, "dropout", "layer", 0, 2**32)
     return result.after(elementwise.Dropout(values, result.array, p, position, layer))
 
 
-def softmax_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, *, out: Array | None = None
-) -> tuple[float, Array]:
+def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike, *, out: Array | None = None) -> tuple[float, Array]:
     """Mean of ``-log softmax(logits)[label]`` over the batch, and its gradient.
 
     Parameters

@@ -35,7 +35,9 @@ class Optimizer:
             If the optimizer has been given to a trainer before.
         """
         if self._update is not None:
-            raise ValueError(f"{type(self).__name__}: expected an optimizer of its own for each trainer, got one in use")
+            raise ValueError(
+                f"{type(self).__name__}: expected an optimizer of its own for each trainer, got one in use"
+            )
         self._update = self._new_update(parameters, gradients)
         return self._update
 
@@ -67,8 +69,8 @@ def _zeros(like: Array) -> Array:
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum.
 
-    ``g = grad + weight_decay * w``; ``b = momentum * b + (1 - dampening) * g``, at first ``b = g``; ``w -= lr * b``, or with
-    Nesterov's form ``w -= lr * (g + momentum * b)``.
+    ``g = grad + weight_decay * w``; ``b = momentum * b + (1 - dampening) * g``, at first ``b = g``; ``w -= lr * b``,
+    or with Nesterov's form ``w -= lr * (g + momentum * b)``.
 
     Parameters
     ----------

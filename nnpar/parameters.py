@@ -50,7 +50,7 @@ class FlatParameters:
         model.__dict__["_flat"] = self.values
 
     def _lie_in(self, flat: Array, size: int) -> bool:
-        """Whether the parameters still lie where an earlier trainer of this model put them: then both share the buffer."""
+        """Whether the parameters still lie where an earlier trainer put them: then both share the buffer."""
         addresses = [slot.layer._arrays[slot.attribute].ctypes.data for slot in self.slots]
         return flat.size == size and addresses == [flat.ctypes.data + 4 * slot.start for slot in self.slots]
 

@@ -21,8 +21,8 @@ _draws = itertools.count()
 def manual_seed(seed: int) -> None:
     """Set the seed of everything random in nnpar: initial weights, shuffling, dropout.
 
-    It is 0 unless set. The same program with the same seed gives the same bits. Trainers take the seed that holds when they
-    are made.
+    It is 0 unless set. The same program with the same seed gives the same bits. Trainers take the seed that holds
+    when they are made.
 
     Parameters
     ----------
@@ -56,16 +56,13 @@ def get_seed() -> int:
 
 def checked_seed(seed: int, who: str) -> int:
     """`seed` as an int of 64 bits."""
-    number = _checks.integer(seed, who, "seed", 0) if abs(int(seed)) < _checks.LARGEST else int(seed)
-    if not 0 <= number < 2**64:
-        raise ValueError(f"{who}: seed: expected 0 to 2**64 - 1, got {seed}")
-    return number
+    return _checks.integer(seed, who, "seed", 0, 2**64)
 
 
 def uniform(size: int) -> NDArray[np.float64]:
     """The next draw of `size` numbers in [0, 1), from a stream of its own: (seed, number of the draw)."""
-    raw = np.random.Philox(key=np.array([_seed, next(_draws)], np.uint64)).random_raw(size)
-    return (raw >> np.uint64(11)) * 2.0**-53
+    raw: NDArray[np.uint64] = np.random.Philox(key=np.array([_seed, next(_draws)], np.uint64)).random_raw(size)
+    return np.multiply(raw >> np.uint64(11), 2.0**-53, dtype=np.float64)
 
 
 def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:

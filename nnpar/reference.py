@@ -124,11 +124,12 @@ def max_pool2d(
     y : ndarray of shape (N, C, OH, OW)
     argmax : ndarray of shape (N, C, OH, OW), uint8
         Only with `return_argmax`: the position kh * KW + kw within its window of the element taken, which is the
-        first maximum, or the last NaN. A window of nothing but -inf has 0.
+        first maximum, or the last NaN. It lies inside the image, even in a window of nothing but -inf.
     """
     windows = np.stack([pixels for _, _, pixels in _taps(_pad(x, padding, -np.inf), kernel_size, stride)])
+    inside = np.stack([pixels for _, _, pixels in _taps(_pad(np.ones(x.shape, bool), padding), kernel_size, stride)])
     y = windows[0].copy()
-    argmax = np.zeros(y.shape, np.uint8)
+    argmax = inside.argmax(axis=0).astype(np.uint8)  # the first position inside
     for position, pixels in enumerate(windows):
         taken = (pixels > y) | np.isnan(pixels)
         y[taken] = pixels[taken]

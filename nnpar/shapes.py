@@ -114,9 +114,7 @@ def pool2d(
     return Pool2dShape(input_shape, (*input_shape[:2], *size), kernel, step, pad)
 
 
-def window_positions(
-    input_shape: Shape, kernel: Shape, stride: Pair, padding: Pair, dilation: Pair, who: str
-) -> Pair:
+def window_positions(input_shape: Shape, kernel: Shape, stride: Pair, padding: Pair, dilation: Pair, who: str) -> Pair:
     """How often a window fits along each axis of the images: (OH, OW)."""
     sizes = []
     for axis in range(2):
@@ -125,8 +123,8 @@ def window_positions(
         if input_shape[2 + axis] < 1 or span > padded:
             name = ("height", "width")[axis]
             raise ValueError(
-                f"{who}: input: expected a {name} of at least {max(1, span - 2 * padding[axis])} for a window of {span} "
-                f"and padding {padding[axis]}, got shape {input_shape}"
+                f"{who}: input: expected a {name} of at least {max(1, span - 2 * padding[axis])} "
+                f"for a window of {span} and padding {padding[axis]}, got shape {input_shape}"
             )
         sizes.append((padded - span) // stride[axis] + 1)
     return sizes[0], sizes[1]

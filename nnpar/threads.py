@@ -1,7 +1,8 @@
 """The number of threads: one budget for the whole process.
 
-It never changes a result. It is, in this order: ``NNPAR_NUM_THREADS``; ``OMP_NUM_THREADS``; the smaller of the processors
-that this process may run on and the CPU quota of its container. threadpoolctl can lower it, since the threads are OpenMP's.
+It never changes a result. It is, in this order: ``NNPAR_NUM_THREADS``; ``OMP_NUM_THREADS``; the smaller of the
+processors that this process may run on and the CPU quota of its container. threadpoolctl can lower it, since the
+threads are OpenMP's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from nnpar._kernels import runtime
 
@@ -103,52 +103,56 @@ def _detect() -> tuple[int, str]:
     return min(affinity, MOST_THREADS), "processors available to this process"
 
 
-def cgroup_quota(root: str = "/") -> float | None:
+def cgroup_quota(root: str | os.PathLike[str] = "/") -> float | None:
     """CPUs that the process's control groups grant it, or None without a limit.
 
-    Reads cgroup v2 (``cpu.max``) and v1 (``cpu.cfs_quota_us``) of the process's own group and of all groups above it, since
-    each of them limits.
+    Reads cgroup v2 (``cpu.max``) and v1 (``cpu.cfs_quota_us``) of the process's own group and of all groups above it,
+    since each of them limits.
 
     Parameters
     ----------
     root : str
         Folder in which ``proc`` and ``sys`` lie.
     """
-    try:
-        lines = Path(root, "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
+    top = os.fspath(root)
     quotas = []
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
+    for line in _read(os.path.join(top, "proc/self/cgroup")).splitlines():
+        controllers, _, group = line.partition(":")[2].partition(":")
         if controllers == "":
-            bases, read = ["sys/fs/cgroup", "sys/fs/cgroup/unified"], _quota_v2
+            bases, quota = ["sys/fs/cgroup", "sys/fs/cgroup/unified"], _quota_v2
         elif "cpu" in controllers.split(","):
-            bases, read = [f"sys/fs/cgroup/{controllers}", "sys/fs/cgroup/cpu"], _quota_v1
+            bases, quota = [f"sys/fs/cgroup/{controllers}", "sys/fs/cgroup/cpu"], _quota_v1
         else:
             continue
+        # The group, all above it, and the mount's top: inside a container the group's path may be the host's, and
+        # then only the top is there.
+        parts = [part for part in group.split("/") if part]
         for base in bases:
-            folder = Path(root, base, group.lstrip("/"))
-            top = Path(root, base)
-            # Inside a container the group's path may be the host's: then only the mount's top is there.
-            quotas += [read(level) for level in [folder, *folder.parents, top] if level.is_relative_to(top)]
+            quotas += [quota(os.path.join(top, base, *parts[:depth])) for depth in range(len(parts) + 1)]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def _quota_v2(folder: Path) -> float | None:
+def _read(path: str) -> str:
     try:
-        quota, period = (folder / "cpu.max").read_text().split()
+        with open(path) as file:
+            return file.read()
+    except (OSError, ValueError):
+        return ""
+
+
+def _quota_v2(folder: str) -> float | None:
+    try:
+        quota, period = _read(os.path.join(folder, "cpu.max")).split()
         return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError):
         return None
 
 
-def _quota_v1(folder: Path) -> float | None:
+def _quota_v1(folder: str) -> float | None:
     try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        return None if quota <= 0 else quota / int((folder / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError, ZeroDivisionError):
+        quota = int(_read(os.path.join(folder, "cpu.cfs_quota_us")))
+        return None if quota <= 0 else quota / int(_read(os.path.join(folder, "cpu.cfs_period_us")))
+    except (ValueError, ZeroDivisionError):
         return None
 
 

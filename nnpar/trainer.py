@@ -22,6 +22,7 @@ from nnpar.losses import Loss
 from nnpar.optimizers import Adam, Optimizer
 from nnpar.parameters import FlatParameters
 from nnpar.plan import Plan
+from nnpar.progress import Progress
 from nnpar.shapes import Shape
 
 Data = Dataset | tuple[ArrayLike, ArrayLike]
@@ -32,9 +33,7 @@ MOST_PLANS = 8  # that a trainer keeps: shapes that vary must not fill the memor
 class _Compiled:
     """A plan with its loss and targets: what runs for one batch shape."""
 
-    def __init__(
-        self, trainer: Trainer, input_shape: Shape, training: bool, with_loss: bool
-    ) -> None:
+    def __init__(self, trainer: Trainer, input_shape: Shape, training: bool, with_loss: bool) -> None:
         flat = trainer._flat
         self.plan = Plan(
             trainer.model,
@@ -129,7 +128,7 @@ class Trainer:
         shuffle : bool
             Whether each epoch has an order of its own, which depends on the seed and the epoch alone.
         progress : bool
-            Whether to show a progress bar.
+            Whether to show a progress bar: loss, accuracy, images per second, time left.
 
         Returns
         -------
@@ -154,31 +153,33 @@ class Trainer:
             self._check(held_out, "fit: validation")
         last = self._epoch + epochs
         for _ in range(epochs):
-            started = time.perf_counter()
-            record = self._train_epoch(data, batch_size, shuffle, f"epoch {self._epoch + 1}/{last}" if progress else "")
-            seconds = time.perf_counter() - started
-            if held_out is not None:
-                record |= {f"validation_{key}": value for key, value in self.evaluate(held_out).items()}
+            with Progress(f"epoch {self._epoch + 1}/{last}", len(data), progress) as bar:
+                started = time.perf_counter()
+                record = self._train_epoch(data, batch_size, shuffle, bar)
+                seconds = time.perf_counter() - started
+                if held_out is not None:
+                    record |= {f"validation_{key}": value for key, value in self.evaluate(held_out).items()}
+                bar.finish(record, len(data) / seconds)
             self._epoch += 1
             self.history.append(
-                epoch=self._epoch, **record, lr=self.optimizer.lr, seconds=seconds, images_per_second=len(data) / seconds
+                epoch=self._epoch,
+                **record,
+                lr=self.optimizer.lr,
+                seconds=seconds,
+                images_per_second=len(data) / seconds,
             )
-            if progress and held_out is not None:
-                print("  validation: " + ", ".join(_readable(k, v) for k, v in record.items() if k.startswith("val")))
         return self.history
 
-    def _train_epoch(self, data: Dataset, batch_size: int, shuffle: bool, title: str) -> dict[str, float]:
+    def _train_epoch(self, data: Dataset, batch_size: int, shuffle: bool, bar: Progress) -> dict[str, float]:
         order = random.permutation(len(data), self.seed, self._epoch) if shuffle else np.arange(len(data))
         loss_sum = correct = 0.0
-        with _Bar(title, len(data)) as bar:
-            for start in range(0, len(data), batch_size):
-                index = order[start : start + batch_size]
-                result = self._step_on(data.images, data.labels, index, start)
-                loss_sum += result[0]
-                correct += result[1]
-                done = start + len(index)
-                bar.update(len(index), self._means(loss_sum, correct, done))
-        return self._means(loss_sum, correct, len(data))
+        for start in range(0, len(data), batch_size):
+            index = order[start : start + batch_size]
+            result = self._step_on(data.images, data.labels, index, start)
+            loss_sum += result[0]
+            correct += result[1]
+            bar.update(len(index), self._means(loss_sum, correct, start + len(index)))
+        return self._means(float(loss_sum), float(correct), len(data))
 
     def _means(self, loss_sum: float, correct: float, samples: int) -> dict[str, float]:
         means = {"loss": loss_sum / samples}
@@ -226,8 +227,9 @@ class Trainer:
             compiled.program.run()
             if not np.isfinite(compiled.result[0]):
                 raise FloatingPointError(
-                    f"the loss is {compiled.result[0] / len(index)} at step {self._step + 1} (epoch {self._epoch + 1}); the "
-                    "weights are those before it. Is there a NaN in the data, or the learning rate too high?"
+                    f"the loss is {compiled.result[0] / len(index)} at step {self._step + 1} "
+                    f"(epoch {self._epoch + 1}); the weights are those before it. "
+                    "Is there a NaN in the data, or is the learning rate too high?"
                 )
             self.optimizer.advance()
             self._update.run()
@@ -322,37 +324,9 @@ def _batches(count: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
 
 
 def _take(images: Array, index: NDArray[np.int64], out: Array) -> None:
-    """out = images[index], straight into the plan's memory where both have one layout."""
+    """Out = images[index], straight into the plan's memory where both have one layout."""
     source, target = (images.transpose(0, 2, 3, 1), out.transpose(0, 2, 3, 1)) if images.ndim == 4 else (images, out)
     if source.flags.c_contiguous:
         np.take(source, index, axis=0, out=target, mode="clip")  # the default mode makes a copy more
     else:
         out[...] = images[index]
-
-
-def _readable(key: str, value: float) -> str:
-    name = key.removeprefix("validation_")
-    return f"{name} {value:.2%}" if name == "accuracy" else f"{name} {value:.4f}"
-
-
-class _Bar:
-    """A progress bar of one epoch: samples, images per second, time left, loss and accuracy so far. No title, no bar."""
-
-    def __init__(self, title: str, total: int) -> None:
-        self._bar = None
-        if title:
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=total, desc=title, unit=" images", unit_scale=True, mininterval=0.2)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def update(self, count: int, means: dict[str, float]) -> None:
-        if self._bar is not None:
-            self._bar.set_postfix_str(", ".join(_readable(k, v) for k, v in means.items()), refresh=False)
-            self._bar.update(count)
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()

@@ -39,13 +39,12 @@ def mlp() -> Sequential:
     Sequential
         Input (N, 1, 28, 28), output (N, 10).
     """
-    return Sequential(
-        Flatten(), Linear(28 * 28, 512), ReLU(), Linear(512, 512), ReLU(), Linear(512, 10)
-    )
+    return Sequential(Flatten(), Linear(28 * 28, 512), ReLU(), Linear(512, 512), ReLU(), Linear(512, 10))
 
 
 def lenet5() -> Sequential:
-    """LeNet-5 with ReLU and max pooling: LeCun, Bottou, Bengio, Haffner, Proceedings of the IEEE 86(11), 1998, figure 2.
+    """LeNet-5 with ReLU and max pooling: LeCun, Bottou, Bengio, Haffner, Proceedings of the IEEE 86(11), 1998, figure
+    2.
 
     Returns
     -------

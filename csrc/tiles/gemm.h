@@ -1,5 +1,5 @@
-/* Matrix-multiply tiles. Every accumulator is one chain of multiply-adds in the order of the summed axis, so an element's
- * bits do not depend on where in a tile it falls. */
+/* Matrix-multiply tiles. Every accumulator is one chain of multiply-adds in the order of the summed axis, so an
+ * element's bits do not depend on where in a tile it falls. */
 #include <assert.h>
 
 #if defined(__clang__)
@@ -53,8 +53,8 @@ NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff
     if (bias != NULL) {
         NNP_UNROLL
         for (int j = 0; j < VECS; j++) {
-            const vec add = j < VECS - 1 ? vec_load(bias + j * NNP_VECTOR)
-                                         : vec_load_first(bias + j * NNP_VECTOR, last);
+            const vec add =
+                j < VECS - 1 ? vec_load(bias + j * NNP_VECTOR) : vec_load_first(bias + j * NNP_VECTOR, last);
             NNP_UNROLL
             for (int i = 0; i < ROWS; i++) sum[i][j] = vec_add(sum[i][j], add);
         }
@@ -75,8 +75,7 @@ NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdif
     NNP_UNROLL
     for (int i = 0; i < ROWS; i++) {
         NNP_UNROLL
-        for (int j = 0; j < VECS; j++)
-            sum[i][j] = tile_start(1, c + i * c_stride + j * NNP_VECTOR, j < VECS - 1, last);
+        for (int j = 0; j < VECS; j++) sum[i][j] = tile_start(1, c + i * c_stride + j * NNP_VECTOR, j < VECS - 1, last);
     }
     for (ptrdiff_t s = 0; s < segments; s++) {
         const float *a = segment[s].a + a_offset, *b = segment[s].b + b_offset;
@@ -111,7 +110,8 @@ NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdif
                                            ptrdiff_t bo, ptrdiff_t bs, float *c, ptrdiff_t cs) {                       \
         outer_tile_body(ROWS, VECS, cols, n, s, ao, as, bo, bs, c, cs);                                                \
     }
-#define NNP_TILES(VECS) NNP_TILE(1, VECS) NNP_TILE(2, VECS) NNP_TILE(3, VECS) NNP_TILE(4, VECS) NNP_TILE(5, VECS) NNP_TILE(6, VECS)
+#define NNP_TILES(VECS)                                                                                                \
+    NNP_TILE(1, VECS) NNP_TILE(2, VECS) NNP_TILE(3, VECS) NNP_TILE(4, VECS) NNP_TILE(5, VECS) NNP_TILE(6, VECS)
 #define NNP_ROWS_OF(OP, VECS) {OP##_1x##VECS, OP##_2x##VECS, OP##_3x##VECS, OP##_4x##VECS, OP##_5x##VECS, OP##_6x##VECS}
 
 NNP_TILES(1)
@@ -180,7 +180,8 @@ static void copy_matrix(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdif
     }
 }
 
-/* Twelve chains hide a latency of up to six cycles at two multiply-adds a cycle. The values stay finite: x <- x/2 + 1/2. */
+/* Twelve chains hide a latency of up to six cycles at two multiply-adds a cycle. The values stay finite: x <- x/2 +
+ * 1/2. */
 static float multiply_add_peak(ptrdiff_t rounds) {
     const vec half = vec_set(0.5f);
     vec x0 = vec_set(0.00f), x1 = vec_set(0.01f), x2 = vec_set(0.02f), x3 = vec_set(0.03f), x4 = vec_set(0.04f);

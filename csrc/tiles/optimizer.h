@@ -17,8 +17,8 @@ static void sgd(ptrdiff_t n, nnp_sgd s, float *w, const float *grad, float *mome
     }
 }
 
-/* Kingma, Ba, "Adam", arXiv:1412.6980, Algorithm 1; with `decay` the decoupled form of Loshchilov, Hutter, arXiv:1711.05101.
- * As in PyTorch: w -= step_size m / (sqrt(v) inv_sqrt_correction + eps). */
+/* Kingma, Ba, "Adam", arXiv:1412.6980, Algorithm 1; with `decay` the decoupled form of Loshchilov, Hutter,
+ * arXiv:1711.05101. As in PyTorch: w -= step_size m / (sqrt(v) inv_sqrt_correction + eps). */
 static void adam(ptrdiff_t n, nnp_adam s, float *w, const float *grad, float *exp_avg, float *exp_avg_sq) {
     for (ptrdiff_t i = 0; i < n; i++) {
         const float g = grad[i] + s.weight_decay * w[i];

@@ -9,7 +9,8 @@ static ptrdiff_t max_size(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 static ptrdiff_t divide_up(ptrdiff_t a, ptrdiff_t b) { return a > 0 ? (a + b - 1) / b : -(-a / b); }
 static ptrdiff_t divide_down(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
-/* The part [from, to) of a window's `kernel` positions that lies inside an axis of `size`, the window starting at `start`. */
+/* The part [from, to) of a window's `kernel` positions that lies inside an axis of `size`, the window starting at
+ * `start`. */
 typedef struct {
     ptrdiff_t from, to;
 } range;

@@ -1,18 +1,20 @@
 """Convolution by indirect im2col.
 
-In channels-last memory a row of the im2col matrix is one run of `depth` floats per tap of the kernel, so the matrix is never
-built: the tile reads its six rows through pointers, one per tap and pixel, and a row of zeros serves the padding. Only the
-weights are packed. Where runs are too short for that (few input channels), the rows of a tile are gathered into a buffer.
+In channels-last memory a row of the im2col matrix is one run of `depth` floats per tap of the kernel, so the matrix
+is never built: the tile reads its six rows through pointers, one per tap and pixel, and a row of zeros serves the
+padding. Only the weights are packed. Where runs are too short for that (few input channels), the rows of a tile are
+gathered into a buffer.
 
 Forward and input gradient are one computation on different geometry. A pixel of the output at grid position (i, j) of a
 phase reads, for tap t, the source pixel (i * step_h + tap_h[t], j * step_w + tap_w[t]):
 
 - forward: one phase; step = stride, tap_h = kh * dilation - padding; depth = input channels of a group;
-- input gradient: the input pixels of each remainder modulo the stride are a phase, and only the taps that reach it belong to
-  it; step = 1; depth = output channels of a group.
+- input gradient: the input pixels of each remainder modulo the stride are a phase, and only the taps that reach it
+  belong to it; step = 1; depth = output channels of a group.
 
-The weight gradient is an outer product summed over pixels, dw[tap, ic, oc] = sum_p x[p at tap, ic] dy[p, oc]. The pixels are
-cut into chunks, as many as the shape asks for, each with a partial sum of its own; the partials are added in their order.
+The weight gradient is an outer product summed over pixels, dw[tap, ic, oc] = sum_p x[p at tap, ic] dy[p, oc]. The
+pixels are cut into chunks, as many as the shape asks for, each with a partial sum of its own; the partials are added
+in their order.
 """
 
 import numpy
@@ -96,7 +98,8 @@ cdef class IndirectConv(Step):
     cdef bint gather
 
     cdef int lay_out(self, Geometry s, list phases, list taps) except -1:
-        """Fix the schedule: `phases` as tuples of Phase's first six fields and its taps' number; `taps` as rows of `tap`."""
+        """Fix the schedule: `phases` as tuples of Phase's first six fields and its taps' number; `taps` as rows of
+        `tap`."""
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t panels = ceil_div(self.cols, kernel.vector * kernel.tile_vectors)
         cdef Py_ssize_t padded = ceil_div(self.cols, kernel.vector) * kernel.vector
@@ -154,7 +157,8 @@ cdef class IndirectConv(Step):
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
         return <int> min(width, self.cols - panel * width)
 
-    cdef float *packed(self, const nnp_kernels *kernel, Phase *phase, Py_ssize_t group, Py_ssize_t panel) noexcept nogil:
+    cdef float *packed(self, const nnp_kernels *kernel, Phase *phase, Py_ssize_t group,
+                       Py_ssize_t panel) noexcept nogil:
         """Packed weights, (phase, group, panel, tap, depth, panel width)."""
         cdef Py_ssize_t padded = ceil_div(self.cols, kernel.vector) * kernel.vector
         cdef Py_ssize_t before = phase.first_tap * self.groups + group * phase.taps
@@ -225,8 +229,8 @@ cdef class IndirectConv(Step):
             c[i] = out[tile * NNP_TILE_ROWS + i] + channel
         if gathered == NULL:
             kernel.gemm_tile(rows, self.panel_cols(kernel, panel), phase.taps, self.depth,
-                             pointers + tile * phase.taps * NNP_TILE_ROWS, self.packed(kernel, phase, group, panel), bias,
-                             0, c)
+                             pointers + tile * phase.taps * NNP_TILE_ROWS, self.packed(kernel, phase, group, panel),
+                             bias, 0, c)
         else:
             for i in range(rows):
                 a[i] = gathered + i * phase.taps * self.depth
@@ -440,16 +444,20 @@ cdef class Conv2dWeightGrad(Step):
 
     cdef Py_ssize_t cut(self, Py_ssize_t group, Py_ssize_t tap, Py_ssize_t row, Py_ssize_t rows,
                         nnp_segment *segment) noexcept nogil:
-        """Runs of output pixels in rows of dy whose input pixel at this tap lies inside the image; returns their number."""
-        cdef Py_ssize_t offset_w = tap % self.s.kw * self.s.dilation_w - self.s.pad_w, offset_h = tap // self.s.kw * self.s.dilation_h - self.s.pad_h
+        """Runs of output pixels in rows of dy whose input pixel at this tap lies inside the image; returns their
+        number."""
+        cdef Py_ssize_t offset_w = tap % self.s.kw * self.s.dilation_w - self.s.pad_w
+        cdef Py_ssize_t offset_h = tap // self.s.kw * self.s.dilation_h - self.s.pad_h
         cdef Py_ssize_t low = ceil_div(-offset_w, self.s.stride_w) if offset_w < 0 else 0
-        cdef Py_ssize_t high = min(self.s.ow, ceil_div(self.s.w - offset_w, self.s.stride_w)) if self.s.w > offset_w else 0
+        cdef Py_ssize_t high = 0 if self.s.w <= offset_w else min(self.s.ow, ceil_div(self.s.w - offset_w,
+                                                                                      self.s.stride_w))
         cdef Py_ssize_t r, n, h, count = 0
         for r in range(row, row + rows):
             n = r // self.s.oh
             h = r % self.s.oh * self.s.stride_h + offset_h
             if 0 <= h < self.s.h and low < high:
-                segment[count].a = (self.x + ((n * self.s.h + h) * self.s.w + low * self.s.stride_w + offset_w) * self.s.c
+                segment[count].a = (self.x
+                                    + ((n * self.s.h + h) * self.s.w + low * self.s.stride_w + offset_w) * self.s.c
                                     + group * self.depth)
                 segment[count].b = self.dy + (r * self.s.ow + low) * self.s.oc + group * self.cols
                 segment[count].length = high - low

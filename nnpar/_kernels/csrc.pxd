@@ -55,7 +55,8 @@ cdef extern from "kernels.h" nogil:
                                      uint8_t *correct) noexcept nogil
         double squared_error(Py_ssize_t n, const float *p, const float *t, float scale, float *grad) noexcept nogil
         void sgd(Py_ssize_t n, nnp_sgd s, float *w, const float *grad, float *momentum_buffer) noexcept nogil
-        void adam(Py_ssize_t n, nnp_adam s, float *w, const float *grad, float *exp_avg, float *exp_avg_sq) noexcept nogil
+        void adam(Py_ssize_t n, nnp_adam s, float *w, const float *grad, float *exp_avg,
+                  float *exp_avg_sq) noexcept nogil
         float multiply_add_peak(Py_ssize_t rounds) noexcept nogil
 
     const nnp_kernels *nnp_find_kernels(const char *isa) noexcept nogil

@@ -61,7 +61,8 @@ cdef class ReluGrad(Step):
 
 
 cdef class Position:
-    """Where training stands, for random numbers: the seed, the epoch and the global index of the batch's first sample."""
+    """Where training stands, for random numbers: the seed, the epoch and the global index of the batch's first
+    sample."""
 
     cdef nnp_philox at
 

@@ -1,8 +1,9 @@
 """Packed matrix multiply.
 
-One operand, the right one, is packed into panels as wide as a tile; the other is read in place, row by row. The problem is
-turned round, C^T = B^T A^T, where that copies less. Tasks are blocks of rows times panels; each element of C is one chain of
-multiply-adds per block of DEPTH steps of the summed axis, blocks in order, so threads cannot change it.
+One operand, the right one, is packed into panels as wide as a tile; the other is read in place, row by row. The
+problem is turned round, C^T = B^T A^T, where that copies less. Tasks are blocks of rows times panels; each element of
+C is one chain of multiply-adds per block of DEPTH steps of the summed axis, blocks in order, so threads cannot change
+it.
 """
 
 from cython.parallel cimport parallel, prange
@@ -13,8 +14,8 @@ from nnpar._kernels.runtime cimport kernels
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
-    # With AVX-512 a panel of 64 x 512 floats is 128 KB, and 96 rows of the left operand 192 KB: both stay in a second-level
-    # cache of 512 KB or more. 256 costs 4% at 1024^3 in sums that go through memory (bench/README.md).
+    # With AVX-512 a panel of 64 x 512 floats is 128 KB, and 96 rows of the left operand 192 KB: both stay in a
+    # second-level cache of 512 KB or more. 256 costs 4% at 1024^3 in sums that go through memory (bench/README.md).
     DEPTH = 512
     BLOCK_ROWS = 16 * NNP_TILE_ROWS
     COPY_ROWS = 16         # rows of a task that copies: a strip of csrc's copy_matrix

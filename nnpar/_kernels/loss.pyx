@@ -12,7 +12,8 @@ from nnpar._kernels.step cimport Step, aligned
 
 
 cdef class Loss(Step):
-    """Common part: `result`, ndarray of shape (2,), float64, gets the sum of the losses and the number of correct samples."""
+    """Common part: `result`, ndarray of shape (2,), float64, gets the sum of the losses and the number of correct
+    samples."""
 
     cdef const float *prediction
     cdef float *grad

@@ -11,8 +11,8 @@ static inline int nnp_openmp_version(void) { return _OPENMP; }
 static inline int nnp_openmp_threads(void) { return omp_get_max_threads(); }
 static inline int nnp_in_parallel(void) { return omp_in_parallel(); }
 
-/* The threads of libgomp do not survive a fork, but the child believes that they do and waits for them for ever. Letting
- * the pool go just before each fork makes parent and child start new ones. */
+/* The threads of libgomp do not survive a fork, but the child believes that they do and waits for them for ever.
+ * Letting the pool go just before each fork makes parent and child start new ones. */
 static void nnp_release_pool(void) { (void)omp_pause_resource_all(omp_pause_soft); }
 static inline int nnp_survive_fork(void) { return pthread_atfork(nnp_release_pool, NULL, NULL); }
 

@@ -1,7 +1,7 @@
 """A step is one prepared operation; a program is a list of steps run by one call.
 
-A step is made from checked arguments. Its shapes, pointers, algorithm and workspace are fixed when it is made; running it
-allocates nothing and cannot fail. The number of threads that take part never changes a bit of the result.
+A step is made from checked arguments. Its shapes, pointers, algorithm and workspace are fixed when it is made;
+running it allocates nothing and cannot fail. The number of threads that take part never changes a bit of the result.
 """
 
 import numpy
@@ -19,7 +19,8 @@ from nnpar._kernels.runtime cimport thread_count
 cdef enum:
     ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
-# Work that pays for one more thread: waking it costs 2 to 3 microseconds, in which a core computes or moves about this much.
+# Work that pays for one more thread: waking it costs 2 to 3 microseconds, in which a core computes or moves about
+# this much.
 cdef double FLOPS_PER_THREAD = 5e5
 cdef double BYTES_PER_THREAD = 1e5
 
@@ -72,7 +73,8 @@ cdef class Step:
         self.most_threads = max(1, min(<Py_ssize_t> min(worth, 1e6), thread_count()))
 
     cdef void *address(self, array, bytes code, bint write) except? NULL:
-        """Where an array's first element lies; the array is kept alive. Its struct code, and writability, are checked."""
+        """Where an array's first element lies; the array is kept alive. Its struct code, and writability, are
+        checked."""
         cdef Py_buffer view
         if not PyObject_CheckBuffer(array):
             raise TypeError(f"{self.name}: expected an array, got {type(array).__name__}")

@@ -15,13 +15,11 @@ http://yann.lecun.com/exdb/mnist/, "The IDX file format".
 
 from __future__ import annotations
 
-import gzip
 import io
 import math
 import os
 import struct
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,22 +59,24 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int = 2**32) -> npt.NDArra
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "labels-idx1-ubyte")
-    ...     _ = path.write_bytes(bytes([0, 0, 0x08, 1, 0, 0, 0, 3, 7, 2, 1]))
-    ...     read_idx(path)
+    ...     with open(f"{folder}/labels", "wb") as file:
+    ...         _ = file.write(bytes([0, 0, 0x08, 1, 0, 0, 0, 3, 7, 2, 1]))
+    ...     read_idx(f"{folder}/labels")
     array([7, 2, 1], dtype=uint8)
     """
+    import gzip
+
     with open(path, "rb") as file:
         if file.peek(2)[:2] != _GZIP_MAGIC:
-            return _read_stream(file, Path(path), max_bytes)
+            return _read_stream(file, path, max_bytes)
         try:
             with gzip.GzipFile(fileobj=file) as unpacked:
-                return _read_stream(unpacked, Path(path), max_bytes)
+                return _read_stream(unpacked, path, max_bytes)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path}: expected a whole gzip file, got a damaged one: {error}") from error
 
 
-def _read_stream(stream: io.BufferedIOBase, path: Path, max_bytes: int) -> npt.NDArray[Any]:
+def _read_stream(stream: io.BufferedIOBase, path: str | os.PathLike[str], max_bytes: int) -> npt.NDArray[Any]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
         types = ", ".join(f"{code:02x}" for code in _DTYPES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,32 +50,31 @@ def mnist(folder: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
     >>> test  # doctest: +SKIP
     Dataset('data/mnist/t10k', images (10000, 1, 28, 28), labels (10000,) int64)
     """
-    folder = Path(folder)
-    paths = [_find(folder, name) for name in _FILES]
-    if missing := [path.name for path in paths if not path.is_file()]:
+    paths = [_find(os.fspath(folder), name) for name in _FILES]
+    if missing := [os.path.basename(path) for path in paths if not os.path.isfile(path)]:
         raise FileNotFoundError(f"{folder}: expected MNIST's files, with or without .gz; missing: {', '.join(missing)}")
     train_images, train_labels, test_images, test_labels = paths
     return (
-        _dataset(f"{folder / 'train'}", train_images, train_labels),
-        _dataset(f"{folder / 't10k'}", test_images, test_labels),
+        _dataset(os.path.join(folder, "train"), train_images, train_labels),
+        _dataset(os.path.join(folder, "t10k"), test_images, test_labels),
     )
 
 
-def _find(folder: Path, name: str) -> Path:
+def _find(folder: str, name: str) -> str:
     """The file under the first of its spellings that is there, else under its own name."""
     spellings = (name, name.replace("-idx", ".idx"))
-    candidates = (folder / f"{spelling}{suffix}" for spelling in spellings for suffix in ("", ".gz"))
-    return next((path for path in candidates if path.is_file()), folder / name)
+    candidates = (os.path.join(folder, spelling + suffix) for spelling in spellings for suffix in ("", ".gz"))
+    return next(filter(os.path.isfile, candidates), os.path.join(folder, name))
 
 
-def _dataset(name: str, images_path: Path, labels_path: Path) -> Dataset:
+def _dataset(name: str, images_path: str, labels_path: str) -> Dataset:
     images = _read(images_path, (28, 28))
     labels = _read(labels_path, ())
     scaled = np.divide(images[:, np.newaxis], 255, dtype=np.float32)
     return Dataset(scaled, labels.astype(np.int64), name, _CLASS_NAMES)
 
 
-def _read(path: Path, sample_shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def _read(path: str, sample_shape: tuple[int, ...]) -> npt.NDArray[Any]:
     array = read_idx(path)
     if array.dtype != np.uint8 or array.shape[1:] != sample_shape:
         expected = ", ".join(["N", *map(str, sample_shape)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
+import os
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,4 @@ def digits() -> tuple[Dataset, Dataset]:
 
 
 def _read(name: str) -> npt.NDArray[Any]:
-    # A package may lie in a zip file: as_file makes a real file of its part, where there is none.
-    with as_file(files("nnpar.data") / "files" / name) as path:
-        return read_idx(path)
+    return read_idx(os.path.join(os.path.dirname(__file__), "files", name))

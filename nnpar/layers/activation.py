@@ -23,18 +23,18 @@ class ReLU(Layer):
     def __init__(self) -> None:
         self._arrays = {}
 
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:  # noqa: D102
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         return input_shape
 
-    def forward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def forward(self, at: Lowering) -> list[Step]:
         at.y = at.x
         return [elementwise.Relu(at.x, at.y)]
 
-    def backward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def backward(self, at: Lowering) -> list[Step]:
         if not at.needs_dx:
             return []
         at.dx = at.dy
         return [elementwise.ReluGrad(at.dy, at.y, at.dx)]
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    def settings(self) -> dict[str, Any]:
         return {}

@@ -27,7 +27,8 @@ class Lowering:
     index : int
         Its number in the model.
     x : ndarray
-        Input of the layer; no other layer reads it, so it may be overwritten once this layer's backward pass needs it no more.
+        Input of the layer; no other layer reads it, so it may be overwritten once this layer's backward pass needs it
+        no more.
     training : bool
     position : Position
         Where training stands, for random numbers.
@@ -59,8 +60,9 @@ class Lowering:
 
 
 class Parameter:
-    """An array that training changes, as an attribute of a layer. Assigning copies into the array, which stays where it is:
-    plans point at it."""
+    """An array that training changes, as an attribute of a layer. Assigning copies into the array, which stays where
+    it is: plans point at it.
+    """
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -83,8 +85,9 @@ class Parameter:
 class Layer:
     """Base of all layers.
 
-    A subclass names its parameters as class attributes of type :class:`Parameter`, fills ``self._arrays``, and implements
-    ``output_shape``, ``forward``, ``backward`` and ``settings``. It has no numerics of its own: its steps do the work.
+    A subclass names its parameters as class attributes of type :class:`Parameter`, fills ``self._arrays``, and
+    implements ``output_shape``, ``forward``, ``backward`` and ``settings``. It has no numerics of its own: its steps
+    do the work.
     """
 
     _arrays: dict[str, Array]

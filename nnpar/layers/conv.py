@@ -80,14 +80,12 @@ class Conv2d(Layer):
     def _shape(self, input_shape: Shape, name: str) -> shapes.Conv2dShape:
         who = self.describe(name)
         images_only(input_shape, who)
-        return shapes.conv2d(
-            input_shape, self.weight.shape, self.stride, self.padding, self.dilation, self.groups, who
-        )
+        return shapes.conv2d(input_shape, self.weight.shape, self.stride, self.padding, self.dilation, self.groups, who)
 
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:  # noqa: D102
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         return self._shape(input_shape, name).output_shape
 
-    def forward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def forward(self, at: Lowering) -> list[Step]:
         s = self._shape(at.x.shape, at.name)
         at.y = arrays.empty(s.output_shape)
         at.saved["geometry"] = conv.Geometry(
@@ -95,7 +93,7 @@ class Conv2d(Layer):
         )
         return [conv.Conv2d(at.saved["geometry"], at.x, self.weight, self.bias, at.y)]
 
-    def backward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def backward(self, at: Lowering) -> list[Step]:
         geometry = at.saved["geometry"]
         steps: list[Step] = [conv.Conv2dWeightGrad(geometry, at.x, at.dy, at.gradients["weight"])]
         if self.bias is not None:
@@ -105,7 +103,7 @@ class Conv2d(Layer):
             steps.append(conv.Conv2dInputGrad(geometry, at.dy, self.weight, at.dx))
         return steps
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    def settings(self) -> dict[str, Any]:
         return {
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,

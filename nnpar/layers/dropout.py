@@ -14,8 +14,8 @@ from nnpar.shapes import Shape
 class Dropout(Layer):
     """In training, zero each element with probability p and multiply the others by 1 / (1 - p).
 
-    Which elements depends on the seed, the epoch, the sample's place in it and the layer's in the model, and on nothing else:
-    not on batch size, threads or what was computed before. In prediction the input passes.
+    Which elements depends on the seed, the epoch, the sample's place in it and the layer's in the model, and on
+    nothing else: not on batch size, threads or what was computed before. In prediction the input passes.
 
     Parameters
     ----------
@@ -40,16 +40,16 @@ class Dropout(Layer):
             raise ValueError(f"Dropout: p: expected 0 <= p < 1, got {self.p}")
         self._arrays = {}
 
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:  # noqa: D102
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         return input_shape
 
-    def forward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def forward(self, at: Lowering) -> list[Step]:
         at.y = at.x
         if not at.training or self.p == 0.0:
             return []
         return [elementwise.Dropout(at.x, at.y, self.p, at.position, at.index)]
 
-    def backward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def backward(self, at: Lowering) -> list[Step]:
         if not at.needs_dx:
             return []
         at.dx = at.dy
@@ -57,5 +57,5 @@ class Dropout(Layer):
             return []
         return [elementwise.Dropout(at.dy, at.dx, self.p, at.position, at.index)]
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    def settings(self) -> dict[str, Any]:
         return {"p": self.p}

@@ -26,10 +26,10 @@ class Flatten(Layer):
     def __init__(self) -> None:
         self._arrays = {}
 
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:  # noqa: D102
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         return input_shape[0], math.prod(input_shape[1:])
 
-    def forward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def forward(self, at: Lowering) -> list[Step]:
         shape = self.output_shape(at.x.shape, at.name)
         # Channels-last memory has the order (H, W, C): with one channel, or one pixel, that is the order wanted.
         at.saved["reorder"] = len(at.x.shape) == 4 and at.x.shape[1] > 1 and at.x.shape[2] * at.x.shape[3] > 1
@@ -40,7 +40,7 @@ class Flatten(Layer):
         n, c, h, w = at.x.shape
         return [Transpose(at.x.transpose(0, 2, 3, 1).reshape(n, h * w, c), at.y.reshape(n, c, h * w))]
 
-    def backward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def backward(self, at: Lowering) -> list[Step]:
         if not at.needs_dx:
             return []
         if not at.saved["reorder"]:
@@ -53,5 +53,5 @@ class Flatten(Layer):
         at.dx = arrays.empty(at.x.shape)
         return [Transpose(at.dy.reshape(n, c, h * w), at.dx.transpose(0, 2, 3, 1).reshape(n, h * w, c))]
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    def settings(self) -> dict[str, Any]:
         return {}

@@ -60,7 +60,7 @@ class Linear(Layer):
         if bias:
             self._arrays["bias"] = initializers.bias_default(self.out_features, self.in_features)
 
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:  # noqa: D102
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         if len(input_shape) != 2 or input_shape[1] != self.in_features:
             hint = "; put a Flatten() before it" if len(input_shape) == 4 else ""
             raise ValueError(
@@ -68,11 +68,11 @@ class Linear(Layer):
             )
         return input_shape[0], self.out_features
 
-    def forward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def forward(self, at: Lowering) -> list[Step]:
         at.y = arrays.empty(self.output_shape(at.x.shape, at.name))
         return [Gemm(at.x, self.weight.T, at.y, self.bias)]
 
-    def backward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def backward(self, at: Lowering) -> list[Step]:
         steps: list[Step] = [Gemm(at.dy.T, at.x, at.gradients["weight"])]
         if self.bias is not None:
             steps.append(elementwise.BiasGrad(at.dy, at.gradients["bias"]))
@@ -81,7 +81,7 @@ class Linear(Layer):
             steps.append(Gemm(at.dy, self.weight, at.dx))
         return steps
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    def settings(self) -> dict[str, Any]:
         return {
             "in_features": self.in_features,
             "out_features": self.out_features,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from typing import Any
@@ -53,6 +52,8 @@ def load(path: str | os.PathLike[str]) -> Sequential:
       (0): Linear(in_features=2, out_features=1, bias=True)
     )
     """
+    import json
+
     state, metadata = tensors.read(path)
     try:
         if DESCRIPTION not in metadata:
@@ -71,8 +72,9 @@ def load(path: str | os.PathLike[str]) -> Sequential:
 
 
 def _build(description: Any, budget: int, depth: int) -> Layer:
-    """The layer that a description names. `budget`: how many weights the file holds, so that sizes in the description alone
-    cannot make it allocate more."""
+    """The layer that a description names. `budget`: how many weights the file holds, so that sizes in the description
+    alone cannot make it allocate more.
+    """
     if not isinstance(description, dict) or not isinstance(description.get("type"), str):
         raise ValueError(f"expected a layer's description, got {str(description)[:60]}")
     settings = {key: value for key, value in description.items() if key != "type"}
@@ -83,6 +85,8 @@ def _build(description: Any, budget: int, depth: int) -> Layer:
         return Sequential(*(_build(inner, budget, depth + 1) for inner in settings["layers"]))
     if name not in TYPES:
         raise ValueError(f"unknown layer type {name[:60]!r}")
+    if "weight_init" in settings:
+        raise ValueError("unknown setting 'weight_init'")
     if TYPES[name] in (Conv2d, Linear):
         settings["weight_init"] = lambda shape: _zeros_within(shape, budget)
     return TYPES[name](**settings)

@@ -48,21 +48,21 @@ class MaxPool2d(Layer):
         images_only(input_shape, who)
         return shapes.pool2d(input_shape, self.kernel_size, self.stride, self.padding, who)
 
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:  # noqa: D102
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         return self._shape(input_shape, name).output_shape
 
-    def forward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def forward(self, at: Lowering) -> list[Step]:
         at.y = arrays.empty(self.output_shape(at.x.shape, at.name))
         at.saved["argmax"] = arrays.bytes_like(at.y) if at.training else None
         return [pool.MaxPool2d(at.x, at.y, at.saved["argmax"], self.kernel_size, self.stride, self.padding)]
 
-    def backward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def backward(self, at: Lowering) -> list[Step]:
         if not at.needs_dx:
             return []
         at.dx = new_like(at.x)
         return [pool.MaxPool2dGrad(at.dy, at.saved["argmax"], at.dx, self.kernel_size, self.stride, self.padding)]
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    def settings(self) -> dict[str, Any]:
         return {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
 
 
@@ -104,26 +104,22 @@ class AvgPool2d(Layer):
         self.count_include_pad = bool(count_include_pad)
         self._arrays = {}
 
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:  # noqa: D102
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         who = self.describe(name)
         images_only(input_shape, who)
         return shapes.pool2d(input_shape, self.kernel_size, self.stride, self.padding, who).output_shape
 
-    def forward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def forward(self, at: Lowering) -> list[Step]:
         at.y = arrays.empty(self.output_shape(at.x.shape, at.name))
-        return [
-            pool.AvgPool2d(at.x, at.y, self.kernel_size, self.stride, self.padding, self.count_include_pad)
-        ]
+        return [pool.AvgPool2d(at.x, at.y, self.kernel_size, self.stride, self.padding, self.count_include_pad)]
 
-    def backward(self, at: Lowering) -> list[Step]:  # noqa: D102
+    def backward(self, at: Lowering) -> list[Step]:
         if not at.needs_dx:
             return []
         at.dx = new_like(at.x)
-        return [
-            pool.AvgPool2dGrad(at.dy, at.dx, self.kernel_size, self.stride, self.padding, self.count_include_pad)
-        ]
+        return [pool.AvgPool2dGrad(at.dy, at.dx, self.kernel_size, self.stride, self.padding, self.count_include_pad)]
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    def settings(self) -> dict[str, Any]:
         return {
             "kernel_size": self.kernel_size,
             "stride": self.stride,

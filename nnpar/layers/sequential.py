@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -53,21 +52,22 @@ class Sequential(Layer):
         for name, leaf in self.leaves():
             if id(leaf) in seen:
                 raise ValueError(
-                    f"Sequential: layers {seen[id(leaf)]!r} and {name!r} are one object; sharing weights is not supported"
+                    f"Sequential: layers {seen[id(leaf)]!r} and {name!r} are one object; "
+                    "sharing weights is not supported"
                 )
             seen[id(leaf)] = name
 
-    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:  # noqa: D102
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         for number, layer in enumerate(self.layers):
             yield from layer.leaves(f"{prefix}.{number}" if prefix else str(number))
 
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:  # noqa: D102
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         shape = input_shape
         for leaf_name, leaf in self.leaves(name):
             shape = leaf.output_shape(shape, leaf_name)
         return shape
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    def settings(self) -> dict[str, Any]:
         return {"layers": [describe(layer) for layer in self.layers]}
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -84,6 +84,8 @@ class Sequential(Layer):
         OSError
             If it cannot be written; then an old file is as it was.
         """
+        import json
+
         description = {"version": VERSION, "model": describe(self)}
         tensors.write(path, self.parameters(), {DESCRIPTION: json.dumps(description)})
 

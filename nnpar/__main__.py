@@ -1,0 +1,7 @@
+"""``python -m nnpar``."""
+
+import sys
+
+from nnpar.cli import main
+
+sys.exit(main())

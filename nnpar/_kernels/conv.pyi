@@ -1,0 +1,26 @@
+from nnpar._checks import Array, Pair
+from nnpar._kernels.step import Step
+from nnpar.shapes import Shape
+
+class Geometry:
+    flops: float
+    bytes: float
+    def __init__(
+        self,
+        input_shape: Shape,
+        weight_shape: Shape,
+        output_size: Pair,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+    ) -> None: ...
+
+class Conv2d(Step):
+    def __init__(self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array) -> None: ...
+
+class Conv2dInputGrad(Step):
+    def __init__(self, shape: Geometry, dy: Array, w: Array, dx: Array) -> None: ...
+
+class Conv2dWeightGrad(Step):
+    def __init__(self, shape: Geometry, x: Array, dy: Array, dw: Array) -> None: ...

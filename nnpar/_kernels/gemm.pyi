@@ -1,0 +1,7 @@
+from nnpar._checks import Array
+from nnpar._kernels.step import Step
+
+class Gemm(Step):
+    def __init__(
+        self, a: Array, b: Array, c: Array, bias: Array | None = None, alpha: float = 1.0, beta: float = 0.0
+    ) -> None: ...

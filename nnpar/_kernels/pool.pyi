@@ -1,0 +1,27 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from nnpar._checks import Array, Pair
+from nnpar._kernels.step import Step
+
+class Pool(Step): ...
+
+class MaxPool2d(Pool):
+    def __init__(
+        self, x: Array, y: Array, argmax: NDArray[np.uint8] | None, kernel_size: Pair, stride: Pair, padding: Pair
+    ) -> None: ...
+
+class MaxPool2dGrad(Pool):
+    def __init__(
+        self, dy: Array, argmax: NDArray[np.uint8], dx: Array, kernel_size: Pair, stride: Pair, padding: Pair
+    ) -> None: ...
+
+class AvgPool2d(Pool):
+    def __init__(
+        self, x: Array, y: Array, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+    ) -> None: ...
+
+class AvgPool2dGrad(Pool):
+    def __init__(
+        self, dy: Array, dx: Array, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+    ) -> None: ...

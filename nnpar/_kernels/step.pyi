@@ -1,0 +1,19 @@
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+def aligned_empty(nbytes: int) -> NDArray[np.uint8]: ...
+
+class Step:
+    name: str
+    flops: float
+    bytes: float
+    workspace_bytes: int
+    def bind(self, workspace: NDArray[np.uint8]) -> None: ...
+    def __call__(self) -> None: ...
+
+class Program:
+    steps: tuple[Step, ...]
+    def __init__(self, steps: Iterable[Step]) -> None: ...
+    def run(self) -> None: ...

@@ -1,0 +1,218 @@
+"""The command ``nnpar``: train, evaluate, predict, info, bench.
+
+Exit status: 0 done, 1 an error that is named on stderr, 2 wrong usage, 130 interrupted (what was trained is saved).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import nnpar
+from nnpar import data, threads, zoo
+from nnpar._checks import Array
+from nnpar._kernels import runtime
+from nnpar.data import Dataset
+from nnpar.layers import Sequential
+from nnpar.trainer import Trainer
+
+DATA_HELP = "digits (default; ships with nnpar), or mnist:FOLDER with MNIST's four IDX files, gzipped or not"
+DEFAULTS = {"digits": ("digits_cnn", 40), "mnist": ("mnist_cnn", 5)}  # data: model, epochs
+LINUX_MAPS = Path("/proc/self/maps")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        ``sys.argv[1:]`` by default.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        if options.threads is not None:
+            threads.set_num_threads(options.threads)
+        status: int = options.run(options)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("nnpar: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as head, has enough: nothing more can be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError, MemoryError) as error:
+        print(f"nnpar: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nnpar", description=nnpar.__doc__)
+    parser.add_argument("--version", action="version", version=f"nnpar {nnpar.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--threads", type=int, help="number of threads; changes the speed, not one bit of the result")
+
+    train = commands.add_parser("train", parents=[common], help="train a model, save it, draw its learning curves")
+    train.add_argument("--data", default="digits", help=DATA_HELP)
+    train.add_argument("--model", choices=sorted(zoo.MODELS), help="default: digits_cnn or mnist_cnn, by the data")
+    train.add_argument("--epochs", type=int, help="default: 40 for digits, 5 for mnist")
+    train.add_argument("--batch-size", type=int, default=64, help="default: 64")
+    train.add_argument("--lr", type=float, default=1e-3, help="learning rate of Adam; default: 0.001")
+    train.add_argument("--seed", type=int, default=0, help="of weights, order and dropout; default: 0")
+    train.add_argument("--save", type=Path, help="model file; the picture goes beside it; default: DATA.safetensors")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", parents=[common], help="loss and accuracy of a saved model")
+    evaluate.add_argument("model", type=Path, help="file that nnpar train saved")
+    evaluate.add_argument("--data", default="digits", help=DATA_HELP)
+    evaluate.set_defaults(run=_evaluate)
+
+    predict = commands.add_parser("predict", parents=[common], help="classes of images, as CSV on stdout")
+    predict.add_argument("model", type=Path, help="file that nnpar train saved")
+    predict.add_argument(
+        "images", nargs="?", default="digits", help=DATA_HELP + ", or a .npy file of shape (N, C, H, W)"
+    )
+    predict.set_defaults(run=_predict)
+
+    info = commands.add_parser("info", parents=[common], help="version, instruction set, OpenMP, threads")
+    info.set_defaults(run=_info)
+
+    bench = commands.add_parser("bench", parents=[common], help="measure this machine: speed, scaling, roofline")
+    bench.add_argument("--picture", type=Path, help="PNG file for the thread-scaling and roofline charts")
+    bench.add_argument("--json", type=Path, help="file for the numbers")
+    bench.set_defaults(run=_bench)
+    return parser
+
+
+def _load_data(name: str) -> tuple[Dataset, Dataset]:
+    kind, _, folder = name.partition(":")
+    if name == "digits":
+        return data.digits()
+    if kind == "mnist" and folder:
+        return data.mnist(folder)
+    raise ValueError(f"--data: expected digits or mnist:FOLDER, got {name!r}")
+
+
+def _train(options: argparse.Namespace) -> int:
+    kind = options.data.partition(":")[0]
+    train, test = _load_data(options.data)
+    model_name, epochs = DEFAULTS[kind]
+    save = options.save or Path(f"{kind}.safetensors")
+    if not save.parent.is_dir():
+        raise FileNotFoundError(f"--save: no such folder: {save.parent}")
+    if not os.access(save.parent, os.W_OK):
+        raise PermissionError(f"--save: not allowed to write into {save.parent}")
+    nnpar.manual_seed(options.seed)
+    model = zoo.MODELS[options.model or model_name]()
+    trainer = Trainer(model, loss="cross_entropy", optimizer=nnpar.Adam(options.lr))
+    print(f"{options.model or model_name}: {model.parameter_count:,} parameters, {len(train):,} training images, "
+          f"{threads.get_num_threads()} threads ({runtime.isa()})")  # fmt: skip
+    try:
+        trainer.fit(
+            train,
+            validation=test,
+            epochs=epochs if options.epochs is None else options.epochs,
+            batch_size=options.batch_size,
+        )
+    except KeyboardInterrupt:
+        model.save(save)
+        print(f"\ninterrupted; the weights so far are in {save}")
+        raise
+    model.save(save)
+    result = trainer.evaluate(test)
+    print(f"test accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}, on {len(test):,} images")
+    print(f"saved {save}")
+    _draw(trainer, test, save.with_suffix(".png"))
+    return 0
+
+
+def _draw(trainer: Trainer, test: Dataset, path: Path) -> None:
+    from nnpar import plots
+
+    try:
+        probabilities = _softmax(trainer.predict(test.images))
+        title = f"{test.name}: {trainer.history['validation_accuracy'][-1]:.2%} of {len(test):,} test images right"
+        figure = plots.training_report(
+            trainer.history, test.images, test.labels, probabilities, test.class_names, title
+        )
+        plots.save(figure, path)
+    except ImportError as error:
+        print(f"no picture: {error}")
+    else:
+        print(f"drew {path}")
+
+
+def _softmax(logits: Array) -> Array:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.divide(shifted, shifted.sum(axis=1, keepdims=True))
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    _, test = _load_data(options.data)
+    result = Trainer(nnpar.load(options.model)).evaluate(test)
+    print(f"test accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}, on {len(test):,} images")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    model: Sequential = nnpar.load(options.model)
+    labels = None
+    if options.images.endswith(".npy"):
+        images = np.load(options.images, allow_pickle=False)
+    else:
+        _, test = _load_data(options.images)
+        images, labels = test.images, test.labels
+    probabilities = _softmax(Trainer(model).predict(images))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["image", "class", "probability"] + (["label"] if labels is not None else []))
+    for number, row in enumerate(probabilities):
+        best = int(row.argmax())
+        writer.writerow([number, best, f"{row[best]:.4f}"] + ([int(labels[number])] if labels is not None else []))
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    built = ", ".join(name if runs else f"{name} (not on this machine)" for name, runs in runtime.built_isas())
+    version = runtime.openmp_version()
+    openmp = f"{version // 100}-{version % 100:02d}" if version else "none: built without it, one thread"
+    rows = [
+        ("nnpar", nnpar.__version__),
+        ("python", f"{platform.python_version()}, numpy {np.__version__}"),
+        ("instruction set", f"{runtime.isa()}; built: {built}"),
+        ("OpenMP", f"{openmp}; loaded: {', '.join(_openmp_libraries()) or 'unknown'}"),
+        ("threads", f"{threads.get_num_threads()} ({threads.num_threads_source()})"),
+    ]
+    for name, value in rows:
+        print(f"{name:16} {value}")
+    return 0
+
+
+def _openmp_libraries() -> list[str]:
+    """OpenMP runtimes in this process: more than one fight over the processors."""
+    try:
+        paths = {line.split()[-1] for line in LINUX_MAPS.read_text().splitlines() if "omp" in line}
+    except OSError:
+        return []
+    names = {Path(path).name for path in paths}
+    return sorted(name for name in names if name.startswith(("libgomp", "libomp", "libiomp")))
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from nnpar import benchmark
+
+    print(benchmark.run(threads=options.threads, picture=options.picture, json=options.json).table())
+    return 0

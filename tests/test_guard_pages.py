@@ -1,0 +1,235 @@
+"""No operation reads or writes outside its arrays: they end at a page that may not be touched, or begin after one.
+
+Such an access ends the process, so the operations run in another one. Sizes go around vectors and tiles of every
+instruction set; the environment's NNPAR_ISA chooses which.
+"""
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cases
+import numpy as np
+import pytest
+
+from nnpar import arrays, ops
+from nnpar._kernels.elementwise import Transpose
+from nnpar._kernels.gemm import Gemm
+from nnpar._kernels.loss import SoftmaxCrossEntropy, SquaredError
+from nnpar._kernels.optimizer import AdamUpdate, SGDUpdate
+from nnpar._kernels.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad
+
+PROT_NONE = 0
+TAILS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 67]
+
+
+class Guarded:
+    """Copies arrays to the very end, or the very beginning, of memory between two pages that may not be touched."""
+
+    def __init__(self, at_end):
+        self.at_end = at_end
+        self.maps = []  # unmapping would let another array lie where a guard was
+
+    def memory(self, nbytes):
+        pages = -(-nbytes // mmap.PAGESIZE)
+        block = mmap.mmap(-1, (pages + 2) * mmap.PAGESIZE)
+        self.maps.append(block)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(block))
+        mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+        for guard in (start, start + (pages + 1) * mmap.PAGESIZE):
+            if mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(mmap.PAGESIZE), PROT_NONE) != 0:
+                raise OSError(ctypes.get_errno(), "mprotect")
+        first = (pages + 1) * mmap.PAGESIZE - nbytes if self.at_end else mmap.PAGESIZE
+        return np.frombuffer(block, np.uint8, nbytes, first)
+
+    def __call__(self, array):
+        """A copy in the same order of memory; four axes are channels-last."""
+        if array.ndim == 4:
+            array = array.transpose(0, 2, 3, 1)
+        copy = self.memory(array.nbytes).view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        copy = copy.transpose(0, 3, 1, 2) if array.ndim == 4 else copy
+        assert arrays.is_ready(copy)  # else ops would copy it once more
+        return copy
+
+    def nans(self, *shape):
+        return self(np.full(shape, np.nan, np.float32))
+
+
+def run_gemm(guard):
+    for size in TAILS:
+        for m, n, k in [(size, 5, 3), (5, size, 3), (3, 5, size), (7, 37, size), (1, size, 513), (97, size, 5)]:
+            a, b = cases.GemmCase("guarded", m, n, k).arrays()
+            for left in (guard(a), guard(np.ascontiguousarray(a.T)).T):
+                for right in (guard(b), guard(np.ascontiguousarray(b.T)).T):
+                    expected = a @ b
+                    out = guard.nans(m, n)
+                    assert ops.gemm(left, right, out=out) is out
+                    np.testing.assert_array_equal(out, expected)
+                    ops.gemm(left, right, beta=1.0, out=out)
+                    np.testing.assert_array_equal(out, 2 * expected)
+            padded = guard.nans(m * (n + 3))  # without what would follow the last row
+            rows = np.lib.stride_tricks.as_strided(padded[-(m - 1) * (n + 3) - n :], (m, n), (4 * (n + 3), 4))
+            Gemm(left, right, rows)()
+            np.testing.assert_array_equal(rows, expected)
+
+
+def run_linear(guard):
+    for size in TAILS:
+        for m, n, k in [(size, 7, 3), (7, size, 3), (3, 7, size), (1, size, 300), (size, 1, 300)]:
+            x, w = cases.GemmCase("guarded", m, n, k).arrays()
+            bias = cases.integers(np.random.default_rng(1), (n,))
+            y = ops.linear(guard(x), guard(np.ascontiguousarray(w.T)), guard(bias), out=guard.nans(m, n))
+            np.testing.assert_array_equal(y, x @ w + bias)
+
+
+def conv2d_cases():
+    for size in TAILS:
+        yield cases.Conv2dCase("channels", 1, size, 4, 3, 5, (3, 3), (1, 1), (1, 1))
+        yield cases.Conv2dCase("out-channels", 1, 9, 3, 4, size, (2, 2))
+        yield cases.Conv2dCase("few-channels", 2, 3, 5, 4, size, (3, 2), (2, 1), (1, 1))
+        yield cases.Conv2dCase("pixels", 1, 9, 2, size, 3, (2, 1), (1, 2))
+        yield cases.Conv2dCase("1x1", 1, size, 2, 3, 7, (1, 1), (1, 2))
+        yield cases.Conv2dCase("depthwise", 1, size, 4, 3, size, (3, 3), (1, 1), (1, 1), (1, 1), size)
+    yield from cases.small(cases.CONV2D_CASES, most_flops=1e6)
+
+
+def run_conv2d(guard):
+    for case in conv2d_cases():
+        x, w, bias, _ = case.arrays()
+        y = ops.conv2d(guard(x), guard_weight(guard, w), guard(bias), *case.window, out=guard.nans(*case.y_shape))
+        np.testing.assert_array_equal(y, ops.conv2d(x, w, bias, *case.window))
+
+
+def run_conv2d_input_grad(guard):
+    for case in conv2d_cases():
+        _, w, _, dy = case.arrays()
+        out = guard.nans(*case.x_shape)
+        ops.conv2d_input_grad(guard(dy), guard_weight(guard, w), case.x_shape, *case.window, out=out)
+        np.testing.assert_array_equal(out, ops.conv2d_input_grad(dy, w, case.x_shape, *case.window))
+
+
+def run_conv2d_weight_grad(guard):
+    for case in conv2d_cases():
+        x, _, _, dy = case.arrays()
+        out = guard_weight(guard, np.full(case.w_shape, np.nan, np.float32))
+        ops.conv2d_weight_grad(guard(x), guard(dy), case.w_shape, *case.window, out=out)
+        np.testing.assert_array_equal(out, ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window))
+
+
+def guard_weight(guard, w):
+    """Weights have four axes, too, but lie in their own order."""
+    return guard(w.ravel()).reshape(w.shape)
+
+
+def run_pooling(guard):
+    tails = [cases.Pool2dCase("channels", 1, size, 5, 4, (3, 2), (2, 1), (1, 0)) for size in TAILS]
+    for case in tails + cases.small(cases.POOL2D_CASES, most_flops=1e5):
+        kernel, padding = case.kernel, case.padding
+        stride = case.stride or kernel
+        x, dy = case.arrays()
+        expected, argmax = ops.max_pool2d(x, *case.window, return_argmax=True)
+        y, where, dx = guard.nans(*case.y_shape), guard(np.zeros(case.y_shape, np.uint8)), guard.nans(*case.x_shape)
+        MaxPool2d(guard(x), y, where, kernel, stride, padding)()
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(where, argmax)
+        ops.max_pool2d(guard(x), *case.window, out=y)
+        np.testing.assert_array_equal(y, expected)
+        MaxPool2dGrad(guard(dy), where, dx, kernel, stride, padding)()
+        np.testing.assert_array_equal(dx, ops.max_pool2d_grad(dy, argmax, case.x_shape, *case.window))
+        for include in (True, False):
+            AvgPool2d(guard(x), y, kernel, stride, padding, include)()
+            np.testing.assert_array_equal(y, ops.avg_pool2d(x, *case.window, include))
+            AvgPool2dGrad(guard(dy), dx, kernel, stride, padding, include)()
+            np.testing.assert_array_equal(dx, ops.avg_pool2d_grad(dy, case.x_shape, *case.window, include))
+
+
+def run_elementwise(guard):
+    rng = np.random.default_rng(0)
+    for size in [*TAILS, 4095, 4096, 4097]:
+        x, dy = guard(cases.normals(rng, (size,))), guard(cases.normals(rng, (size,)))
+        y, out = guard.nans(size), guard.nans(size)
+        np.testing.assert_array_equal(ops.relu(x, out=y), np.maximum(x, 0))
+        np.testing.assert_array_equal(ops.relu_grad(dy, y, out=out), np.where(x > 0, dy, 0))
+        for samples in (1, 3):
+            rows = guard(cases.normals(rng, (samples, size)))
+            out = ops.dropout(rows, 0.5, seed=1, out=guard.nans(samples, size))
+            np.testing.assert_array_equal(out, ops.dropout(rows.copy(), 0.5, seed=1))
+        for count in (1, 65, 130):
+            rows = guard(cases.integers(rng, (count, size)))
+            np.testing.assert_array_equal(ops.bias_grad(rows, out=guard.nans(size)), rows.sum(axis=0))
+        volume, turned = guard(cases.normals(rng, (2, size, 3))), guard.nans(2, 3, size)
+        Transpose(volume, turned)()
+        np.testing.assert_array_equal(turned, volume.swapaxes(1, 2))
+        w, buffers = guard(cases.normals(rng, (size,))), [guard(np.ones(size, np.float32)) for _ in range(2)]
+        for step, options in [
+            (SGDUpdate(w, dy, buffers[0]), (0.1, 0.9, 0.0, 0.0, True, False)),
+            (SGDUpdate(w, dy, None), (0.1, 0.0, 0.0, 0.0, False, False)),
+            (AdamUpdate(w, dy, *buffers), (0.1, 0.9, 0.999, 1e-8, 0.0, False, 1)),
+        ]:
+            step.set(*options)
+            step()
+
+
+def run_losses(guard):
+    rng = np.random.default_rng(0)
+    for size in TAILS:
+        for samples in (1, 3, 65):
+            x, y = guard(cases.normals(rng, (samples, size))), guard(cases.normals(rng, (samples, size)))
+            labels, result = guard(rng.integers(0, size, samples)), guard(np.zeros(2))
+            out = guard.nans(samples, size)
+            loss, grad = ops.softmax_cross_entropy(x, labels, out=out)
+            assert (loss, grad is out) == (ops.softmax_cross_entropy(x.copy(), labels.copy())[0], True)
+            SoftmaxCrossEntropy(x, labels, None, result)()
+            assert result[0] / samples == loss
+            loss, grad = ops.mse(x, y, out=out)
+            assert (loss, grad is out) == (ops.mse(x.copy(), y.copy())[0], True)
+            SquaredError(x, y, None, result)()
+            assert result[0] / samples == loss
+
+
+RUNS = [value for name, value in globals().items() if name.startswith("run_")]
+
+
+def run_all(side):
+    for run in RUNS:
+        print(run.__name__, flush=True)
+        run(Guarded(at_end=side == "end"))
+
+
+def overrun(side):
+    """Read one byte too much, to see that the guards work."""
+    guard = Guarded(at_end=side == "end")
+    x = guard(np.zeros(5, np.float32))
+    ctypes.string_at(x.ctypes.data + (x.nbytes if guard.at_end else -1), 1)
+
+
+def in_process(function, side):
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_guard_pages as test; "
+    code += f"test.{function}(sys.argv[2])"
+    return subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent), side],
+        env={**os.environ, "NNPAR_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="uses mprotect as Linux has it"),
+    pytest.mark.parametrize("side", ["end", "beginning"]),
+]
+
+
+def test_nothing_is_touched_outside(side):
+    result = in_process("run_all", side)
+    assert result.returncode == 0, f"ended with {result.returncode} in {result.stdout}\n{result.stderr}"
+    assert len(result.stdout.split()) == len(RUNS) == 8
+
+
+def test_guards_work(side):
+    assert in_process("overrun", side).returncode < 0

@@ -1,0 +1,45 @@
+"""The correctness tests once more for every other instruction set that this machine can run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nnpar._kernels import runtime
+
+HERE = Path(__file__).parent
+FILES = [
+    "test_gemm.py",
+    "test_conv2d.py",
+    "test_pool2d.py",
+    "test_elementwise.py",
+    "test_optimizer_steps.py",
+    "test_guard_pages.py",
+]
+OTHERS = [name for name, runs in runtime.built_isas() if runs and name != runtime.isa()]
+
+
+def test_the_best_instruction_set_is_in_use():
+    runnable = [name for name, runs in runtime.built_isas() if runs]
+    assert runnable[-1] == "scalar"
+    assert runtime.isa() == (os.environ.get("NNPAR_ISA") or runnable[0])
+
+
+@pytest.mark.parametrize("isa", OTHERS)
+def test_correctness_on(isa):
+    """This file is not among them, so that this ends."""
+    code = (
+        "import sys, pytest; from nnpar._kernels import runtime; assert runtime.isa() == sys.argv[1]; "
+        "sys.exit(pytest.main(sys.argv[2:]))"
+    )
+    command = [sys.executable, "-c", code, isa, "-q", "-x", "-p", "no:cacheprovider"]
+    result = subprocess.run(
+        command + [str(HERE / name) for name in FILES],
+        env={**os.environ, "NNPAR_ISA": isa, "NNPAR_NUM_THREADS": "1"},  # quicker; threads change no bit
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]

@@ -1,0 +1,214 @@
+"""Pooling and its gradients against NumPy in float64 and against ONNX Runtime."""
+
+import math
+
+import cases
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnpar import ops, reference
+
+SMALL = cases.small(cases.POOL2D_CASES, most_flops=1e6)
+every_case = pytest.mark.parametrize("case", SMALL, ids=cases.name_of)
+INF = np.inf
+
+
+def nans(shape):
+    """Channels-last, so that the kernels write into it, and every element has to be written."""
+    return cases.channels_last(np.full(shape, np.nan, np.float32))
+
+
+def distinct(rng, shape):
+    """All numbers differ and are negative: no ties, and no padding may win."""
+    size = math.prod(shape)
+    return (rng.permutation(size).reshape(shape) - size - 1).astype(np.float32)
+
+
+def assert_max_pool(case, draw):
+    x, dy = case.arrays(draw=draw)
+    out, dx = nans(case.y_shape), nans(case.x_shape)
+    y, argmax = ops.max_pool2d(x, *case.window, return_argmax=True, out=out)
+    expected, expected_argmax = reference.max_pool2d(x.astype(np.float64), *case.window, return_argmax=True)
+    assert y is out
+    cases.assert_equal(y, expected)
+    np.testing.assert_array_equal(argmax, expected_argmax, strict=True)
+    cases.assert_equal(ops.max_pool2d(x, *case.window), y)
+    assert ops.max_pool2d_grad(dy, argmax, case.x_shape, *case.window, out=dx) is dx
+    expected = reference.max_pool2d_grad(dy.astype(np.float64), argmax, case.x_shape, *case.window)
+    cases.assert_equal(dx, expected)
+
+
+def assert_avg_pool(case, count_include_pad):
+    """The sum of a window is exact, so that its mean is rounded once."""
+    x, dy = case.arrays()
+    out, dx = nans(case.y_shape), nans(case.x_shape)
+    assert ops.avg_pool2d(x, *case.window, count_include_pad, out=out) is out
+    cases.assert_equal(out, reference.avg_pool2d(x.astype(np.float64), *case.window, count_include_pad))
+    assert ops.avg_pool2d_grad(dy, case.x_shape, *case.window, count_include_pad, out=dx) is dx
+    dy = dy.astype(np.float64)
+    cases.assert_within(
+        dx,
+        reference.avg_pool2d_grad(dy, case.x_shape, *case.window, count_include_pad),
+        math.prod(case.kernel),
+        reference.avg_pool2d_grad(abs(dy), case.x_shape, *case.window, count_include_pad),
+    )
+
+
+@every_case
+@pytest.mark.parametrize("draw", [cases.integers, distinct], ids=["ties", "distinct"])
+def test_max_pool2d_and_gradient(case, draw):
+    assert_max_pool(case, draw)
+
+
+@every_case
+@pytest.mark.parametrize("count_include_pad", [True, False])
+def test_avg_pool2d_and_gradient(case, count_include_pad):
+    assert_avg_pool(case, count_include_pad)
+
+
+@every_case
+@pytest.mark.parametrize("count_include_pad", [True, False])
+def test_avg_pool2d_is_as_exact_as_float32_allows(case, count_include_pad):
+    x, _ = case.arrays(draw=cases.normals)
+    cases.assert_within(
+        ops.avg_pool2d(x, *case.window, count_include_pad),
+        reference.avg_pool2d(x.astype(np.float64), *case.window, count_include_pad),
+        math.prod(case.kernel),
+        reference.avg_pool2d(abs(x).astype(np.float64), *case.window, count_include_pad),
+    )
+
+
+@every_case
+def test_max_pool2d_against_onnx(case):
+    """ONNX Runtime gives the places of the maxima as well, as indices into x: the gradient goes there."""
+    x, dy = case.arrays(draw=distinct)
+    expected, indices = cases.run_onnx(
+        "MaxPool", x, outputs=2, kernel_shape=case.kernel, strides=case.stride or case.kernel, pads=case.padding * 2
+    )
+    y, argmax = ops.max_pool2d(x, *case.window, return_argmax=True)
+    cases.assert_equal(y, expected)
+    dx = np.zeros(math.prod(case.x_shape))
+    np.add.at(dx, indices.ravel(), dy.astype(np.float64).ravel())
+    cases.assert_equal(ops.max_pool2d_grad(dy, argmax, case.x_shape, *case.window), dx.reshape(case.x_shape))
+
+
+@every_case
+@pytest.mark.parametrize("count_include_pad", [True, False])
+def test_avg_pool2d_against_onnx(case, count_include_pad):
+    """ONNX Runtime rounds in another way: both are within the bound."""
+    x, _ = case.arrays(draw=cases.normals)
+    (expected,) = cases.run_onnx(
+        "AveragePool",
+        x,
+        kernel_shape=case.kernel,
+        strides=case.stride or case.kernel,
+        pads=case.padding * 2,
+        count_include_pad=int(count_include_pad),
+    )
+    magnitude = reference.avg_pool2d(abs(x).astype(np.float64), *case.window, count_include_pad)
+    y = ops.avg_pool2d(x, *case.window, count_include_pad)
+    cases.assert_within(y, expected.astype(np.float64), 2 * math.prod(case.kernel), magnitude)
+
+
+@every_case
+def test_avg_pool2d_grad_is_a_transposed_convolution(case):
+    """Of dy with the mean's weights, each channel by itself, where the padding counts."""
+    _, dy = case.arrays()
+    kernel, stride = np.ones((case.c, 1, *case.kernel), np.float32), case.stride or case.kernel
+    sizes = zip((case.h, case.w), case.kernel, stride, case.padding, case.y_shape[2:], strict=True)
+    left_over = [size + 2 * pad - k - (out - 1) * step for size, k, step, pad, out in sizes]
+    (total,) = cases.run_onnx(
+        "ConvTranspose", dy, kernel, strides=stride, pads=case.padding * 2, group=case.c, output_padding=left_over
+    )
+    dy_sizes = reference.avg_pool2d_grad(abs(dy).astype(np.float64), case.x_shape, *case.window)
+    dx = ops.avg_pool2d_grad(dy, case.x_shape, *case.window)
+    cases.assert_within(dx, total.astype(np.float64) / math.prod(case.kernel), math.prod(case.kernel), dy_sizes)
+
+
+@st.composite
+def any_case(draw):
+    kernel, stride = (draw(st.tuples(st.integers(1, 6), st.integers(1, 6))) for _ in range(2))
+    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    h, w = (max(1, k - 2 * p) + draw(st.integers(0, 9)) for k, p in zip(kernel, padding, strict=True))
+    channels = st.one_of(st.integers(1, 20), st.sampled_from([63, 64, 65, 67]))
+    stride = draw(st.sampled_from([stride, None]))
+    return cases.Pool2dCase("any", draw(st.integers(1, 3)), draw(channels), h, w, kernel, stride, padding)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(any_case(), st.booleans())
+def test_pooling_of_any_shape(case, count_include_pad):
+    assert_max_pool(case, cases.integers)
+    assert_avg_pool(case, count_include_pad)
+
+
+@pytest.mark.parametrize("channels", [1, 4, 8, 16, 17, 67])
+def test_max_pool2d_special_values(channels):
+    """The first maximum; the last NaN; minus infinity alone at the first position inside the image."""
+    x = np.array([[7, 7, 1, np.nan, -INF, -INF], [7, 2, np.nan, 9, -INF, 3]], np.float32)
+    x = np.broadcast_to(x, (1, channels, 2, 6))
+    y, argmax = ops.max_pool2d(x, 2, return_argmax=True)
+    for c in range(channels):
+        np.testing.assert_array_equal(y[0, c, 0], [7, np.nan, 3])
+        np.testing.assert_array_equal(argmax[0, c, 0], [0, 2, 3])
+    nothing = np.full((1, channels, 2, 2), -INF, np.float32)
+    for padding, window, first in [(0, 2, [[0]]), (1, 2, [[3, 2], [1, 0]]), (1, 3, [[4]])]:
+        for pool in (ops.max_pool2d, reference.max_pool2d):
+            y, argmax = pool(nothing, window, window, padding, return_argmax=True)
+            assert (y == -INF).all()
+            np.testing.assert_array_equal(argmax, np.broadcast_to(first, (1, channels, *np.shape(first))))
+        dx = ops.max_pool2d_grad(np.ones_like(y), argmax, nothing.shape, window, window, padding)
+        assert dx.sum() == y.size  # no gradient falls into the padding
+
+
+@pytest.mark.parametrize("value", [np.nan, INF, -INF])
+def test_avg_pool2d_propagates(value):
+    x = np.zeros((1, 5, 4, 6), np.float32)
+    x[0, 3, 1, 2] = value
+    expected = np.zeros((1, 5, 2, 3))
+    expected[0, 3, 0, 1] = value
+    cases.assert_equal(ops.avg_pool2d(x, 2), expected)
+    dx = np.zeros((1, 5, 4, 6))
+    dx[0, 3, :2, 2:4] = value
+    cases.assert_equal(ops.avg_pool2d_grad(expected.astype(np.float32), x.shape, 2), dx)
+
+
+def test_max_pool2d_grad_propagates_nan_to_its_place_only():
+    dy = np.array([np.nan, 1], np.float32).reshape(1, 1, 1, 2)
+    argmax = np.array([3, 0], np.uint8).reshape(1, 1, 1, 2)
+    dx = ops.max_pool2d_grad(dy, argmax, (1, 1, 2, 4), 2)
+    cases.assert_equal(dx[0, 0], np.array([[0, 0, 1, 0], [0, np.nan, 0, 0]]))
+
+
+def test_pooling_takes_and_fills_any_strides():
+    case = next(case for case in SMALL if case.name == "overlap")
+    x, dy = case.arrays()
+    window = case.window
+    y, argmax = ops.max_pool2d(x, *window, return_argmax=True)
+    mean = ops.avg_pool2d(x, *window)
+    for view in (np.ascontiguousarray(x), np.repeat(x, 3, axis=3)[..., ::3], x[:, ::-1].copy()[:, ::-1]):
+        cases.assert_equal(ops.max_pool2d(view, *window), y)
+        cases.assert_equal(ops.avg_pool2d(view, *window), mean)
+    dx = ops.max_pool2d_grad(dy, argmax, case.x_shape, *window)
+    cases.assert_equal(ops.max_pool2d_grad(dy.copy(), np.ascontiguousarray(argmax), case.x_shape, *window), dx)
+    calls = [
+        (case.y_shape, lambda **out: ops.max_pool2d(x, *window, **out)),
+        (case.y_shape, lambda **out: ops.avg_pool2d(x, *window, **out)),
+        (case.x_shape, lambda **out: ops.max_pool2d_grad(dy, argmax, case.x_shape, *window, **out)),
+        (case.x_shape, lambda **out: ops.avg_pool2d_grad(dy, case.x_shape, *window, **out)),
+    ]
+    for shape, call in calls:
+        whole = np.full((shape[0], shape[1] + 2, *shape[2:]), 7, np.float32)
+        out = whole[:, 1:-1]
+        out[...] = np.nan
+        assert call(out=out) is out
+        cases.assert_equal(out, call())
+        assert (whole[:, [0, -1]] == 7).all()
+
+
+def test_pooling_window_as_ints():
+    x = cases.integers(np.random.default_rng(0), (1, 2, 8, 9))
+    cases.assert_equal(ops.max_pool2d(x, 3, 2, 1), ops.max_pool2d(x, (3, 3), (2, 2), (1, 1)))
+    cases.assert_equal(ops.avg_pool2d(x, 2), ops.avg_pool2d(x, (2, 2), (2, 2)))
