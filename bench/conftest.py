@@ -1,8 +1,8 @@
 """What all suites share: numbers of threads, the machine's peak, and how an operation is measured.
 
-`pytest bench --benchmark-enable` measures; without the option each benchmark runs once, as a test. A group is one case at
-its numbers of threads. `extra_info` holds, beside the times: threads, isa, shape, sha256 of the result; and of the median
-time: gflops, gbs, share_of_peak.
+`pytest bench --benchmark-enable` measures; without the option each benchmark runs once, as a test. A group is one case
+at its numbers of threads. `extra_info` holds, beside the times: threads, isa, shape, sha256 of the result; and of the
+median time: gflops, gbs, share_of_peak.
 """
 
 import functools

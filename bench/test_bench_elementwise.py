@@ -46,9 +46,11 @@ def mse(name, shape):
 
 
 def update(name, optimizer, size):
-    """The same step again and again: its settings stay those of the first."""
+    """The second step again and again: unlike the first, it reads the momentum."""
     parameters = bench.numbers((size,), 1)
     step = optimizer.attach(parameters, bench.numbers((size,), 2))
+    optimizer.advance()
+    step()
     optimizer.advance()
     return bench.Operation(name, str((size,)), step, parameters)
 
