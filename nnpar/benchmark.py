@@ -366,15 +366,7 @@ def conv2d(
 ) -> Operation:
     """One pass of a convolution; arguments as those of :func:`nnpar.ops.conv2d`."""
     shape = shapes.conv2d(input_shape, weight_shape, stride, padding, dilation, groups, "conv2d")
-    geometry = conv.Geometry(
-        shape.input_shape,
-        shape.weight_shape,
-        shape.output_size,
-        shape.stride,
-        shape.padding,
-        shape.dilation,
-        shape.groups,
-    )
+    geometry = conv.Geometry(shape)
     step: Step
     if which == "forward":
         result = arrays.empty(shape.output_shape)

@@ -144,18 +144,6 @@ def _images(value: ArrayLike, who: str, name: str) -> Array:
     return arrays.ready(_checks.floats(value, who, name, 4))
 
 
-def _geometry(shape: shapes.Conv2dShape) -> conv.Geometry:
-    return conv.Geometry(
-        shape.input_shape,
-        shape.weight_shape,
-        shape.output_size,
-        shape.stride,
-        shape.padding,
-        shape.dilation,
-        shape.groups,
-    )
-
-
 def conv2d(
     x: ArrayLike,
     w: ArrayLike,
@@ -207,7 +195,7 @@ def conv2d(
     shape = shapes.conv2d(images.shape, weight.shape, stride, padding, dilation, groups, "conv2d")
     add = _bias(bias, weight.shape[0], "conv2d")
     result = _Result(out, shape.output_shape, "conv2d", images, weight)
-    return result.after(conv.Conv2d(_geometry(shape), images, weight, add, result.array))
+    return result.after(conv.Conv2d(conv.Geometry(shape), images, weight, add, result.array))
 
 
 def conv2d_input_grad(
@@ -249,7 +237,7 @@ def conv2d_input_grad(
     shape = shapes.conv2d(input_shape, weight.shape, stride, padding, dilation, groups, who)
     _checks.same_shape(grad, shape.output_shape, who, "dy")
     result = _Result(out, input_shape, who, grad, weight)
-    return result.after(conv.Conv2dInputGrad(_geometry(shape), grad, weight, result.array))
+    return result.after(conv.Conv2dInputGrad(conv.Geometry(shape), grad, weight, result.array))
 
 
 def conv2d_weight_grad(
@@ -291,7 +279,7 @@ def conv2d_weight_grad(
     _checks.same_shape(grad, shape.output_shape, who, "dy")
     out = _checks.output(out, weight_shape, who, images, grad)
     array = out if out is not None and out.flags.c_contiguous else np.empty(weight_shape, np.float32)
-    conv.Conv2dWeightGrad(_geometry(shape), images, grad, array)()
+    conv.Conv2dWeightGrad(conv.Geometry(shape), images, grad, array)()
     if out is None or out is array:
         return array
     np.copyto(out, array)

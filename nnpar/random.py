@@ -62,7 +62,8 @@ def checked_seed(seed: int, who: str) -> int:
 def uniform(size: int) -> NDArray[np.float64]:
     """The next draw of `size` numbers in [0, 1), from a stream of its own: (seed, number of the draw)."""
     raw: NDArray[np.uint64] = np.random.Philox(key=np.array([_seed, next(_draws)], np.uint64)).random_raw(size)
-    return np.multiply(raw >> np.uint64(11), 2.0**-53, dtype=np.float64)
+    numbers: NDArray[np.float64] = (raw >> np.uint64(11)) * 2.0**-53
+    return numbers
 
 
 def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:

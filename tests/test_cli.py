@@ -109,6 +109,8 @@ def test_bench_is_one_call(folder, capsys, monkeypatch):
     called = {}
 
     class Result:
+        different_bits = ()
+
         def table(self):
             return "the table"
 

@@ -1,20 +1,11 @@
-from nnpar._checks import Array, Pair
+from nnpar._checks import Array
 from nnpar._kernels.step import Step
-from nnpar.shapes import Shape
+from nnpar.shapes import Conv2dShape
 
 class Geometry:
     flops: float
     bytes: float
-    def __init__(
-        self,
-        input_shape: Shape,
-        weight_shape: Shape,
-        output_size: Pair,
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
-        groups: int,
-    ) -> None: ...
+    def __init__(self, shape: Conv2dShape) -> None: ...
 
 class Conv2d(Step):
     def __init__(self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array) -> None: ...

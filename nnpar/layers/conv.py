@@ -88,9 +88,7 @@ class Conv2d(Layer):
     def forward(self, at: Lowering) -> list[Step]:
         s = self._shape(at.x.shape, at.name)
         at.y = arrays.empty(s.output_shape)
-        at.saved["geometry"] = conv.Geometry(
-            s.input_shape, s.weight_shape, s.output_size, s.stride, s.padding, s.dilation, s.groups
-        )
+        at.saved["geometry"] = conv.Geometry(s)
         return [conv.Conv2d(at.saved["geometry"], at.x, self.weight, self.bias, at.y)]
 
     def backward(self, at: Lowering) -> list[Step]:
