@@ -181,7 +181,8 @@ CONV2D_CASES = [
     Conv2dCase("1x1-padding", 1, 10, 3, 4, 6, (1, 1), padding=(1, 2)),
     # Output channels around vectors and panels.
     *(Conv2dCase(f"oc-{oc}", 1, 9, 4, 5, oc, (2, 2)) for oc in (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 129)),
-    # Input channels around the gathering threshold, and of black-and-white and colour images.
+    Conv2dCase("shared-panels", 1, 9, 24, 25, 133, (1, 1)),  # blocks of pixels times uneven shares of panels
+    # Input channels around the threshold for few, and of black-and-white and colour images.
     *(Conv2dCase(f"c-{c}", 2, c, 5, 6, 6, (3, 3), padding=(1, 1)) for c in (1, 2, 3, 4, 7, 8, 9, 16, 17, 65, 97)),
     # The same for the input gradient, where the output channels are summed.
     *(Conv2dCase(f"few-oc-{oc}", 1, 5, 6, 5, oc, (3, 2), (2, 1), (1, 1)) for oc in (1, 2, 8, 9)),
@@ -221,6 +222,9 @@ CONV2D_CASES = [
     Conv2dCase("images", 19, 9, 5, 7, 11, (3, 3), (1, 1), (1, 1)),
     Conv2dCase("images-few", 23, 3, 7, 5, 6, (3, 3), (1, 1), (1, 1)),
     Conv2dCase("blocks", 1, 101, 6, 7, 67, (2, 2)),
+    Conv2dCase("chunks-of-strips", 2, 9, 131, 5, 7, (5, 5), padding=(2, 2)),
+    Conv2dCase("chunks-of-strips-few", 4, 3, 101, 3, 5, (33, 3), padding=(16, 1)),
+    Conv2dCase("depthwise-strips", 2, 40, 20, 20, 40, (3, 3), (1, 1), (1, 1), (1, 1), 40),
     # Layers of LeNet-5, VGG-16, ResNet-50 and MobileNetV2.
     Conv2dCase("lenet-1", 8, 1, 28, 28, 6, (5, 5), padding=(2, 2), benchmark=True),
     Conv2dCase("lenet-2", 8, 6, 14, 14, 16, (5, 5), benchmark=True),

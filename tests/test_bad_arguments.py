@@ -1,6 +1,8 @@
 """What ops refuse, with errors that say who, which argument, what was expected and what came; and what they take."""
 
 import re
+import subprocess
+import sys
 
 import cases
 import numpy as np
@@ -352,6 +354,27 @@ BAD = {
 }
 
 
+def test_padding_whose_size_overflows_does_not_end_the_process():
+    """The result is small, since the stride is as large; the framed image would not be."""
+    code = """if True:
+        import numpy as np
+        from nnpar import ops
+        x, w = np.ones((1, 1, 4, 4), np.float32), np.ones((1, 1, 2, 2), np.float32)
+        for size in (2**45, 2**61):
+            for call in (
+                lambda: ops.conv2d(x, w, padding=size, stride=size),
+                lambda: ops.conv2d_input_grad(np.ones((1, 1, 3, 3)), w, x.shape, padding=size, stride=size),
+                lambda: ops.conv2d_weight_grad(x, np.ones((1, 1, 3, 3)), w.shape, padding=size, stride=size),
+            ):
+                try:
+                    call()
+                except (ValueError, MemoryError):
+                    pass
+        """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("what", BAD)
 def test_bad_argument(what):
     call, error, message = BAD[what]
@@ -573,10 +596,16 @@ def test_convolutions_propagate(value, channels):
             ops.conv2d_weight_grad(x, dy, w.shape, *case.window),
             reference.conv2d_weight_grad(x64, dy64, w.shape, *case.window),
         )
+        x[1, channels - 1, 2, 3] = 0
         dy[1, 4, 1, 2] = value
+        x64, dy64 = x.astype(np.float64), dy.astype(np.float64)
+        cases.assert_equal(
+            ops.conv2d_weight_grad(x, dy, w.shape, *case.window),
+            reference.conv2d_weight_grad(x64, dy64, w.shape, *case.window),
+        )
         cases.assert_equal(
             ops.conv2d_input_grad(dy, w, x.shape, *case.window),
-            reference.conv2d_input_grad(dy.astype(np.float64), w64, x.shape, *case.window),
+            reference.conv2d_input_grad(dy64, w64, x.shape, *case.window),
         )
 
 

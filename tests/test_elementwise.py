@@ -113,7 +113,7 @@ def test_dropout_uses_all_bits_of_the_seed():
 def test_dropout_known_answer():
     """The first words of Philox4x32-10 with key and counter 0, from Random123, tests/kat_vectors."""
     words = np.array([0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8])
-    for p in (0.3, 0.5, 0.7, 0.8, 0.9):
+    for p in (0.3, 0.5, 0.7, 0.8, 0.9, *words / 2**32):  # a word equal to the threshold is kept
         y = ops.dropout(np.ones((1, 4)), p, seed=0)
         cases.assert_equal(y[0], np.where(words >= p * 2**32, 1 / (1 - p), 0))
 

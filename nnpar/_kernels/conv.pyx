@@ -358,7 +358,7 @@ cdef class Conv2dWeightGrad(Step):
     cdef const float *dy
     cdef float *dw
     cdef Frame frame                                     # images to be framed, or NULL
-    cdef Py_ssize_t groups, depth, cols, taps            # of a group: floats of a run, output channels; runs of a window
+    cdef Py_ssize_t groups, depth, cols, taps            # of a group: floats of a run, output channels; runs
     cdef Py_ssize_t channels, kernel_area                # depth * taps = channels * kernel_area
     cdef Py_ssize_t n, h, w, c, oh, ow, oc               # of the images, framed or not, and of dy
     cdef Py_ssize_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, taps_w
