@@ -31,11 +31,13 @@ ISA_FLAGS = {
     "avx2": ["-mavx2", "-mfma"],
     "sse2": [],
     "neon": [],
-    "scalar": [],
+    # GCC 12 vectorises the six broadcasts of outer_tile with a load of the next row of B, beyond the end of the last one.
+    "scalar": ["-fno-tree-vectorize"],
 }
 FAMILIES = {"x86_64": ["avx512", "avx2", "sse2", "scalar"], "aarch64": ["neon", "scalar"]}
 OPENMP_FLAGS = {"linux": (["-fopenmp"], ["-fopenmp"]), "darwin": (["-Xpreprocessor", "-fopenmp"], ["-lomp"])}
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+HEADERS = sorted(str(path) for path in Path("csrc").rglob("*.h"))
 MODULES = ["runtime", "step", "gemm", "conv", "pool", "elementwise", "loss", "optimizer"]
 
 
@@ -60,13 +62,12 @@ class BuildExt(build_ext):
 
     def compile_kernels(self) -> list[str]:
         """csrc/find.c for the baseline and csrc/isa/*.c, each with its own flags."""
-        headers = [str(path) for path in Path("csrc").rglob("*.h")]
         sources = [("csrc/find.c", [])]
         sources += [(f"csrc/isa/{isa}.c", ISA_FLAGS[isa]) for isa in FAMILIES.get(processor(), ["scalar"])]
         objects = []
         for source, flags in sources:
             objects += self.compiler.compile(
-                [source], self.build_temp, depends=headers, extra_postargs=[*C_FLAGS, "-fPIC", *flags]
+                [source], self.build_temp, depends=HEADERS, extra_postargs=[*C_FLAGS, "-fPIC", *flags]
             )
         return objects
 
@@ -95,7 +96,7 @@ setup(
                 f"nnpar._kernels.{name}",
                 [f"nnpar/_kernels/{name}.pyx"],
                 include_dirs=["csrc", "nnpar/_kernels"],
-                depends=["csrc/kernels.h", "nnpar/_kernels/openmp.h"],
+                depends=[*HEADERS, "nnpar/_kernels/openmp.h"],
             )
             for name in MODULES
         ],

@@ -34,15 +34,16 @@ typedef struct {
     uint32_t sample, epoch, layer;
 } nnp_philox;
 
+/* fresh = 1 - dampening: differences from 1 are taken in double, where they keep their digits. */
 typedef struct {
-    float lr, momentum, dampening, weight_decay;
+    float lr, momentum, fresh, weight_decay;
     int nesterov, first_step;
 } nnp_sgd;
 
-/* step_size = lr / (1 - beta1^t); inv_sqrt_correction = 1 / sqrt(1 - beta2^t); decay = lr * weight_decay if decoupled.
- */
+/* step_size = lr / (1 - beta1^t), inv_sqrt_correction = 1 / sqrt(1 - beta2^t), fresh = 1 - beta,
+ * kept = 1 - lr * weight_decay if the decay is decoupled, else 1. */
 typedef struct {
-    float step_size, inv_sqrt_correction, beta1, beta2, eps, weight_decay, decay;
+    float step_size, inv_sqrt_correction, beta1, fresh1, beta2, fresh2, eps, weight_decay, kept;
 } nnp_adam;
 
 typedef struct {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -12,14 +13,18 @@ Array: TypeAlias = NDArray[np.float32]
 Pair: TypeAlias = tuple[int, int]
 IntOrPair: TypeAlias = int | Sequence[int]
 
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 LARGEST = 2**62  # bytes: sizes are signed 64-bit, and a sum of two of them must be, too
 
 
 def integer(value: Any, who: str, name: str, least: int, limit: int = LARGEST) -> int:
     """`value` as an int of at least `least` and below `limit`, a power of two."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{who}: {name}: expected an int, got {type(value).__name__}")
-    number = int(value.__index__())
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{who}: {name}: expected an int, got {type(value).__name__}") from None
     if number < least:
         raise ValueError(f"{who}: {name}: expected at least {least}, got {number}")
     if number >= limit:
@@ -29,7 +34,7 @@ def integer(value: Any, who: str, name: str, least: int, limit: int = LARGEST) -
 
 def pair(value: Any, who: str, name: str, least: int) -> Pair:
     """An int, or two of them, as (h, w)."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+    if isinstance(value, (str, bytes)) or np.ndim(value) == 0:
         number = integer(value, who, name, least)
         return number, number
     if len(value) != 2:
@@ -38,12 +43,14 @@ def pair(value: Any, who: str, name: str, least: int) -> Pair:
 
 
 def number(value: Any, who: str, name: str) -> float:
-    """`value` as a finite float."""
+    """`value` as a float that is finite in float32."""
     try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
         result = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{who}: {name}: expected a number, got {type(value).__name__}") from None
-    if not np.isfinite(result):
+    if not abs(result) <= LARGEST_FLOAT:
         raise ValueError(f"{who}: {name}: expected a finite number, got {result}")
     return result
 
@@ -101,7 +108,7 @@ def labels(value: Any, who: str, count: int, classes: int) -> NDArray[np.int64]:
     return np.ascontiguousarray(array, np.int64)
 
 
-def output(value: Any, expected: tuple[int, ...], who: str, *inputs: NDArray[Any]) -> NDArray[Any] | None:
+def output(value: Any, expected: tuple[int, ...], who: str, *inputs: NDArray[Any] | None) -> NDArray[Any] | None:
     """`out` of the right shape and dtype, writable, apart from the inputs; None stays None."""
     if value is None:
         return None
@@ -111,6 +118,6 @@ def output(value: Any, expected: tuple[int, ...], who: str, *inputs: NDArray[Any
     same_shape(value, expected, who, "out")
     if not value.flags.writeable:
         raise ValueError(f"{who}: out: expected a writable array")
-    if any(np.may_share_memory(value, array) for array in inputs):
+    if any(array is not None and np.may_share_memory(value, array) for array in inputs):
         raise ValueError(f"{who}: out: expected memory of its own, got an overlap with an input")
     return value

@@ -45,7 +45,7 @@ __all__ = [
 class _Result:
     """Where a step writes: `out` itself if its memory fits, else a new array that is copied into it."""
 
-    def __init__(self, out: Any, shape: Shape, who: str, *inputs: NDArray[Any]) -> None:
+    def __init__(self, out: Any, shape: Shape, who: str, *inputs: NDArray[Any] | None) -> None:
         self.out = _checks.output(out, shape, who, *inputs)
         self.array = self.out if self.out is not None and arrays.is_ready(self.out) else arrays.empty(shape)
 
@@ -126,7 +126,7 @@ def linear(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, out: Ar
     if inputs.shape[1] != weight.shape[1]:
         raise ValueError(f"linear: x: expected shape (N, {weight.shape[1]}), got {inputs.shape}")
     add = _bias(bias, weight.shape[0], "linear")
-    result = _Result(out, (inputs.shape[0], weight.shape[0]), "linear", inputs, weight)
+    result = _Result(out, (inputs.shape[0], weight.shape[0]), "linear", inputs, weight, add)
     if not result.array.size:
         return result.after()
     return result.after(Gemm(inputs, weight.T, result.array, add))
@@ -194,7 +194,7 @@ def conv2d(
     weight = np.ascontiguousarray(_checks.floats(w, "conv2d", "w", 4))
     shape = shapes.conv2d(images.shape, weight.shape, stride, padding, dilation, groups, "conv2d")
     add = _bias(bias, weight.shape[0], "conv2d")
-    result = _Result(out, shape.output_shape, "conv2d", images, weight)
+    result = _Result(out, shape.output_shape, "conv2d", images, weight, add)
     return result.after(conv.Conv2d(conv.Geometry(shape), images, weight, add, result.array))
 
 

@@ -57,6 +57,9 @@ def conv2d(
         expected = f"{group_channels * groups} channels ({group_channels} for each of {groups} groups)"
         raise ValueError(f"{who}: input: expected {expected}, got {channels} in shape {input_shape}")
     size = window_positions(input_shape, weight_shape[2:], stride, padding, dilation, who)
+    framed = [length + 2 * pad for length, pad in zip(input_shape[2:], padding, strict=True)]
+    _checks.shape((*input_shape[:2], *framed), who, "input with its padding", 4)
+    _checks.shape((input_shape[0], out_channels, *size), who, "output", 4)
     return Conv2dShape(input_shape, weight_shape, size, stride, padding, dilation, groups)
 
 
@@ -111,6 +114,7 @@ def pool2d(
     """
     kernel, step, pad = pool2d_window(kernel_size, stride, padding, who, most_positions)
     size = window_positions(input_shape, kernel, step, pad, (1, 1), who)
+    _checks.shape((*input_shape[:2], *size), who, "output", 4)
     return Pool2dShape(input_shape, (*input_shape[:2], *size), kernel, step, pad)
 
 

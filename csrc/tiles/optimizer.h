@@ -4,7 +4,7 @@
 /* PyTorch's SGD: g += weight_decay w; b = momentum b + (1 - dampening) g (b = g at first); g = b, or g + momentum b if
  * nesterov; w -= lr g. */
 static void sgd(ptrdiff_t n, nnp_sgd s, float *w, const float *grad, float *momentum_buffer) {
-    const float fresh = s.first_step ? 1.0f : 1.0f - s.dampening;
+    const float fresh = s.first_step ? 1.0f : s.fresh;
     if (s.momentum == 0.0f) {
         for (ptrdiff_t i = 0; i < n; i++) w[i] -= s.lr * (grad[i] + s.weight_decay * w[i]);
         return;
@@ -22,10 +22,10 @@ static void sgd(ptrdiff_t n, nnp_sgd s, float *w, const float *grad, float *mome
 static void adam(ptrdiff_t n, nnp_adam s, float *w, const float *grad, float *exp_avg, float *exp_avg_sq) {
     for (ptrdiff_t i = 0; i < n; i++) {
         const float g = grad[i] + s.weight_decay * w[i];
-        const float m = s.beta1 * exp_avg[i] + (1.0f - s.beta1) * g;
-        const float v = s.beta2 * exp_avg_sq[i] + (1.0f - s.beta2) * g * g;
+        const float m = s.beta1 * exp_avg[i] + s.fresh1 * g;
+        const float v = s.beta2 * exp_avg_sq[i] + s.fresh2 * g * g;
         exp_avg[i] = m;
         exp_avg_sq[i] = v;
-        w[i] = w[i] * (1.0f - s.decay) - s.step_size * m / (sqrtf(v) * s.inv_sqrt_correction + s.eps);
+        w[i] = w[i] * s.kept - s.step_size * m / (sqrtf(v) * s.inv_sqrt_correction + s.eps);
     }
 }

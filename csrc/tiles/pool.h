@@ -75,7 +75,9 @@ static void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t 
 }
 
 static float window_divisor(const nnp_pool *s, range h, range w) {
-    return (float)(s->count_include_pad ? s->kernel_h * s->kernel_w : (h.to - h.from) * (w.to - w.from));
+    /* In double: a window may reach far into its padding, and its area beyond 64 bits. */
+    if (s->count_include_pad) return (float)((double)s->kernel_h * (double)s->kernel_w);
+    return (float)((h.to - h.from) * (w.to - w.from));
 }
 
 static void avg_pool_row(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row) {

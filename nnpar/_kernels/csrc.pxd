@@ -20,11 +20,11 @@ cdef extern from "kernels.h" nogil:
         uint32_t sample, epoch, layer
 
     ctypedef struct nnp_sgd:
-        float lr, momentum, dampening, weight_decay
+        float lr, momentum, fresh, weight_decay
         int nesterov, first_step
 
     ctypedef struct nnp_adam:
-        float step_size, inv_sqrt_correction, beta1, beta2, eps, weight_decay, decay
+        float step_size, inv_sqrt_correction, beta1, fresh1, beta2, fresh2, eps, weight_decay, kept
 
     ctypedef struct nnp_kernels:
         const char *isa

@@ -54,8 +54,8 @@ cdef class SGDUpdate(Update):
 
     def set(self, lr, momentum, dampening, weight_decay, nesterov, first_step):
         """Settings of the next run."""
-        self.s = nnp_sgd(lr, momentum if self.momentum_buffer != NULL else 0.0, dampening, weight_decay, nesterov,
-                         first_step)
+        self.s = nnp_sgd(lr, momentum if self.momentum_buffer != NULL else 0.0, 1.0 - dampening, weight_decay,
+                         nesterov, first_step)
 
     cdef void block(self, const nnp_kernels *kernel, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
         kernel.sgd(n, self.s, self.w + i, self.grad + i,
@@ -77,8 +77,8 @@ cdef class AdamUpdate(Update):
 
     def set(self, lr, beta1, beta2, eps, weight_decay, decoupled, step):
         """Settings of the next run; `step` counts from 1."""
-        self.s = nnp_adam(lr / (1.0 - beta1**step), (1.0 - beta2**step)**-0.5, beta1, beta2, eps,
-                          0.0 if decoupled else weight_decay, lr * weight_decay if decoupled else 0.0)
+        self.s = nnp_adam(lr / (1.0 - beta1**step), (1.0 - beta2**step)**-0.5, beta1, 1.0 - beta1, beta2, 1.0 - beta2,
+                          eps, 0.0 if decoupled else weight_decay, 1.0 - lr * weight_decay if decoupled else 1.0)
 
     cdef void block(self, const nnp_kernels *kernel, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
         kernel.adam(n, self.s, self.w + i, self.grad + i, self.exp_avg + i, self.exp_avg_sq + i)
