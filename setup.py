@@ -31,13 +31,13 @@ ISA_FLAGS = {
     "avx2": ["-mavx2", "-mfma"],
     "sse2": [],
     "neon": [],
-    # GCC 12 vectorises the six broadcasts of outer_tile with a load of the next row of B, beyond the end of the last one.
+    # GCC 12 vectorises outer_tile with a load of the next row of B, which may lie beyond its end.
     "scalar": ["-fno-tree-vectorize"],
 }
 FAMILIES = {"x86_64": ["avx512", "avx2", "sse2", "scalar"], "aarch64": ["neon", "scalar"]}
 OPENMP_FLAGS = {"linux": (["-fopenmp"], ["-fopenmp"]), "darwin": (["-Xpreprocessor", "-fopenmp"], ["-lomp"])}
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
-HEADERS = sorted(str(path) for path in Path("csrc").rglob("*.h"))
+CSRC = sorted(str(path) for path in Path("csrc").rglob("*.[ch]"))
 MODULES = ["runtime", "step", "gemm", "conv", "pool", "elementwise", "loss", "optimizer"]
 
 
@@ -67,7 +67,7 @@ class BuildExt(build_ext):
         objects = []
         for source, flags in sources:
             objects += self.compiler.compile(
-                [source], self.build_temp, depends=HEADERS, extra_postargs=[*C_FLAGS, "-fPIC", *flags]
+                [source], self.build_temp, depends=CSRC, extra_postargs=[*C_FLAGS, "-fPIC", *flags]
             )
         return objects
 
@@ -96,7 +96,7 @@ setup(
                 f"nnpar._kernels.{name}",
                 [f"nnpar/_kernels/{name}.pyx"],
                 include_dirs=["csrc", "nnpar/_kernels"],
-                depends=[*HEADERS, "nnpar/_kernels/openmp.h"],
+                depends=[*CSRC, "nnpar/_kernels/openmp.h", "setup.py"],
             )
             for name in MODULES
         ],
