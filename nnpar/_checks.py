@@ -74,7 +74,8 @@ def shape(value: Any, who: str, name: str, ndim: int) -> tuple[int, ...]:
 def floats(value: Any, who: str, name: str, ndim: int | tuple[int, ...]) -> Array:
     """`value` as a float32 array of native byte order with `ndim` axes, copied only if it is not one.
 
-    Float64, float16, ints and bools are converted; what would lose a part (complex) or has no numbers is refused.
+    Float64, float16, ints and bools are converted, and become infinite beyond the range of float32; what would lose a
+    part (complex) or has no numbers is refused.
     """
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
@@ -84,7 +85,8 @@ def floats(value: Any, who: str, name: str, ndim: int | tuple[int, ...]) -> Arra
         wanted = " or ".join(str(n) for n in allowed)
         raise ValueError(f"{who}: {name}: expected {wanted} axes, got shape {array.shape}")
     if array.dtype != np.float32 or array.itemsize % 4 or any(stride % 4 for stride in array.strides):
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
     if not array.flags.aligned:
         array = array.copy()
     return array

@@ -2,9 +2,11 @@
 
 Arguments may have any strides and any real dtype: what is not float32 of native byte order, or not in the memory
 layout that the kernels read, is copied once. Image batches have shape (N, C, H, W) and come back as such, as views of
-channels-last memory. ``out=`` receives the result and is returned; it must not overlap an input. NaN and infinity
-propagate as in NumPy; denormal numbers count as zero. A batch of 0 images gives an empty result, or a gradient of
-zeros.
+channels-last memory. ``out=`` receives the result and is returned; it must not overlap an input. A batch of 0 images
+gives an empty result, or a gradient of zeros.
+
+NaN and infinity propagate to every result that they take part in; whether a product with the zeros of a padding takes
+part is left open. Float64 beyond the range of float32 becomes infinite. Denormal numbers count as zero.
 
 Each function has a twin of the same name and arguments in :mod:`nnpar.reference`.
 """
@@ -69,7 +71,7 @@ def gemm(a: ArrayLike, b: ArrayLike, *, alpha: float = 1.0, beta: float = 0.0, o
         Any strides: ``x.T`` is the transposition.
     b : array_like of shape (k, n)
     alpha, beta : float
-        With ``beta=0`` the old values of `out` are not read.
+        With ``beta=0`` the old values of `out` are not read, with ``alpha=0`` those of a and b.
     out : ndarray of shape (m, n), float32, optional
         Required unless beta is 0.
 

@@ -613,3 +613,13 @@ def test_average_of_a_window_of_many_positions():
     """Most of it lies in the padding, which counts: the mean is 0 to the last bit that float32 has, not infinite."""
     y = ops.avg_pool2d(IMAGES, 2**40, 2**40, 2**39)
     assert (abs(y) < 1e-20).all()
+
+
+def test_beyond_the_range_of_float32_is_infinite():
+    np.testing.assert_array_equal(ops.relu([1e300, -1e300]), [np.inf, 0])
+
+
+def test_alpha_zero_reads_neither_operand():
+    nan = np.full((3, 3), np.nan, F32)
+    np.testing.assert_array_equal(ops.gemm(nan, nan, alpha=0.0), np.zeros((3, 3)))
+    np.testing.assert_array_equal(ops.gemm(nan, nan, alpha=0.0, beta=2.0, out=np.ones((3, 3), F32)), np.full((3, 3), 2))

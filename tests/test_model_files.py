@@ -77,6 +77,14 @@ def test_every_truncation_is_an_error(tmp_path):
             nnpar.load(path)
 
 
+def load_or_error(path: Path) -> int | str:
+    """Number of parameters of the model in a file, or what is wrong with it."""
+    try:
+        return nnpar.load(path).parameter_count
+    except ValueError as error:
+        return str(error)
+
+
 def test_flipped_bits_are_an_error_or_other_weights(tmp_path):
     path = tmp_path / "model.safetensors"
     any_model().save(path)
@@ -86,12 +94,8 @@ def test_flipped_bits_are_an_error_or_other_weights(tmp_path):
         damaged = bytearray(whole)
         damaged[place // 8] ^= 1 << (place % 8)
         path.write_bytes(damaged)
-        try:
-            model = nnpar.load(path)
-        except ValueError as error:
-            assert "model.safetensors: " in str(error)
-        else:
-            assert model.parameter_count == any_model().parameter_count
+        outcome = load_or_error(path)
+        assert outcome == any_model().parameter_count or "model.safetensors: " in str(outcome)
 
 
 LINEAR = {"type": "Linear", "in_features": 2, "out_features": 1, "bias": False}

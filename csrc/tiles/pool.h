@@ -5,10 +5,6 @@ enum { CHANNELS = 64 };
 
 static ptrdiff_t min_size(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 static ptrdiff_t max_size(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
-/* Rounds up, and down, for b > 0 and a of any sign. */
-static ptrdiff_t divide_up(ptrdiff_t a, ptrdiff_t b) { return a > 0 ? (a + b - 1) / b : -(-a / b); }
-static ptrdiff_t divide_down(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
-
 /* The part [from, to) of a window's `kernel` positions that lies inside an axis of `size`, the window starting at
  * `start`. */
 typedef struct {
@@ -22,8 +18,8 @@ static range window_inside(ptrdiff_t start, ptrdiff_t kernel, ptrdiff_t size) {
 
 /* The windows o with o * stride - pad <= i < o * stride - pad + kernel, out of `out_size`. */
 static range windows_over(ptrdiff_t i, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t pad, ptrdiff_t out_size) {
-    const range r = {max_size(0, divide_up(i + pad - kernel + 1, stride)),
-                     min_size(out_size, divide_down(i + pad, stride) + 1)};
+    const ptrdiff_t before = i + pad - kernel; /* where the last window that ends before i may start */
+    const range r = {before < 0 ? 0 : before / stride + 1, min_size(out_size, (i + pad) / stride + 1)};
     return r;
 }
 

@@ -6,8 +6,8 @@ import pytest
 from nnpar import AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from nnpar.plan import Plan
 
-# Layer and input shape. Each is linear, or linear between kinks that the inputs of `spread` stay away from, so a central
-# difference has no error but rounding.
+# Layer and input shape. Each is linear, or linear between kinks that the inputs of `spread` stay away from, so that a
+# central difference has no error but rounding.
 LAYERS = [
     (lambda: Conv2d(3, 4, 3), (2, 3, 5, 6)),
     (lambda: Conv2d(3, 4, 3, padding=1, bias=False), (2, 3, 4, 4)),
