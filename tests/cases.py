@@ -1,7 +1,7 @@
 """The cases that correctness, gradient and benchmark tests share, the arrays of a case, and how results are compared.
 
 Sizes lie around the edges at which kernels change: tiles of 6 rows; panels of 64, 16, 8 or 4 columns and vectors of 16,
-8, 4 or 1 floats, by instruction set; blocks of 512 steps and 96 rows in matrix multiplication; runs of 8 channels,
+8, 4 or 1 floats, by instruction set; blocks of 1024 steps and 96 rows in matrix multiplication; runs of 16 channels,
 blocks of 96 pixels, strips of 256 pixels and 64 chunks in convolution; 64 channels in pooling.
 
 Most tests draw small integers. Their products and sums are exact in float32, in any order: the result has to be equal,
@@ -161,10 +161,10 @@ GEMM_CASES = [
     *_gemm(*((m, n, k) for m in (1, 5, 6, 7) for n in (1, 3, 4, 5, 9, 17, 33, 64, 65) for k in (1, 17))),
     *_gemm(*((m, 31, 19) for m in (2, 3, 4, 11, 12, 13, 95, 96, 97, 193))),  # blocks of rows
     *_gemm(*((13, n, 7) for n in (2, 7, 8, 15, 31, 32, 47, 48, 49, 127, 128, 129, 257))),  # panels
-    *_gemm(*((7, 37, k) for k in (15, 16, 31, 32, 33, 511, 512, 513, 1024, 1025))),  # blocks of the summed axis
-    *_gemm((97, 129, 513), (101, 103, 107), (193, 67, 1031)),  # several of each
-    *_gemm((7, 300, 600), (1, 513, 97), (3, 1031, 515)),  # cheaper as the transposed product
-    *_gemm((300, 7, 600), (513, 1, 97), (1031, 3, 515)),
+    *_gemm(*((7, 37, k) for k in (15, 16, 31, 32, 33, 512, 1023, 1024, 1025, 2050))),  # blocks of the summed axis
+    *_gemm((97, 129, 1031), (101, 103, 107), (193, 67, 1031)),  # several of each
+    *_gemm((7, 300, 1100), (1, 513, 97), (3, 1031, 515)),  # cheaper as the transposed product
+    *_gemm((300, 7, 1100), (513, 1, 97), (1031, 3, 515)),
     # LeNet's dense layers at a batch of 64, ResNet's and VGG's last ones, and square products.
     *_gemm((64, 120, 400), (64, 84, 120), (64, 10, 84), prefix="lenet", benchmark=True),
     *_gemm((32, 1000, 2048), prefix="resnet50", benchmark=True),

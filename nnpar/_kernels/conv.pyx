@@ -30,7 +30,7 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div
 cdef enum:
     BLOCK_TILES = 16       # tiles of six pixels whose pointers are made at once: their source pixels stay in cache
     POINTERS = 16384       # of a block, at most: large kernels get smaller blocks
-    FEW_CHANNELS = 8       # with so many or fewer, the taps of a kernel row are merged into one run
+    FEW_CHANNELS = 16       # with so many or fewer, the taps of a kernel row are merged into one run
     FEW_TASKS = 16         # with fewer blocks of pixels than this, panels of output channels become tasks too
     STRIP_PIXELS = 256     # weight gradient: pixels that a tile sums in registers before it goes back to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task

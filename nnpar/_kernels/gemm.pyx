@@ -14,9 +14,10 @@ from nnpar._kernels.runtime cimport kernels
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
-    # With AVX-512 a panel of 64 x 512 floats is 128 KB, and 96 rows of the left operand 192 KB: both stay in a
-    # second-level cache of 512 KB or more. 256 costs 4% at 1024^3 in sums that go through memory (bench/README.md).
-    DEPTH = 512
+    # in slowly: a tile needs 24 KB of A for 12,000 (AVX-512) or 24,000 (AVX2) cycles of work. Measured in bench/README.md.
+    # in slowly: a tile needs 24 KB of A for 12,000 (AVX-512) or 24,000 (AVX2) cycles of work. See bench/README.md.
+    DEPTH = 1024
+    GROUP_COLS = 64
     BLOCK_ROWS = 16 * NNP_TILE_ROWS
     COPY_ROWS = 16         # rows of a task that copies: a strip of csrc's copy_matrix
 
@@ -89,7 +90,7 @@ cdef class Gemm(Step):
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
         cdef Py_ssize_t panels = ceil_div(self.cols, width), depth_blocks = max(ceil_div(self.k, DEPTH), 1)
         cdef Py_ssize_t copies = ceil_div(self.rows, COPY_ROWS), row_blocks = ceil_div(self.rows, BLOCK_ROWS)
-        cdef Py_ssize_t turns = ceil_div(self.m, COPY_ROWS)
+        cdef Py_ssize_t turns = ceil_div(self.m, COPY_ROWS), group = max(1, GROUP_COLS // width)
         cdef bint scale = not self.turned and self.beta != 0.0 and self.beta != 1.0
         cdef Py_ssize_t task
         cdef nnp_float_mode mode = 0
@@ -103,8 +104,9 @@ cdef class Gemm(Step):
             if scale:
                 for task in prange(self.m, schedule="static"):
                     kernel.scale(self.n, self.beta, self.c + task * self.c_row)
-            for task in prange(row_blocks * panels, schedule="dynamic"):
-                self.multiply(kernel, task % row_blocks * BLOCK_ROWS, task // row_blocks, depth_blocks)
+            for task in prange(row_blocks * ceil_div(panels, group), schedule="dynamic"):
+                self.multiply(kernel, task % row_blocks * BLOCK_ROWS, task // row_blocks * group,
+                              min((task // row_blocks + 1) * group, panels), depth_blocks)
             if self.turned:
                 for task in prange(turns, schedule="static"):
                     self.turn_back(kernel, task * COPY_ROWS)
@@ -131,39 +133,40 @@ cdef class Gemm(Step):
                            self.left.row, self.left.col,
                            <float *> (self.workspace + self.left_offset) + row * self.left_row, self.left_row)
 
-    cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t first_row, Py_ssize_t panel,
-                       Py_ssize_t depth_blocks) noexcept nogil:
-        """All of the summed axis for one block of rows and one panel."""
-        cdef const float *left = self.left.data
-        cdef Py_ssize_t left_row = self.left.row, out_row = self.c_row, row, k, block, i
-        cdef Py_ssize_t col = panel * kernel.vector * kernel.tile_vectors
-        cdef Py_ssize_t end = min(first_row + BLOCK_ROWS, self.rows)
-        cdef int cols = self.panel_cols(kernel, panel), rows, accumulate
-        cdef float *out = self.c + col
-        cdef const float *a[NNP_TILE_ROWS]
-        cdef float *c[NNP_TILE_ROWS]
-        cdef const float *bias
-        if self.copy_left:
-            left = <const float *> (self.workspace + self.left_offset)
-            left_row = self.left_row
-        if self.turned:
-            out = <float *> (self.workspace + self.out_offset) + col
-            out_row = self.cols
+    cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t first_row, Py_ssize_t first_panel,
+                       Py_ssize_t last_panel, Py_ssize_t depth_blocks) noexcept nogil:
+        """All of the summed axis for a block of rows and a few panels, which stay in cache while the rows go by."""
+        cdef Py_ssize_t block, panel, row, end = min(first_row + BLOCK_ROWS, self.rows)
         for block in range(depth_blocks):
-            k = block * DEPTH
-            accumulate = block > 0 or (self.beta != 0.0 and not self.turned)
-            bias = NULL
-            if self.bias != NULL and not self.turned and block == depth_blocks - 1:
-                bias = self.bias + col
             row = first_row
             while row < end:
-                rows = <int> min(NNP_TILE_ROWS, end - row)
-                for i in range(rows):
-                    a[i] = left + (row + i) * left_row + k
-                    c[i] = out + (row + i) * out_row
-                kernel.gemm_tile(rows, cols, 1, min(DEPTH, self.k - k), a, self.packed(kernel, panel, k), bias,
-                                 accumulate, c)
+                for panel in range(first_panel, last_panel):
+                    self.tile(kernel, row, panel, block * DEPTH, block == depth_blocks - 1)
                 row += NNP_TILE_ROWS
+
+    cdef void tile(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, Py_ssize_t k,
+                   bint last) noexcept nogil:
+        """Six rows times a panel, DEPTH steps of the summed axis from k."""
+        cdef Py_ssize_t col = panel * kernel.vector * kernel.tile_vectors, i
+        cdef int rows = <int> min(NNP_TILE_ROWS, self.rows - row)
+        cdef const float *left = self.left.data
+        cdef Py_ssize_t left_row = self.left.row, out_row = self.c_row
+        cdef float *out = self.c
+        cdef const float *a[NNP_TILE_ROWS]
+        cdef float *c[NNP_TILE_ROWS]
+        cdef const float *bias = NULL
+        cdef int accumulate = k > 0 or (self.beta != 0.0 and not self.turned)
+        if self.copy_left:
+            left, left_row = <const float *> (self.workspace + self.left_offset), self.left_row
+        if self.turned:
+            out, out_row = <float *> (self.workspace + self.out_offset), self.cols
+        elif self.bias != NULL and last:
+            bias = self.bias + col
+        for i in range(rows):
+            a[i] = left + (row + i) * left_row + k
+            c[i] = out + (row + i) * out_row + col
+        kernel.gemm_tile(rows, self.panel_cols(kernel, panel), 1, min(DEPTH, self.k - k), a,
+                         self.packed(kernel, panel, k), bias, accumulate, c)
 
     cdef void turn_back(self, const nnp_kernels *kernel, Py_ssize_t row) noexcept nogil:
         """Copy rows of c out of the transposed result (n, m), adding the bias."""
