@@ -26,6 +26,13 @@ def empty(shape: Shape) -> Array:
     return array.transpose(0, 3, 1, 2) if len(shape) == 4 else array
 
 
+def zeros(shape: Shape) -> Array:
+    """Like :func:`empty`, filled with zeros."""
+    array = empty(shape)
+    array[...] = 0.0
+    return array
+
+
 def is_ready(array: Array) -> bool:
     """Whether kernels can take the array as it is: contiguous, images channels-last."""
     return bool((array.transpose(0, 2, 3, 1) if array.ndim == 4 else array).flags.c_contiguous)

@@ -60,12 +60,6 @@ def _at_least(value: float, least: float, who: str, name: str) -> float:
     return number
 
 
-def _zeros(like: Array) -> Array:
-    buffer = arrays.empty(like.shape)
-    buffer[...] = 0.0
-    return buffer
-
-
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum.
 
@@ -108,7 +102,7 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov: expected a momentum and no dampening")
 
     def _new_update(self, parameters: Array, gradients: Array) -> Step:
-        return SGDUpdate(parameters, gradients, _zeros(parameters) if self.momentum else None)
+        return SGDUpdate(parameters, gradients, arrays.zeros(parameters.shape) if self.momentum else None)
 
     def _set(self) -> None:
         first = self.steps_done == 1
@@ -151,7 +145,7 @@ class Adam(Optimizer):
         self.weight_decay = _at_least(weight_decay, 0.0, who, "weight_decay")
 
     def _new_update(self, parameters: Array, gradients: Array) -> Step:
-        return AdamUpdate(parameters, gradients, _zeros(parameters), _zeros(parameters))
+        return AdamUpdate(parameters, gradients, arrays.zeros(parameters.shape), arrays.zeros(parameters.shape))
 
     def _set(self) -> None:
         self._update.set(self.lr, *self.betas, self.eps, self.weight_decay, self.decoupled, self.steps_done)  # type: ignore[union-attr]

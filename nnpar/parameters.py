@@ -43,7 +43,7 @@ class FlatParameters:
         if flat is not None and self._lie_in(flat, start):
             self.values: Array = flat
             return
-        self.values = self.new_buffer(start)
+        self.values = arrays.zeros((start,))
         for slot, view in zip(self.slots, self.views(self.values), strict=True):
             view[...] = slot.layer._arrays[slot.attribute]
             slot.layer._arrays[slot.attribute] = view
@@ -53,13 +53,6 @@ class FlatParameters:
         """Whether the parameters still lie where an earlier trainer put them: then both share the buffer."""
         addresses = [slot.layer._arrays[slot.attribute].ctypes.data for slot in self.slots]
         return flat.size == size and addresses == [flat.ctypes.data + 4 * slot.start for slot in self.slots]
-
-    @staticmethod
-    def new_buffer(size: int) -> Array:
-        """Zeros, ndarray of shape (size,), float32, at a multiple of 64 bytes."""
-        buffer = arrays.empty((size,))
-        buffer[...] = 0.0
-        return buffer
 
     def views(self, buffer: Array) -> list[Array]:
         """Slices of a buffer like `values`, one for each slot, in the parameters' shapes."""

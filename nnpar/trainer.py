@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnpar import _checks, losses, random, threads
+from nnpar import _checks, arrays, losses, random, threads
 from nnpar._checks import Array
 from nnpar._kernels.elementwise import Position
 from nnpar._kernels.step import Program
@@ -100,7 +100,7 @@ class Trainer:
         self.seed = random.get_seed() if seed is None else random.checked_seed(seed, "Trainer")
         self.history = History()
         self._flat = FlatParameters(model)
-        self._gradients = FlatParameters.new_buffer(self._flat.values.size)
+        self._gradients = arrays.zeros(self._flat.values.shape)
         self._update = Program([self.optimizer.attach(self._flat.values, self._gradients)])
         self._position = Position(self.seed)
         self._epoch = 0

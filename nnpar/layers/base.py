@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from nnpar import _checks, arrays
+from nnpar import _checks
 from nnpar._checks import Array
 from nnpar._kernels.elementwise import Position
 from nnpar._kernels.step import Step
@@ -205,8 +205,3 @@ def images_only(input_shape: Shape, who: str) -> None:
     """The input is a batch of images."""
     if len(input_shape) != 4:
         raise ValueError(f"{who}: input: expected shape (N, C, H, W), got {input_shape}")
-
-
-def new_like(array: NDArray[Any]) -> Array:
-    """Uninitialised float32 array for a batch of the same shape."""
-    return arrays.empty(array.shape)

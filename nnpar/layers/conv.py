@@ -8,7 +8,7 @@ from nnpar import _checks, arrays, initializers, shapes
 from nnpar._checks import IntOrPair
 from nnpar._kernels import conv, elementwise
 from nnpar._kernels.step import Step
-from nnpar.layers.base import Layer, Lowering, Parameter, images_only, new_like
+from nnpar.layers.base import Layer, Lowering, Parameter, images_only
 from nnpar.shapes import Shape
 
 
@@ -97,7 +97,7 @@ class Conv2d(Layer):
         if self.bias is not None:
             steps.append(elementwise.BiasGrad(at.dy, at.gradients["bias"]))
         if at.needs_dx:
-            at.dx = new_like(at.x)
+            at.dx = arrays.empty(at.x.shape)
             steps.append(conv.Conv2dInputGrad(geometry, at.dy, self.weight, at.dx))
         return steps
 

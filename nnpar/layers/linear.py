@@ -8,7 +8,7 @@ from nnpar import _checks, arrays, initializers
 from nnpar._kernels import elementwise
 from nnpar._kernels.gemm import Gemm
 from nnpar._kernels.step import Step
-from nnpar.layers.base import Layer, Lowering, Parameter, new_like
+from nnpar.layers.base import Layer, Lowering, Parameter
 from nnpar.layers.conv import initialized
 from nnpar.shapes import Shape
 
@@ -77,7 +77,7 @@ class Linear(Layer):
         if self.bias is not None:
             steps.append(elementwise.BiasGrad(at.dy, at.gradients["bias"]))
         if at.needs_dx:
-            at.dx = new_like(at.x)
+            at.dx = arrays.empty(at.x.shape)
             steps.append(Gemm(at.dy, self.weight, at.dx))
         return steps
 

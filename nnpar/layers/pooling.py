@@ -8,7 +8,7 @@ from nnpar import arrays, shapes
 from nnpar._checks import IntOrPair
 from nnpar._kernels import pool
 from nnpar._kernels.step import Step
-from nnpar.layers.base import Layer, Lowering, images_only, new_like
+from nnpar.layers.base import Layer, Lowering, images_only
 from nnpar.shapes import Shape
 
 
@@ -59,7 +59,7 @@ class MaxPool2d(Layer):
     def backward(self, at: Lowering) -> list[Step]:
         if not at.needs_dx:
             return []
-        at.dx = new_like(at.x)
+        at.dx = arrays.empty(at.x.shape)
         return [pool.MaxPool2dGrad(at.dy, at.saved["argmax"], at.dx, self.kernel_size, self.stride, self.padding)]
 
     def settings(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class AvgPool2d(Layer):
     def backward(self, at: Lowering) -> list[Step]:
         if not at.needs_dx:
             return []
-        at.dx = new_like(at.x)
+        at.dx = arrays.empty(at.x.shape)
         return [pool.AvgPool2dGrad(at.dy, at.dx, self.kernel_size, self.stride, self.padding, self.count_include_pad)]
 
     def settings(self) -> dict[str, Any]:
