@@ -14,8 +14,8 @@ from nnpar._kernels.runtime cimport kernels
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
-    # 64 columns of B, 1024 steps deep, are 256 KB: they stay in the second-level cache while rows of A go by, which come
-    # in slowly: a tile needs 24 KB of A for 12,000 (AVX-512) or 24,000 (AVX2) cycles of work. See bench/README.md.
+    # 64 columns of B, 1024 steps deep, are 256 KB: they stay in the second-level cache while rows of A go by, which
+    # come in slowly: a tile needs 24 KB of A for 12,000 (AVX-512) or 24,000 (AVX2) cycles of work. See bench/README.md.
     DEPTH = 1024
     GROUP_COLS = 64
     BLOCK_ROWS = 16 * NNP_TILE_ROWS
