@@ -14,5 +14,11 @@ static inline vec vec_load(const float *p) { return _mm_loadu_ps(p); }
 static inline void vec_store(float *p, vec v) { _mm_storeu_ps(p, v); }
 static inline vec vec_add(vec a, vec b) { return _mm_add_ps(a, b); }
 static inline vec vec_mul_add(vec a, vec b, vec c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+static inline vec vec_sub(vec a, vec b) { return _mm_sub_ps(a, b); }
+static inline vec vec_mul(vec a, vec b) { return _mm_mul_ps(a, b); }
+static inline vec vec_sub_mul(vec c, vec a, vec b) { return _mm_sub_ps(c, _mm_mul_ps(a, b)); }
+
+/* A square of vectors, its rows and columns exchanged. */
+static inline void vec_transpose(vec r[NNP_VECTOR]) { _MM_TRANSPOSE4_PS(r[0], r[1], r[2], r[3]); }
 
 #include "first_by_count.h"

@@ -5,7 +5,7 @@
 #if defined(__clang__)
 #define NNP_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
-#define NNP_UNROLL _Pragma("GCC unroll 8")
+#define NNP_UNROLL _Pragma("GCC unroll 16")
 #else
 #define NNP_UNROLL
 #endif
@@ -146,24 +146,47 @@ static void outer_tile(int rows, int cols, ptrdiff_t segments, const nnp_segment
                                                     c_stride);
 }
 
-/* A transposing copy goes by strips of 16 along the axis that is contiguous in the source: a cache line each. */
+/* dst (cols, rows) = factor * src (rows, cols) transposed: by squares of vectors, what is left one by one. Leading
+ * dimensions of src along rows, of dst along cols. */
+static void transpose(ptrdiff_t rows, ptrdiff_t cols, float factor, const float *src, ptrdiff_t src_ld, float *dst,
+                      ptrdiff_t dst_ld) {
+    const vec times = vec_set(factor);
+    ptrdiff_t i = 0;
+    for (; i + NNP_VECTOR <= rows; i += NNP_VECTOR) {
+        ptrdiff_t j = 0;
+        for (; j + NNP_VECTOR <= cols; j += NNP_VECTOR) {
+            vec square[NNP_VECTOR];
+            NNP_UNROLL
+            for (int r = 0; r < NNP_VECTOR; r++) square[r] = vec_mul(times, vec_load(src + (i + r) * src_ld + j));
+            vec_transpose(square);
+            NNP_UNROLL
+            for (int r = 0; r < NNP_VECTOR; r++) vec_store(dst + (j + r) * dst_ld + i, square[r]);
+        }
+        for (; j < cols; j++)
+            for (int r = 0; r < NNP_VECTOR; r++) dst[j * dst_ld + i + r] = factor * src[(i + r) * src_ld + j];
+    }
+    for (; i < rows; i++)
+        for (ptrdiff_t j = 0; j < cols; j++) dst[j * dst_ld + i] = factor * src[i * src_ld + j];
+}
+
+/* With no axis contiguous in the source, by strips of the nearer one: a cache line each. */
 enum { STRIP = 16 };
 
 static void pack_panel(ptrdiff_t depth, int cols, float alpha, const float *b, ptrdiff_t k_stride, ptrdiff_t n_stride,
                        float *panel) {
     const int width = vectors_across(cols) * NNP_VECTOR;
-    for (ptrdiff_t k0 = 0; k0 < depth; k0 += STRIP) {
-        const ptrdiff_t k1 = k0 + STRIP < depth ? k0 + STRIP : depth;
-        if (n_stride == 1) {
-            for (ptrdiff_t k = k0; k < k1; k++)
-                for (int j = 0; j < cols; j++) panel[k * width + j] = alpha * b[k * k_stride + j];
-        } else {
+    if (k_stride == 1)
+        transpose(cols, depth, alpha, b, n_stride, panel, width);
+    else if (n_stride == 1)
+        for (ptrdiff_t k = 0; k < depth; k++)
+            for (int j = 0; j < cols; j++) panel[k * width + j] = alpha * b[k * k_stride + j];
+    else
+        for (ptrdiff_t k0 = 0; k0 < depth; k0 += STRIP)
             for (int j = 0; j < cols; j++)
-                for (ptrdiff_t k = k0; k < k1; k++) panel[k * width + j] = alpha * b[k * k_stride + j * n_stride];
-        }
-        for (ptrdiff_t k = k0; k < k1; k++)
-            for (int j = cols; j < width; j++) panel[k * width + j] = 0.0f;
-    }
+                for (ptrdiff_t k = k0; k < k0 + STRIP && k < depth; k++)
+                    panel[k * width + j] = alpha * b[k * k_stride + j * n_stride];
+    for (ptrdiff_t k = 0; k < depth; k++)
+        for (int j = cols; j < width; j++) panel[k * width + j] = 0.0f;
 }
 
 static void copy_matrix(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t row_stride, ptrdiff_t col_stride,
@@ -173,11 +196,14 @@ static void copy_matrix(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdif
             for (ptrdiff_t j = 0; j < cols; j++) dst[i * ld + j] = src[i * row_stride + j];
         return;
     }
-    for (ptrdiff_t i0 = 0; i0 < rows; i0 += STRIP) {
-        const ptrdiff_t i1 = i0 + STRIP < rows ? i0 + STRIP : rows;
-        for (ptrdiff_t j = 0; j < cols; j++)
-            for (ptrdiff_t i = i0; i < i1; i++) dst[i * ld + j] = src[i * row_stride + j * col_stride];
+    if (row_stride == 1) {
+        transpose(cols, rows, 1.0f, src, col_stride, dst, ld);
+        return;
     }
+    for (ptrdiff_t i0 = 0; i0 < rows; i0 += STRIP)
+        for (ptrdiff_t j = 0; j < cols; j++)
+            for (ptrdiff_t i = i0; i < i0 + STRIP && i < rows; i++)
+                dst[i * ld + j] = src[i * row_stride + j * col_stride];
 }
 
 /* Twelve chains hide a latency of up to six cycles at two multiply-adds a cycle. The values stay finite: x <- x/2 +
