@@ -78,6 +78,26 @@ typedef struct {
     void (*avg_pool_row)(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row);
     void (*avg_pool_grad_row)(const nnp_pool *s, const float *dy, ptrdiff_t ih, float *dx_row);
 
+    /* Batch normalisation: `pixels` pixels of `channels` floats each, `step` floats apart, or without a step
+     * contiguous. For each channel, over the pixels (one at least): the mean, and the sum of the squares of the
+     * differences from it. */
+    void (*channel_moments)(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, const float *x, double *mean,
+                            double *m2);
+    /* The mean and the biased variance of `pixels` pixels, out of those of parts that have `pixels_of_part` each but
+     * the last; part p at mean[p * step] and m2[p * step]. */
+    void (*merge_moments)(ptrdiff_t parts, ptrdiff_t pixels_of_part, ptrdiff_t pixels, ptrdiff_t channels,
+                          ptrdiff_t step, const double *mean, const double *m2, double *total_mean, double *variance);
+    /* y = x * scale + shift, + residual unless NULL, then max(y, 0) if relu. y may be x or residual. */
+    void (*scale_shift)(ptrdiff_t pixels, ptrdiff_t channels, const float *x, const float *scale, const float *shift,
+                        const float *residual, int relu, float *y);
+    /* For each channel, over the pixels: the sum of dy and that of dy * (x - mean); only where y > 0 unless NULL. */
+    void (*channel_grad_sums)(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, const float *dy, const float *x,
+                              const float *y, const float *mean, double *sum, double *sum_product);
+    /* g = dy, but 0 where not y > 0, unless NULL; dx = of_dy * g + of_x * x + shift; dresidual = g unless NULL. dx or
+     * dresidual may be dy. */
+    void (*batch_norm_grad)(ptrdiff_t pixels, ptrdiff_t channels, const float *dy, const float *x, const float *y,
+                            const float *of_dy, const float *of_x, const float *shift, float *dx, float *dresidual);
+
     /* Element by element over n floats; y may be x. */
     void (*relu)(ptrdiff_t n, const float *x, float *y);
     void (*relu_grad)(ptrdiff_t n, const float *dy, const float *y, float *dx);

@@ -5,6 +5,7 @@
 
 #include "tiles/gemm.h"
 
+#include "tiles/batch_norm.h"
 #include "tiles/elementwise.h"
 #include "tiles/loss.h"
 #include "tiles/optimizer.h"
@@ -23,6 +24,11 @@
         .max_pool_grad_row = max_pool_grad_row,                                                                        \
         .avg_pool_row = avg_pool_row,                                                                                  \
         .avg_pool_grad_row = avg_pool_grad_row,                                                                        \
+        .channel_moments = channel_moments,                                                                            \
+        .merge_moments = merge_moments,                                                                                \
+        .scale_shift = scale_shift,                                                                                    \
+        .channel_grad_sums = channel_grad_sums,                                                                        \
+        .batch_norm_grad = batch_norm_grad,                                                                            \
         .relu = relu,                                                                                                  \
         .relu_grad = relu_grad,                                                                                        \
         .scale = scale,                                                                                                \

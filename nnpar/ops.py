@@ -13,7 +13,7 @@ Each function has a twin of the same name and arguments in :mod:`nnpar.reference
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,12 +22,24 @@ from nnpar import _checks, arrays, random, shapes
 from nnpar._checks import Array, IntOrPair
 from nnpar._kernels import conv, elementwise, loss, pool
 from nnpar._kernels.gemm import Gemm
-from nnpar._kernels.step import Step
+from nnpar._results import Result, images_of
+from nnpar.batch_norm import (
+    batch_norm2d,
+    batch_norm2d_grad,
+    batch_norm2d_inference,
+    batch_norm2d_normalize,
+    batch_norm2d_statistics,
+)
 from nnpar.shapes import Shape
 
 __all__ = [
     "avg_pool2d",
     "avg_pool2d_grad",
+    "batch_norm2d",
+    "batch_norm2d_grad",
+    "batch_norm2d_inference",
+    "batch_norm2d_normalize",
+    "batch_norm2d_statistics",
     "bias_grad",
     "conv2d",
     "conv2d_input_grad",
@@ -42,24 +54,6 @@ __all__ = [
     "relu_grad",
     "softmax_cross_entropy",
 ]
-
-
-class _Result:
-    """Where a step writes: `out` itself if its memory fits, else a new array that is copied into it."""
-
-    def __init__(self, out: Any, shape: Shape, who: str, *inputs: NDArray[Any] | None) -> None:
-        self.out = _checks.output(out, shape, who, *inputs)
-        self.array = self.out if self.out is not None and arrays.is_ready(self.out) else arrays.empty(shape)
-
-    def after(self, *steps: Step) -> Array:
-        """Run the steps and return the result."""
-        if self.array.size:
-            for step in steps:
-                step()
-        if self.out is None or self.out is self.array:
-            return self.array
-        np.copyto(self.out, self.array)
-        return self.out
 
 
 def gemm(a: ArrayLike, b: ArrayLike, *, alpha: float = 1.0, beta: float = 0.0, out: Array | None = None) -> Array:
@@ -97,7 +91,7 @@ def gemm(a: ArrayLike, b: ArrayLike, *, alpha: float = 1.0, beta: float = 0.0, o
     alpha, beta = _checks.number(alpha, "gemm", "alpha"), _checks.number(beta, "gemm", "beta")
     if beta != 0.0 and out is None:
         raise ValueError("gemm: out: expected an array, since beta is not 0")
-    result = _Result(out, (left.shape[0], right.shape[1]), "gemm", left, right)
+    result = Result(out, (left.shape[0], right.shape[1]), "gemm", left, right)
     if beta != 0.0 and result.out is not None and result.out is not result.array:
         np.copyto(result.array, result.out)
     if not result.array.size:
@@ -128,7 +122,7 @@ def linear(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, out: Ar
     if inputs.shape[1] != weight.shape[1]:
         raise ValueError(f"linear: x: expected shape (N, {weight.shape[1]}), got {inputs.shape}")
     add = _bias(bias, weight.shape[0], "linear")
-    result = _Result(out, (inputs.shape[0], weight.shape[0]), "linear", inputs, weight, add)
+    result = Result(out, (inputs.shape[0], weight.shape[0]), "linear", inputs, weight, add)
     if not result.array.size:
         return result.after()
     return result.after(Gemm(inputs, weight.T, result.array, add))
@@ -140,10 +134,6 @@ def _bias(bias: ArrayLike | None, size: int, who: str) -> Array | None:
     array = _checks.floats(bias, who, "bias", 1)
     _checks.same_shape(array, (size,), who, "bias")
     return np.ascontiguousarray(array)
-
-
-def _images(value: ArrayLike, who: str, name: str) -> Array:
-    return arrays.ready(_checks.floats(value, who, name, 4))
 
 
 def conv2d(
@@ -192,11 +182,11 @@ def conv2d(
            [6., 9., 6.],
            [4., 6., 4.]], dtype=float32)
     """
-    images = _images(x, "conv2d", "x")
+    images = images_of(x, "conv2d", "x")
     weight = np.ascontiguousarray(_checks.floats(w, "conv2d", "w", 4))
     shape = shapes.conv2d(images.shape, weight.shape, stride, padding, dilation, groups, "conv2d")
     add = _bias(bias, weight.shape[0], "conv2d")
-    result = _Result(out, shape.output_shape, "conv2d", images, weight, add)
+    result = Result(out, shape.output_shape, "conv2d", images, weight, add)
     return result.after(conv.Conv2d(conv.Geometry(shape), images, weight, add, result.array))
 
 
@@ -233,12 +223,12 @@ def conv2d_input_grad(
         If the shapes do not fit.
     """
     who = "conv2d_input_grad"
-    grad = _images(dy, who, "dy")
+    grad = images_of(dy, who, "dy")
     weight = np.ascontiguousarray(_checks.floats(w, who, "w", 4))
     input_shape = _checks.shape(input_shape, who, "input_shape", 4)
     shape = shapes.conv2d(input_shape, weight.shape, stride, padding, dilation, groups, who)
     _checks.same_shape(grad, shape.output_shape, who, "dy")
-    result = _Result(out, input_shape, who, grad, weight)
+    result = Result(out, input_shape, who, grad, weight)
     return result.after(conv.Conv2dInputGrad(conv.Geometry(shape), grad, weight, result.array))
 
 
@@ -275,7 +265,7 @@ def conv2d_weight_grad(
         If the shapes do not fit.
     """
     who = "conv2d_weight_grad"
-    images, grad = _images(x, who, "x"), _images(dy, who, "dy")
+    images, grad = images_of(x, who, "x"), images_of(dy, who, "dy")
     weight_shape = _checks.shape(weight_shape, who, "weight_shape", 4)
     shape = shapes.conv2d(images.shape, weight_shape, stride, padding, dilation, groups, who)
     _checks.same_shape(grad, shape.output_shape, who, "dy")
@@ -301,7 +291,7 @@ def bias_grad(dy: ArrayLike, *, out: Array | None = None) -> Array:
     ndarray of shape (C,), float32
     """
     grad = arrays.ready(_checks.floats(dy, "bias_grad", "dy", (2, 4)))
-    result = _Result(out, (grad.shape[1],), "bias_grad", grad)
+    result = Result(out, (grad.shape[1],), "bias_grad", grad)
     return result.after(elementwise.BiasGrad(grad, result.array))
 
 
@@ -360,10 +350,10 @@ def max_pool2d(
     ValueError
         If the shapes do not fit.
     """
-    images = _images(x, "max_pool2d", "x")
+    images = images_of(x, "max_pool2d", "x")
     most = shapes.MAX_POOL_POSITIONS
     shape = shapes.pool2d(images.shape, kernel_size, stride, padding, "max_pool2d", most)
-    result = _Result(out, shape.output_shape, "max_pool2d", images)
+    result = Result(out, shape.output_shape, "max_pool2d", images)
     argmax = arrays.bytes_like(result.array) if return_argmax else None
     y = result.after(pool.MaxPool2d(images, result.array, argmax, shape.kernel_size, shape.stride, shape.padding))
     return y if argmax is None else (y, argmax)
@@ -402,7 +392,7 @@ def max_pool2d_grad(
         If the shapes do not fit.
     """
     who = "max_pool2d_grad"
-    grad = _images(dy, who, "dy")
+    grad = images_of(dy, who, "dy")
     input_shape = _checks.shape(input_shape, who, "input_shape", 4)
     shape = shapes.pool2d(input_shape, kernel_size, stride, padding, who, shapes.MAX_POOL_POSITIONS)
     _checks.same_shape(grad, shape.output_shape, who, "dy")
@@ -412,7 +402,7 @@ def max_pool2d_grad(
     _checks.same_shape(where, shape.output_shape, who, "argmax")
     if not where.transpose(0, 2, 3, 1).flags.c_contiguous:
         where = np.ascontiguousarray(where.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    result = _Result(out, shape.input_shape, who, grad, where)
+    result = Result(out, shape.input_shape, who, grad, where)
     return result.after(pool.MaxPool2dGrad(grad, where, result.array, shape.kernel_size, shape.stride, shape.padding))
 
 
@@ -448,9 +438,9 @@ def avg_pool2d(
     ValueError
         If the shapes do not fit.
     """
-    images = _images(x, "avg_pool2d", "x")
+    images = images_of(x, "avg_pool2d", "x")
     shape = shapes.pool2d(images.shape, kernel_size, stride, padding, "avg_pool2d")
-    result = _Result(out, shape.output_shape, "avg_pool2d", images)
+    result = Result(out, shape.output_shape, "avg_pool2d", images)
     return result.after(
         pool.AvgPool2d(images, result.array, shape.kernel_size, shape.stride, shape.padding, bool(count_include_pad))
     )
@@ -487,10 +477,10 @@ def avg_pool2d_grad(
         If the shapes do not fit.
     """
     who = "avg_pool2d_grad"
-    grad = _images(dy, who, "dy")
+    grad = images_of(dy, who, "dy")
     shape = shapes.pool2d(_checks.shape(input_shape, who, "input_shape", 4), kernel_size, stride, padding, who)
     _checks.same_shape(grad, shape.output_shape, who, "dy")
-    result = _Result(out, shape.input_shape, who, grad)
+    result = Result(out, shape.input_shape, who, grad)
     return result.after(
         pool.AvgPool2dGrad(grad, result.array, shape.kernel_size, shape.stride, shape.padding, bool(count_include_pad))
     )
@@ -520,7 +510,7 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([0., 2.], dtype=float32)
     """
     values = _elementwise(x, "relu", "x")
-    result = _Result(out, values.shape, "relu", values)
+    result = Result(out, values.shape, "relu", values)
     return result.after(elementwise.Relu(values, result.array))
 
 
@@ -543,7 +533,7 @@ def relu_grad(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array
     """
     grad, values = _elementwise(dy, "relu_grad", "dy"), _elementwise(y, "relu_grad", "y")
     _checks.same_shape(grad, values.shape, "relu_grad", "dy")
-    result = _Result(out, values.shape, "relu_grad", grad, values)
+    result = Result(out, values.shape, "relu_grad", grad, values)
     return result.after(elementwise.ReluGrad(grad, values, result.array))
 
 
@@ -592,7 +582,7 @@ def dropout(
     position.move(
         _checks.integer(epoch, "dropout", "epoch", 0, 2**32), _checks.integer(sample, "dropout", "sample", 0, 2**32)
     )
-    result = _Result(out, values.shape, "dropout", values)
+    result = Result(out, values.shape, "dropout", values)
     layer = _checks.integer(layer, "dropout", "layer", 0, 2**32)
     return result.after(elementwise.Dropout(values, result.array, p, position, layer))
 
@@ -632,7 +622,7 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike, *, out: Array | 
     if 0 in scores.shape:
         raise ValueError(f"{who}: logits: expected at least one sample and one class, got shape {scores.shape}")
     classes = _checks.labels(labels, who, *scores.shape)
-    result = _Result(out, scores.shape, who, scores)
+    result = Result(out, scores.shape, who, scores)
     total = np.empty(2)
     grad = result.after(loss.SoftmaxCrossEntropy(scores, classes, result.array, total))
     return float(total[0]) / len(scores), grad
@@ -663,7 +653,7 @@ def mse(prediction: ArrayLike, target: ArrayLike, *, out: Array | None = None) -
     _checks.same_shape(truth, guess.shape, "mse", "target")
     if guess.size == 0 or guess.ndim == 0:
         raise ValueError(f"mse: prediction: expected at least one sample, got shape {guess.shape}")
-    result = _Result(out, guess.shape, "mse", guess, truth)
+    result = Result(out, guess.shape, "mse", guess, truth)
     total = np.empty(2)
     grad = result.after(loss.SquaredError(guess, truth, result.array, total))
     return float(total[0]) / len(guess), grad

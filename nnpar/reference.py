@@ -188,6 +188,105 @@ def avg_pool2d_grad(
     return _into(out, _crop(dx, padding))
 
 
+def batch_norm2d(
+    x: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    residual: Array | None = None,
+    relu: bool = False,
+    out: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """Return y, and the mean and 1 / sqrt(biased variance + eps) of each channel, by which x is normalised.
+
+    Source: Ioffe, Szegedy: Batch normalization: accelerating deep network training by reducing internal covariate
+    shift. ICML 2015, algorithm 1.
+    """
+    mean, invstd = batch_norm2d_statistics(x, running_mean, running_var, momentum, eps)
+    y = batch_norm2d_normalize(x, mean, invstd, gamma, beta, residual=residual, relu=relu, out=out)
+    return y, mean, invstd
+
+
+def batch_norm2d_statistics(
+    x: Array,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Array, Array]:
+    """Return the mean and 1 / sqrt(biased variance + eps); the running variance moves towards the unbiased one."""
+    mean, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
+    if running_mean is not None and running_var is not None:
+        n = x.size // x.shape[1]
+        running_mean[...] = (1 - momentum) * running_mean + momentum * mean
+        running_var[...] = (1 - momentum) * running_var + momentum * var * n / (n - 1)
+    return mean, 1 / np.sqrt(var + eps)
+
+
+def batch_norm2d_normalize(
+    x: Array,
+    mean: Array,
+    invstd: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    *,
+    residual: Array | None = None,
+    relu: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """Return relu((x - mean) * invstd * gamma + beta + residual), without what is None or False."""
+    y = (x - _per_channel(mean)) * _per_channel(invstd)
+    if gamma is not None:
+        y = y * _per_channel(gamma)
+    if beta is not None:
+        y = y + _per_channel(beta)
+    if residual is not None:
+        y = y + residual
+    return _into(out, np.maximum(y, 0) if relu else y)
+
+
+def batch_norm2d_inference(
+    x: Array,
+    running_mean: Array,
+    running_var: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    eps: float = 1e-5,
+    *,
+    residual: Array | None = None,
+    relu: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """Normalise by running statistics."""
+    invstd = 1 / np.sqrt(running_var + eps)
+    return batch_norm2d_normalize(x, running_mean, invstd, gamma, beta, residual=residual, relu=relu, out=out)
+
+
+def batch_norm2d_grad(
+    dy: Array,
+    x: Array,
+    mean: Array,
+    invstd: Array,
+    gamma: Array | None = None,
+    *,
+    y: Array | None = None,
+    return_residual_grad: bool = False,
+    out: Array | None = None,
+) -> tuple[Array, ...]:
+    """Return dx, dgamma, dbeta, and the residual's gradient if asked: that is dy where y > 0, or all of dy."""
+    g = dy if y is None else np.where(y > 0, dy, 0)
+    xhat = (x - _per_channel(mean)) * _per_channel(invstd)
+    n = x.size // x.shape[1]
+    dbeta, dgamma = g.sum(axis=(0, 2, 3)), (g * xhat).sum(axis=(0, 2, 3))
+    scale = invstd if gamma is None else gamma * invstd
+    dx = _per_channel(scale) * (g - _per_channel(dbeta) / n - xhat * _per_channel(dgamma) / n)
+    return (_into(out, dx), dgamma, dbeta, g) if return_residual_grad else (_into(out, dx), dgamma, dbeta)
+
+
 def relu(x: Array, *, out: Array | None = None) -> Array:
     """Return max(x, 0); NaN stays NaN."""
     return _into(out, np.maximum(x, 0))
@@ -340,6 +439,10 @@ def _window_sizes(x: Array, kernel_size: Pair, stride: Pair | None, padding: Pai
     """How many pixels of x, and of its padding if that counts, each pooling window has: (OH, OW)."""
     ones = _pad(np.ones(x.shape[2:], x.dtype), padding, float(count_include_pad))
     return _window_sums(ones, kernel_size, stride)
+
+
+def _per_channel(values: Array) -> Array:
+    return values[:, None, None]
 
 
 def _pair(value: Pair) -> tuple[int, int]:

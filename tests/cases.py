@@ -144,6 +144,32 @@ class Pool2dCase:
         return channels_last(draw(rng, self.x_shape)), channels_last(draw(rng, self.y_shape))
 
 
+@dataclass(frozen=True)
+class BatchNormCase:
+    """A batch normalisation of (n, c, h, w)."""
+
+    name: str
+    n: int
+    c: int
+    h: int
+    w: int
+    benchmark: bool = False
+
+    @property
+    def x_shape(self) -> Shape:
+        return (self.n, self.c, self.h, self.w)
+
+    @property
+    def flops(self) -> float:
+        return 9.0 * math.prod(self.x_shape)
+
+    def arrays(self, seed: int = 0, draw: Draw = integers) -> tuple[Array, Array, Array, Array, Array]:
+        """Return x, dy and a residual in channels-last memory, gamma and beta."""
+        rng = np.random.default_rng(seed)
+        x, dy, residual = (channels_last(draw(rng, self.x_shape)) for _ in range(3))
+        return x, dy, residual, draw(rng, (self.c,)), draw(rng, (self.c,))
+
+
 def _positions(case: Conv2dCase | Pool2dCase) -> Pair:
     """Return (OH, OW): how often the window fits along each axis."""
     dilation = case.dilation if isinstance(case, Conv2dCase) else (1, 1)
@@ -263,6 +289,28 @@ POOL2D_CASES = [
     Pool2dCase("vgg-1", 8, 64, 224, 224, (2, 2), benchmark=True),
     Pool2dCase("resnet-stem", 8, 64, 112, 112, (3, 3), (2, 2), (1, 1), benchmark=True),
     Pool2dCase("resnet-last", 8, 2048, 7, 7, (7, 7), benchmark=True),
+]
+
+
+BATCH_NORM_CASES = [
+    BatchNormCase("two-values", 2, 1, 1, 1),
+    # Channels around vectors, and around rows of 512 floats: many pixels in one, two, one, parts of one.
+    *(BatchNormCase(f"c-{c}", 2, c, 5, 7) for c in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)),
+    *(BatchNormCase(f"wide-{c}", 3, c, 2, 3) for c in (100, 255, 256, 257, 511, 512, 513, 1027)),
+    # Pixels around four rows at once, and those that are left over.
+    *(BatchNormCase(f"pixels-{p}", 1, c, 1, p) for c in (3, 65) for p in (2, 3, 15, 16, 17, 63, 64, 65, 481)),
+    *(BatchNormCase(f"pixels-of-one-{p}", 1, 1, 1, p) for p in (511, 512, 513, 2047, 2048, 2049)),
+    # Several blocks of 32,768 elements or 64 pixels; images that end inside a block.
+    BatchNormCase("blocks-1", 3, 1, 201, 167),
+    BatchNormCase("blocks-6", 5, 6, 59, 61),
+    BatchNormCase("blocks-80", 3, 80, 31, 19),
+    BatchNormCase("blocks-600", 5, 600, 7, 6),
+    # LeNet-5's, ResNet's first and last ones, and MobileNetV2's.
+    BatchNormCase("lenet", 8, 6, 28, 28, benchmark=True),
+    BatchNormCase("resnet-1", 8, 64, 112, 112, benchmark=True),
+    BatchNormCase("resnet-2", 8, 256, 56, 56, benchmark=True),
+    BatchNormCase("resnet-5", 8, 2048, 7, 7, benchmark=True),
+    BatchNormCase("mobilenet", 8, 24, 56, 56, benchmark=True),
 ]
 
 

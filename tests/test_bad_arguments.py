@@ -19,6 +19,8 @@ DY = np.ones((2, 6, 3, 4), F32)  # of IMAGES and WEIGHT
 POOLED = np.ones((2, 4, 2, 3), F32)  # of IMAGES and windows of 2
 ARGMAX = np.zeros(POOLED.shape, np.uint8)
 LABELS = [0, 3, 1]
+FOUR = np.ones(4, F32)  # of the channels of IMAGES
+RUNNING = np.ones((2, 4), F32)
 
 
 def conv2d(x=IMAGES, w=WEIGHT, *args, **kwargs):
@@ -39,6 +41,14 @@ def max_pool_grad(dy=POOLED, argmax=ARGMAX, input_shape=IMAGES.shape, kernel_siz
 
 def avg_pool_grad(dy=POOLED, input_shape=IMAGES.shape, kernel_size=2, **kwargs):
     return ops.avg_pool2d_grad(dy, input_shape, kernel_size, **kwargs)
+
+
+def batch_norm(x=IMAGES, *args, **kwargs):
+    return ops.batch_norm2d(x, *args, **kwargs)
+
+
+def batch_norm_grad(dy=IMAGES, x=None, mean=FOUR, invstd=FOUR, **kwargs):
+    return ops.batch_norm2d_grad(dy, IMAGES + 0 if x is None else x, mean, invstd, **kwargs)
 
 
 BAD = {
@@ -252,6 +262,109 @@ BAD = {
         ValueError,
         "input_shape: .* large",
     ),
+    "batch_norm2d: axes": (lambda: batch_norm(MATRIX), ValueError, "batch_norm2d: x: expected 4 axes, got shape"),
+    "batch_norm2d: gamma": (
+        lambda: batch_norm(IMAGES, np.ones(3)),
+        ValueError,
+        r"batch_norm2d: gamma: expected shape \(4,\), got \(3,\)",
+    ),
+    "batch_norm2d: beta axes": (lambda: batch_norm(IMAGES, None, MATRIX), ValueError, "beta: expected 1 axes"),
+    "batch_norm2d: one value": (
+        lambda: batch_norm(IMAGES[:1, :, :1, :1]),
+        ValueError,
+        r"batch_norm2d: x: expected at least 2 values in each channel, got shape \(1, 4, 1, 1\)",
+    ),
+    "batch_norm2d: empty batch": (lambda: batch_norm(IMAGES[:0]), ValueError, "x: expected at least 2 values in each"),
+    "batch_norm2d: one running": (
+        lambda: batch_norm(IMAGES, running_mean=RUNNING[0]),
+        ValueError,
+        "batch_norm2d: running_var: expected an array, since the other running statistic is given",
+    ),
+    "batch_norm2d: other running": (
+        lambda: batch_norm(IMAGES, running_var=RUNNING[0]),
+        ValueError,
+        "batch_norm2d: running_mean: expected an array",
+    ),
+    "batch_norm2d: running list": (
+        lambda: batch_norm(IMAGES, None, None, [1.0] * 4, RUNNING[1]),
+        TypeError,
+        "batch_norm2d: running_mean: expected a float32 array, got list",
+    ),
+    "batch_norm2d: running float64": (
+        lambda: batch_norm(IMAGES, None, None, RUNNING[0], np.ones(4)),
+        TypeError,
+        "batch_norm2d: running_var: expected a float32 array, got dtype float64",
+    ),
+    "batch_norm2d: running shape": (
+        lambda: batch_norm(IMAGES, None, None, RUNNING[0], np.ones(3, F32)),
+        ValueError,
+        r"batch_norm2d: running_var: expected shape \(4,\), got \(3,\)",
+    ),
+    "batch_norm2d: running strides": (
+        lambda: batch_norm(IMAGES, None, None, np.ones(8, F32)[::2], RUNNING[1]),
+        ValueError,
+        "batch_norm2d: running_mean: expected a writable, contiguous array",
+    ),
+    "batch_norm2d: running read-only": (
+        lambda: batch_norm(IMAGES, None, None, np.frombuffer(bytes(16), F32), RUNNING[1]),
+        ValueError,
+        "batch_norm2d: running_mean: expected a writable, contiguous array",
+    ),
+    "batch_norm2d: running inside x": (
+        lambda: batch_norm(BATCH, None, None, BATCH[0, :, 0, 0], np.ones(6, F32)),
+        ValueError,
+        "batch_norm2d: running_mean: expected memory of its own, got an overlap with x",
+    ),
+    "batch_norm2d: momentum": (lambda: batch_norm(momentum=None), TypeError, "batch_norm2d: momentum: .* number"),
+    "batch_norm2d: eps": (lambda: batch_norm(eps=-1e-5), ValueError, "batch_norm2d: eps: expected at least 0, got -1e"),
+    "batch_norm2d: eps nan": (lambda: batch_norm(eps=np.nan), ValueError, "batch_norm2d: eps: expected a finite"),
+    "batch_norm2d: residual": (
+        lambda: batch_norm(residual=IMAGES[:1]),
+        ValueError,
+        r"batch_norm2d: residual: expected shape \(2, 4, 5, 6\), got \(1, 4, 5, 6\)",
+    ),
+    "batch_norm2d: residual axes": (lambda: batch_norm(residual=FOUR), ValueError, "residual: expected 4 axes"),
+    "batch_norm2d_statistics: one value": (
+        lambda: ops.batch_norm2d_statistics(IMAGES[:1, :, :1, :1]),
+        ValueError,
+        "batch_norm2d_statistics: x: expected at least 2 values",
+    ),
+    "batch_norm2d_normalize: mean": (
+        lambda: ops.batch_norm2d_normalize(IMAGES, np.ones(5), FOUR),
+        ValueError,
+        r"batch_norm2d_normalize: mean: expected shape \(4,\), got \(5,\)",
+    ),
+    "batch_norm2d_normalize: invstd": (
+        lambda: ops.batch_norm2d_normalize(IMAGES, FOUR, 1.0),
+        ValueError,
+        r"batch_norm2d_normalize: invstd: expected 1 axes, got shape \(\)",
+    ),
+    "batch_norm2d_inference: running_var": (
+        lambda: ops.batch_norm2d_inference(IMAGES, FOUR, None),
+        TypeError,
+        "batch_norm2d_inference: running_var: expected numbers",
+    ),
+    "batch_norm2d_inference: eps": (
+        lambda: ops.batch_norm2d_inference(IMAGES, FOUR, FOUR, eps="small"),
+        TypeError,
+        "batch_norm2d_inference: eps: expected a number, got str",
+    ),
+    "batch_norm2d_grad: dy": (
+        lambda: batch_norm_grad(IMAGES[:, :3]),
+        ValueError,
+        r"batch_norm2d_grad: dy: expected shape \(2, 4, 5, 6\), got \(2, 3, 5, 6\)",
+    ),
+    "batch_norm2d_grad: y": (lambda: batch_norm_grad(y=IMAGES[1:]), ValueError, "batch_norm2d_grad: y: expected shape"),
+    "batch_norm2d_grad: mean": (
+        lambda: batch_norm_grad(mean=np.ones(3)),
+        ValueError,
+        "batch_norm2d_grad: mean: expected shape",
+    ),
+    "batch_norm2d_grad: gamma": (
+        lambda: batch_norm_grad(gamma=np.ones(3)),
+        ValueError,
+        "batch_norm2d_grad: gamma: expected shape",
+    ),
     "relu: string": (lambda: ops.relu("text"), TypeError, "relu: x: expected numbers .* got dtype <U4"),
     "relu: object": (lambda: ops.relu([None]), TypeError, "relu: x: expected numbers .* got dtype object"),
     "relu: date": (lambda: ops.relu(np.array(["2020-01-01"], "M8[D]")), TypeError, "relu: x: .* got dtype datetime64"),
@@ -394,6 +507,10 @@ WITH_OUT = {
     "max_pool2d_grad": (max_pool_grad, IMAGES.shape),
     "avg_pool2d": (lambda **out: ops.avg_pool2d(IMAGES, 2, **out), POOLED.shape),
     "avg_pool2d_grad": (avg_pool_grad, IMAGES.shape),
+    "batch_norm2d": (batch_norm, IMAGES.shape),
+    "batch_norm2d_normalize": (lambda **out: ops.batch_norm2d_normalize(IMAGES, FOUR, FOUR, **out), IMAGES.shape),
+    "batch_norm2d_inference": (lambda **out: ops.batch_norm2d_inference(IMAGES, FOUR, FOUR, **out), IMAGES.shape),
+    "batch_norm2d_grad": (batch_norm_grad, IMAGES.shape),
     "relu": (lambda **out: ops.relu(MATRIX, **out), (3, 4)),
     "relu_grad": (lambda **out: ops.relu_grad(MATRIX, MATRIX, **out), (3, 4)),
     "dropout": (lambda **out: ops.dropout(MATRIX, 0.5, seed=1, **out), (3, 4)),
@@ -431,6 +548,7 @@ BATCH, GRAD = cases.channels_last(np.ones((4, 6, 5, 6), F32)), cases.channels_la
 KERNEL = np.ones((6, 6, 1, 1), F32)
 COLUMN = np.ones((4, 6, 1, 1), F32)
 BIG_KERNEL = np.ones((36, 6, 5, 6), F32)
+SIX = np.ones(6, F32)
 MEMORY = np.zeros(128, np.uint8)
 BYTES = MEMORY[-32:].reshape(2, 2, 2, 4).transpose(0, 3, 1, 2)
 
@@ -457,6 +575,15 @@ OVERLAPS = {
     ),
     "avg_pool2d": lambda: ops.avg_pool2d(BATCH, 1, out=BATCH),
     "avg_pool2d_grad": lambda: avg_pool_grad(BATCH, BATCH.shape, 1, out=BATCH),
+    "batch_norm2d: x": lambda: batch_norm(BATCH, out=BATCH),
+    "batch_norm2d: gamma": lambda: batch_norm(BATCH, GRAD[0, :, 0, 0], out=GRAD),
+    "batch_norm2d: residual": lambda: batch_norm(BATCH, residual=GRAD, out=GRAD),
+    "batch_norm2d: running": lambda: batch_norm(BATCH, None, None, np.ones(6, F32), GRAD[0, :, 0, 0], out=GRAD),
+    "batch_norm2d_normalize: mean": lambda: ops.batch_norm2d_normalize(BATCH, GRAD[0, :, 0, 0], SIX, out=GRAD),
+    "batch_norm2d_inference: x": lambda: ops.batch_norm2d_inference(BATCH, SIX, SIX, out=BATCH),
+    "batch_norm2d_grad: dy": lambda: batch_norm_grad(GRAD, BATCH, SIX, SIX, out=GRAD),
+    "batch_norm2d_grad: x": lambda: batch_norm_grad(GRAD, BATCH, SIX, SIX, out=BATCH),
+    "batch_norm2d_grad: y": lambda: batch_norm_grad(BATCH.copy(), BATCH, SIX, SIX, y=GRAD, out=GRAD),
     "relu": lambda: ops.relu(SQUARE, out=SQUARE),
     "relu_grad: dy": lambda: ops.relu_grad(SQUARE, SQUARE.copy(), out=SQUARE),
     "relu_grad: y": lambda: ops.relu_grad(SQUARE.copy(), SQUARE, out=SQUARE),
@@ -514,6 +641,9 @@ def test_inputs_of_any_kind(view):
         (lambda dy: ops.max_pool2d_grad(dy, argmax, x.shape, 2), [pooled], {}),
         (lambda x: ops.avg_pool2d(x, 2), [x], {}),
         (lambda dy: ops.avg_pool2d_grad(dy, x.shape, 2), [pooled], {}),
+        (lambda x: ops.batch_norm2d(x)[0], [x], {}),
+        (lambda x: np.stack(ops.batch_norm2d_statistics(x)), [x], {}),
+        (lambda dy, x: ops.batch_norm2d_grad(dy, x, FOUR, FOUR)[0], [x, -x], {}),
         (ops.relu, [x], {}),
         (ops.relu_grad, [x, -x], {}),
         (lambda x: ops.dropout(x, 0.5, seed=1), [x], {}),
@@ -567,6 +697,10 @@ def test_empty_batches():
     cases.assert_equal(max_pool_grad(y, argmax, x.shape), dx)
     cases.assert_equal(ops.avg_pool2d(x, 2), np.zeros((0, 4, 2, 3)))
     cases.assert_equal(avg_pool_grad(y, x.shape), dx)
+    cases.assert_equal(ops.batch_norm2d_normalize(x, FOUR, FOUR), dx)
+    cases.assert_equal(ops.batch_norm2d_inference(x, FOUR, FOUR), dx)
+    for got, expected in zip(batch_norm_grad(x, x), (dx, np.zeros(4), np.zeros(4)), strict=True):
+        cases.assert_equal(got, expected)
     for call in (ops.relu, lambda x: ops.relu_grad(x, x), lambda x: ops.dropout(x, 0.5, seed=0)):
         cases.assert_equal(call(x), dx)
     cases.assert_equal(ops.linear(np.ones((0, 4), F32), MATRIX), np.zeros((0, 3)))
@@ -576,6 +710,8 @@ def test_empty_batches():
 
 def test_sizes_of_zero_beside_the_batch():
     cases.assert_equal(ops.bias_grad(np.ones((2, 0), F32)), np.zeros(0))
+    y, mean, invstd = ops.batch_norm2d(np.ones((2, 0, 4, 4), F32))
+    assert (y.shape, mean.shape, invstd.shape) == ((2, 0, 4, 4), (0,), (0,))
     cases.assert_equal(ops.dropout(np.ones((2, 0), F32), 0.5, seed=0), np.zeros((2, 0)))
     cases.assert_equal(ops.max_pool2d(np.ones((2, 0, 4, 4), F32), 2), np.zeros((2, 0, 2, 2)))
     cases.assert_equal(ops.avg_pool2d_grad(np.ones((2, 0, 2, 2), F32), (2, 0, 4, 4), 2), np.zeros((2, 0, 4, 4)))

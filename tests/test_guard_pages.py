@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from nnpar import arrays, ops
+from nnpar._kernels.batch_norm import BatchNormalize, BatchNormGrad, BatchStatistics
 from nnpar._kernels.elementwise import Transpose
 from nnpar._kernels.gemm import Gemm
 from nnpar._kernels.loss import SoftmaxCrossEntropy, SquaredError
@@ -147,6 +148,30 @@ def run_pooling(guard):
             np.testing.assert_array_equal(dx, ops.avg_pool2d_grad(dy, case.x_shape, *case.window, include))
 
 
+def run_batch_norm(guard):
+    tails = [cases.BatchNormCase("channels", 1, size, 3, 5) for size in TAILS]
+    tails += [cases.BatchNormCase("pixels", 1, c, 1, size) for size in TAILS[1:] for c in (1, 3, 65)]
+    for case in tails + cases.small(cases.BATCH_NORM_CASES, most_flops=3e5):
+        x, dy, residual, gamma, beta = case.arrays()
+        y, mean, invstd = ops.batch_norm2d(x, gamma, beta, residual=residual, relu=True)
+        expected = ops.batch_norm2d_grad(dy, x, mean, invstd, gamma, y=y, return_residual_grad=True)
+        x, dy, residual, gamma, beta = map(guard, (x, dy, residual, gamma, beta))
+        got = [guard.nans(case.c) for _ in range(2)]
+        BatchStatistics(x, *got, 1e-5, guard(mean), guard(invstd), 0.1)()
+        np.testing.assert_array_equal(got, [mean, invstd])
+        out = guard.nans(*case.x_shape)
+        BatchNormalize(x, *got, gamma, beta, residual, out, True)()
+        np.testing.assert_array_equal(out, y)
+        BatchNormalize(x, *got, gamma, beta, None, out, False)()
+        np.testing.assert_array_equal(out, ops.batch_norm2d_normalize(x, mean, invstd, gamma, beta))
+        into = [guard.nans(*array.shape) for array in expected]
+        BatchNormGrad(dy, x, guard(y), *got, gamma, *into)()
+        for array, wanted in zip(into, expected, strict=True):
+            np.testing.assert_array_equal(array, wanted)
+        BatchNormGrad(dy, x, None, *got, gamma, *into[:3], None)()
+        np.testing.assert_array_equal(into[0], ops.batch_norm2d_grad(dy, x, mean, invstd, gamma)[0])
+
+
 def run_elementwise(guard):
     rng = np.random.default_rng(0)
     for size in [*TAILS, 4095, 4096, 4097]:
@@ -228,7 +253,7 @@ pytestmark = [
 def test_nothing_is_touched_outside(side):
     result = in_process("run_all", side)
     assert result.returncode == 0, f"ended with {result.returncode} in {result.stdout}\n{result.stderr}"
-    assert len(result.stdout.split()) == len(RUNS) == 8
+    assert len(result.stdout.split()) == len(RUNS) == 9
 
 
 def test_guards_work(side):

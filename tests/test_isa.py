@@ -14,6 +14,7 @@ FILES = [
     "test_gemm.py",
     "test_conv2d.py",
     "test_pool2d.py",
+    "test_batch_norm.py",
     "test_elementwise.py",
     "test_optimizer_steps.py",
     "test_guard_pages.py",

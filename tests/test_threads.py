@@ -50,6 +50,12 @@ def results():
         yield f"relu {case.name}", ops.relu(x)
         yield f"relu_grad {case.name}", ops.relu_grad(x, x)
         yield f"dropout {case.name}", ops.dropout(x, 0.3, seed=1)
+    for shape in [(5, 6, 59, 61), (3, 80, 31, 19), (40, 600, 7, 6), (3, 1, 301, 367)]:
+        x, dy, residual, gamma, beta = cases.BatchNormCase("any", *shape).arrays(draw=cases.normals)
+        y, mean, invstd = ops.batch_norm2d(x, gamma, beta, residual=residual, relu=True)
+        yield f"batch_norm2d {shape}", np.concatenate([y.ravel(), mean, invstd])
+        gradients = ops.batch_norm2d_grad(dy, x, mean, invstd, gamma, y=y)
+        yield f"batch_norm2d_grad {shape}", np.concatenate([array.ravel() for array in gradients])
     yield "bias_grad many rows", ops.bias_grad(cases.normals(rng, (70001, 5)))
     logits = 3 * cases.normals(rng, (2001, 17))
     loss, grad = ops.softmax_cross_entropy(logits, rng.integers(0, 17, 2001))

@@ -1,5 +1,6 @@
 /* AVX2 and FMA: 8 floats in a vector, 16 registers. */
 #include <immintrin.h>
+#include <stdint.h>
 
 #define NNP_ISA_NAME "avx2"
 #define NNP_VECTOR 8
@@ -23,6 +24,60 @@ static inline vec_mask vec_first(int n) {
 }
 static inline vec vec_load_first(const float *p, vec_mask m) { return _mm256_maskload_ps(p, m); }
 static inline void vec_store_first(float *p, vec_mask m, vec v) { _mm256_maskstore_ps(p, m, v); }
+
+typedef __m256 vec_bool;
+
+static inline vec vec_div(vec a, vec b) { return _mm256_div_ps(a, b); }
+static inline vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+static inline vec_bool vec_less_equal(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
+static inline vec_bool vec_greater(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+static inline vec_bool vec_equal(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+static inline vec_bool vec_is_nan(vec a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
+static inline vec_bool vec_or(vec_bool p, vec_bool q) { return _mm256_or_ps(p, q); }
+static inline vec vec_select(vec_bool p, vec a, vec b) { return _mm256_blendv_ps(b, a, p); }
+
+static inline vec vec_power_of_2(vec t) {
+    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F800000)));
+}
+
+static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) {
+    const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(bytes, _mm256_set1_epi32(b)));
+}
+static inline void vec_store_bytes(uint8_t *p, vec v) {
+    const __m256i whole = _mm256_cvtps_epi32(v);
+    const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(halves, halves));
+}
+
+#include "first_bytes.h"
+
+typedef struct {
+    __m256d low, high;
+} wide;
+
+static inline wide wide_of(vec v) {
+    const wide w = {_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))};
+    return w;
+}
+static inline wide wide_load(const double *p) {
+    const wide w = {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)};
+    return w;
+}
+static inline void wide_store(double *p, wide a) { _mm256_storeu_pd(p, a.low), _mm256_storeu_pd(p + 4, a.high); }
+static inline wide wide_add(wide a, wide b) {
+    const wide w = {_mm256_add_pd(a.low, b.low), _mm256_add_pd(a.high, b.high)};
+    return w;
+}
+static inline wide wide_sub(wide a, wide b) {
+    const wide w = {_mm256_sub_pd(a.low, b.low), _mm256_sub_pd(a.high, b.high)};
+    return w;
+}
+static inline wide wide_mul_add(wide a, wide b, wide c) {
+    const wide w = {_mm256_fmadd_pd(a.low, b.low, c.low), _mm256_fmadd_pd(a.high, b.high, c.high)};
+    return w;
+}
 
 /* A square of vectors, its rows and columns exchanged: first within quarters of 4 x 4, then the quarters. */
 static inline void vec_transpose(vec r[NNP_VECTOR]) {

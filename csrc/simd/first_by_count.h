@@ -17,3 +17,5 @@ static inline void vec_store_first(float *p, vec_mask n, vec v) {
     vec_store(all, v);
     for (int i = 0; i < n; i++) p[i] = all[i];
 }
+
+#include "first_bytes.h"

@@ -1,4 +1,7 @@
 /* Plain C, for any processor: a vector of one float. */
+#include <stdint.h>
+#include <string.h>
+
 #define NNP_ISA_NAME "scalar"
 #define NNP_VECTOR 1
 #define NNP_TILE_VECTORS 4
@@ -20,3 +23,36 @@ static inline void vec_transpose(vec r[NNP_VECTOR]) { (void)r; }
 static inline vec_mask vec_first(int n) { return n; }
 static inline vec vec_load_first(const float *p, vec_mask n) { return (void)n, *p; }
 static inline void vec_store_first(float *p, vec_mask n, vec v) { (void)n, *p = v; }
+
+typedef int vec_bool;
+
+static inline vec vec_div(vec a, vec b) { return a / b; }
+static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
+static inline vec_bool vec_less_equal(vec a, vec b) { return a <= b; }
+static inline vec_bool vec_greater(vec a, vec b) { return a > b; }
+static inline vec_bool vec_equal(vec a, vec b) { return a == b; }
+static inline vec_bool vec_is_nan(vec a) { return a != a; }
+static inline vec_bool vec_or(vec_bool p, vec_bool q) { return p | q; }
+static inline vec vec_select(vec_bool p, vec a, vec b) { return p ? a : b; }
+
+static inline vec vec_power_of_2(vec t) {
+    uint32_t bits;
+    memcpy(&bits, &t, 4);
+    bits = (bits << 23) + 0x3F800000u;
+    memcpy(&t, &bits, 4);
+    return t;
+}
+
+static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) { return *p == b; }
+static inline vec_bool vec_bytes_equal_first(const uint8_t *p, int n, uint8_t b) { return (void)n, *p == b; }
+static inline void vec_store_bytes(uint8_t *p, vec v) { *p = (uint8_t)v; }
+static inline void vec_store_bytes_first(uint8_t *p, int n, vec v) { (void)n, *p = (uint8_t)v; }
+
+typedef double wide;
+
+static inline wide wide_of(vec v) { return v; }
+static inline wide wide_load(const double *p) { return *p; }
+static inline void wide_store(double *p, wide a) { *p = a; }
+static inline wide wide_add(wide a, wide b) { return a + b; }
+static inline wide wide_sub(wide a, wide b) { return a - b; }
+static inline wide wide_mul_add(wide a, wide b, wide c) { return a * b + c; }

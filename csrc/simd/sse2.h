@@ -1,5 +1,7 @@
 /* SSE2, which every x86-64 processor has: 4 floats in a vector, 16 registers, no fused multiply-add. */
 #include <emmintrin.h>
+#include <stdint.h>
+#include <string.h>
 
 #define NNP_ISA_NAME "sse2"
 #define NNP_VECTOR 4
@@ -17,6 +19,60 @@ static inline vec vec_mul_add(vec a, vec b, vec c) { return _mm_add_ps(_mm_mul_p
 static inline vec vec_sub(vec a, vec b) { return _mm_sub_ps(a, b); }
 static inline vec vec_mul(vec a, vec b) { return _mm_mul_ps(a, b); }
 static inline vec vec_sub_mul(vec c, vec a, vec b) { return _mm_sub_ps(c, _mm_mul_ps(a, b)); }
+
+typedef __m128 vec_bool;
+
+static inline vec vec_div(vec a, vec b) { return _mm_div_ps(a, b); }
+static inline vec vec_max(vec a, vec b) { return _mm_max_ps(a, b); }
+static inline vec_bool vec_less_equal(vec a, vec b) { return _mm_cmple_ps(a, b); }
+static inline vec_bool vec_greater(vec a, vec b) { return _mm_cmpgt_ps(a, b); }
+static inline vec_bool vec_equal(vec a, vec b) { return _mm_cmpeq_ps(a, b); }
+static inline vec_bool vec_is_nan(vec a) { return _mm_cmpunord_ps(a, a); }
+static inline vec_bool vec_or(vec_bool p, vec_bool q) { return _mm_or_ps(p, q); }
+static inline vec vec_select(vec_bool p, vec a, vec b) { return _mm_or_ps(_mm_and_ps(p, a), _mm_andnot_ps(p, b)); }
+
+static inline vec vec_power_of_2(vec t) {
+    const __m128i exponent = _mm_slli_epi32(_mm_castps_si128(t), 23);
+    return _mm_castsi128_ps(_mm_add_epi32(exponent, _mm_set1_epi32(0x3F800000)));
+}
+
+static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) {
+    int32_t four;
+    memcpy(&four, p, 4);
+    const __m128i zero = _mm_setzero_si128(), shorts = _mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero);
+    return _mm_castsi128_ps(_mm_cmpeq_epi32(_mm_unpacklo_epi16(shorts, zero), _mm_set1_epi32(b)));
+}
+static inline void vec_store_bytes(uint8_t *p, vec v) {
+    const __m128i whole = _mm_cvtps_epi32(v), shorts = _mm_packs_epi32(whole, whole);
+    const int32_t four = _mm_cvtsi128_si32(_mm_packus_epi16(shorts, shorts));
+    memcpy(p, &four, 4);
+}
+
+typedef struct {
+    __m128d low, high;
+} wide;
+
+static inline wide wide_of(vec v) {
+    const wide w = {_mm_cvtps_pd(v), _mm_cvtps_pd(_mm_movehl_ps(v, v))};
+    return w;
+}
+static inline wide wide_load(const double *p) {
+    const wide w = {_mm_loadu_pd(p), _mm_loadu_pd(p + 2)};
+    return w;
+}
+static inline void wide_store(double *p, wide a) { _mm_storeu_pd(p, a.low), _mm_storeu_pd(p + 2, a.high); }
+static inline wide wide_add(wide a, wide b) {
+    const wide w = {_mm_add_pd(a.low, b.low), _mm_add_pd(a.high, b.high)};
+    return w;
+}
+static inline wide wide_sub(wide a, wide b) {
+    const wide w = {_mm_sub_pd(a.low, b.low), _mm_sub_pd(a.high, b.high)};
+    return w;
+}
+static inline wide wide_mul_add(wide a, wide b, wide c) {
+    const wide w = {_mm_add_pd(_mm_mul_pd(a.low, b.low), c.low), _mm_add_pd(_mm_mul_pd(a.high, b.high), c.high)};
+    return w;
+}
 
 /* A square of vectors, its rows and columns exchanged. */
 static inline void vec_transpose(vec r[NNP_VECTOR]) { _MM_TRANSPOSE4_PS(r[0], r[1], r[2], r[3]); }

@@ -44,6 +44,18 @@ cdef extern from "kernels.h" nogil:
                                float *dx_row) noexcept nogil
         void avg_pool_row(const nnp_pool *s, const float *x, Py_ssize_t oh, float *y_row) noexcept nogil
         void avg_pool_grad_row(const nnp_pool *s, const float *dy, Py_ssize_t ih, float *dx_row) noexcept nogil
+        void channel_moments(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t step, const float *x, double *mean,
+                             double *m2) noexcept nogil
+        void merge_moments(Py_ssize_t parts, Py_ssize_t pixels_of_part, Py_ssize_t pixels, Py_ssize_t channels,
+                           Py_ssize_t step, const double *mean, const double *m2, double *total_mean,
+                           double *variance) noexcept nogil
+        void scale_shift(Py_ssize_t pixels, Py_ssize_t channels, const float *x, const float *scale, const float *shift,
+                         const float *residual, int relu, float *y) noexcept nogil
+        void channel_grad_sums(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t step, const float *dy, const float *x,
+                               const float *y, const float *mean, double *sum, double *sum_product) noexcept nogil
+        void batch_norm_grad(Py_ssize_t pixels, Py_ssize_t channels, const float *dy, const float *x, const float *y,
+                             const float *of_dy, const float *of_x, const float *shift, float *dx,
+                             float *dresidual) noexcept nogil
         void relu(Py_ssize_t n, const float *x, float *y) noexcept nogil
         void relu_grad(Py_ssize_t n, const float *dy, const float *y, float *dx) noexcept nogil
         void scale(Py_ssize_t n, float factor, float *x) noexcept nogil

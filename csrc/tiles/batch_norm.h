@@ -1,0 +1,213 @@
+/* Batch normalisation. An image is `pixels` pixels of `channels` floats, `step` floats apart.
+ *
+ * Vectors run along memory. So that they are full with few channels, too, several pixels make one row of up to ROW
+ * floats, each column with sums or factors of its own; more channels than that come in blocks of ROW. */
+#include <math.h>
+#include <string.h>
+
+enum { ROW = 512, ROWS = 4 }; /* ROWS rows are added at once: sums are loaded and stored once for all of them */
+
+/* Ask for a cache line that is wanted soon; there may be nothing. */
+#if defined(__GNUC__)
+#define NNP_PREFETCH(P) __builtin_prefetch(P)
+#else
+#define NNP_PREFETCH(P) (void)(P)
+#endif
+
+/* Pixels of a row. A multiple of 16, if there are so many, makes the row whole vectors. */
+static ptrdiff_t pixels_of_row(ptrdiff_t channels, ptrdiff_t step) {
+    const ptrdiff_t most = channels == step ? ROW / channels : 1;
+    return most >= 16 ? most - most % 16 : most > 1 ? most : 1;
+}
+
+NNP_INLINE vec load_part(const float *p, ptrdiff_t n) {
+    return n >= NNP_VECTOR ? vec_load(p) : vec_load_first(p, vec_first((int)n));
+}
+
+NNP_INLINE void store_part(float *p, ptrdiff_t n, vec v) {
+    if (n >= NNP_VECTOR)
+        vec_store(p, v);
+    else
+        vec_store_first(p, vec_first((int)n), v);
+}
+
+static vec keep_positive(vec v, vec y) { return vec_select(vec_greater(y, vec_zero()), v, vec_zero()); }
+
+/* Repeat what belongs to the channels of one pixel along a row. */
+static void repeat(ptrdiff_t pixels, ptrdiff_t channels, const float *values, float *row) {
+    for (ptrdiff_t p = 0; p < pixels; p++)
+        for (ptrdiff_t c = 0; c < channels; c++) row[p * channels + c] = values[c];
+}
+
+/* Over pixels, for each channel: first = sum of left, second = sum of left * (x - centre), in double, where left is
+ * x - centre, or dy, or dy where y > 0. */
+typedef struct {
+    const float *x, *dy, *y; /* dy NULL: x - centre; y NULL: all of dy */
+    ptrdiff_t step;
+} sum_source;
+
+typedef struct {
+    float centre[ROW];
+    double first[ROW], second[ROW];
+} row_sums;
+
+/* The next rows are asked for: widening makes enough work to hide their way from memory, but only if it starts early.
+ */
+NNP_INLINE void add_rows(const int rows, const int gradient, ptrdiff_t width, sum_source s, row_sums *sums) {
+    const ptrdiff_t ahead = rows * s.step;
+    for (ptrdiff_t c = 0; c < width; c += NNP_VECTOR) {
+        const ptrdiff_t n = width - c;
+        const wide centre = wide_of(load_part(sums->centre + c, n));
+        wide first = wide_load(sums->first + c), second = wide_load(sums->second + c);
+        NNP_UNROLL
+        for (int r = 0; r < rows; r++) {
+            const ptrdiff_t at = r * s.step + c;
+            NNP_PREFETCH(s.x + at + ahead);
+            const wide difference = wide_sub(wide_of(load_part(s.x + at, n)), centre);
+            wide left = difference;
+            if (gradient) {
+                NNP_PREFETCH(s.dy + at + ahead);
+                vec dy = load_part(s.dy + at, n);
+                if (s.y != NULL) {
+                    NNP_PREFETCH(s.y + at + ahead);
+                    dy = keep_positive(dy, load_part(s.y + at, n));
+                }
+                left = wide_of(dy);
+            }
+            first = wide_add(first, left);
+            second = wide_mul_add(left, difference, second);
+        }
+        wide_store(sums->first + c, first);
+        wide_store(sums->second + c, second);
+    }
+}
+
+NNP_INLINE sum_source sum_source_at(sum_source s, ptrdiff_t offset) {
+    if (s.dy != NULL) s.dy += offset;
+    if (s.y != NULL) s.y += offset;
+    s.x += offset;
+    return s;
+}
+
+/* The sums of a channel c are left in sums->first[c] and sums->second[c]. */
+NNP_INLINE void sum_pixels(const int gradient, ptrdiff_t pixels, ptrdiff_t channels, sum_source s, row_sums *sums) {
+    const ptrdiff_t group = pixels_of_row(channels, s.step), width = group * channels, rows = pixels / group;
+    repeat(group - 1, channels, sums->centre, sums->centre + channels);
+    memset(sums->first, 0, sizeof sums->first);
+    memset(sums->second, 0, sizeof sums->second);
+    s.step *= group;
+    ptrdiff_t r = 0;
+    for (; r + ROWS <= rows; r += ROWS) add_rows(ROWS, gradient, width, sum_source_at(s, r * s.step), sums);
+    for (; r < rows; r++) add_rows(1, gradient, width, sum_source_at(s, r * s.step), sums);
+    const ptrdiff_t left_over = pixels - rows * group;
+    if (left_over > 0) add_rows(1, gradient, left_over * channels, sum_source_at(s, rows * s.step), sums);
+    for (ptrdiff_t p = 1; p < group; p++)
+        for (ptrdiff_t c = 0; c < channels; c++) {
+            sums->first[c] += sums->first[p * channels + c];
+            sums->second[c] += sums->second[p * channels + c];
+        }
+}
+
+/* The sums of squares are about the first pixel, which is one of those summed: their mean square about it is at most
+ * pixels + 1 times the variance, so that the rounding of double costs a relative 2^-53 pixels (pixels + 1), whatever
+ * the data. */
+static void channel_moments(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, const float *x, double *mean,
+                            double *m2) {
+    row_sums sums;
+    for (ptrdiff_t c0 = 0; c0 < channels; c0 += ROW) {
+        const ptrdiff_t n = channels - c0 < ROW ? channels - c0 : ROW;
+        const sum_source source = {x + c0, NULL, NULL, step};
+        for (ptrdiff_t c = 0; c < n; c++) sums.centre[c] = isfinite(x[c0 + c]) ? x[c0 + c] : 0.0f;
+        sum_pixels(0, pixels, n, source, &sums);
+        for (ptrdiff_t c = 0; c < n; c++) {
+            const double shift = sums.first[c] / (double)pixels, rest = sums.second[c] - sums.first[c] * shift;
+            mean[c0 + c] = sums.centre[c] + shift;
+            m2[c0 + c] = rest < 0.0 ? 0.0 : rest;
+        }
+    }
+}
+
+static void channel_grad_sums(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, const float *dy, const float *x,
+                              const float *y, const float *mean, double *sum, double *sum_product) {
+    row_sums sums;
+    for (ptrdiff_t c0 = 0; c0 < channels; c0 += ROW) {
+        const ptrdiff_t n = channels - c0 < ROW ? channels - c0 : ROW;
+        const sum_source source = {x + c0, dy + c0, y == NULL ? NULL : y + c0, step};
+        memcpy(sums.centre, mean + c0, (size_t)n * sizeof(float));
+        sum_pixels(1, pixels, n, source, &sums);
+        memcpy(sum + c0, sums.first, (size_t)n * sizeof(double));
+        memcpy(sum_product + c0, sums.second, (size_t)n * sizeof(double));
+    }
+}
+
+/* Chan, Golub, LeVeque, "Algorithms for computing the sample variance", 1983: squares about the mean of all are those
+ * about each part's mean, plus those of the parts' means about it. */
+static void merge_moments(ptrdiff_t parts, ptrdiff_t pixels_of_part, ptrdiff_t pixels, ptrdiff_t channels,
+                          ptrdiff_t step, const double *mean, const double *m2, double *total_mean, double *variance) {
+    for (ptrdiff_t c = 0; c < channels; c++) total_mean[c] = variance[c] = 0.0;
+    for (ptrdiff_t p = 0; p < parts; p++) {
+        const double n = (double)(p < parts - 1 ? pixels_of_part : pixels - p * pixels_of_part);
+        for (ptrdiff_t c = 0; c < channels; c++) total_mean[c] += n * mean[p * step + c];
+    }
+    for (ptrdiff_t c = 0; c < channels; c++) total_mean[c] /= (double)pixels;
+    for (ptrdiff_t p = 0; p < parts; p++) {
+        const double n = (double)(p < parts - 1 ? pixels_of_part : pixels - p * pixels_of_part);
+        for (ptrdiff_t c = 0; c < channels; c++) {
+            const double d = mean[p * step + c] - total_mean[c];
+            variance[c] += m2[p * step + c] + n * d * d;
+        }
+    }
+    for (ptrdiff_t c = 0; c < channels; c++) variance[c] /= (double)pixels;
+}
+
+NNP_INLINE void scale_shift_row(const int with_residual, const int with_relu, ptrdiff_t width, const float *x,
+                                const float *scale, const float *shift, const float *residual, float *y) {
+    for (ptrdiff_t c = 0; c < width; c += NNP_VECTOR) {
+        const ptrdiff_t n = width - c;
+        vec v = vec_mul_add(load_part(x + c, n), load_part(scale + c, n), load_part(shift + c, n));
+        if (with_residual) v = vec_add(v, load_part(residual + c, n));
+        if (with_relu) v = vec_select(vec_less_equal(v, vec_zero()), vec_zero(), v); /* NaN stays NaN */
+        store_part(y + c, n, v);
+    }
+}
+
+static void scale_shift(ptrdiff_t pixels, ptrdiff_t channels, const float *x, const float *scale, const float *shift,
+                        const float *residual, int relu, float *y) {
+    const ptrdiff_t group = pixels_of_row(channels, channels), width = group * channels, size = pixels * channels;
+    float scales[ROW], shifts[ROW];
+    if (group > 1) {
+        repeat(group, channels, scale, scales), scale = scales;
+        repeat(group, channels, shift, shifts), shift = shifts;
+    }
+    for (ptrdiff_t i = 0; i < size; i += width) {
+        const ptrdiff_t n = size - i < width ? size - i : width;
+        if (residual != NULL && relu)
+            scale_shift_row(1, 1, n, x + i, scale, shift, residual + i, y + i);
+        else if (residual != NULL)
+            scale_shift_row(1, 0, n, x + i, scale, shift, residual + i, y + i);
+        else if (relu)
+            scale_shift_row(0, 1, n, x + i, scale, shift, NULL, y + i);
+        else
+            scale_shift_row(0, 0, n, x + i, scale, shift, NULL, y + i);
+    }
+}
+
+static void batch_norm_grad(ptrdiff_t pixels, ptrdiff_t channels, const float *dy, const float *x, const float *y,
+                            const float *of_dy, const float *of_x, const float *shift, float *dx, float *dresidual) {
+    const ptrdiff_t group = pixels_of_row(channels, channels), width = group * channels, size = pixels * channels;
+    float of_dys[ROW], of_xs[ROW], shifts[ROW];
+    if (group > 1) {
+        repeat(group, channels, of_dy, of_dys), of_dy = of_dys;
+        repeat(group, channels, of_x, of_xs), of_x = of_xs;
+        repeat(group, channels, shift, shifts), shift = shifts;
+    }
+    for (ptrdiff_t i = 0; i < size; i += width)
+        for (ptrdiff_t c = 0; c < width && i + c < size; c += NNP_VECTOR) {
+            const ptrdiff_t n = (size - i < width ? size - i : width) - c;
+            vec g = load_part(dy + i + c, n);
+            if (y != NULL) g = keep_positive(g, load_part(y + i + c, n));
+            const vec rest = vec_mul_add(load_part(of_x + c, n), load_part(x + i + c, n), load_part(shift + c, n));
+            store_part(dx + i + c, n, vec_mul_add(load_part(of_dy + c, n), g, rest));
+            if (dresidual != NULL) store_part(dresidual + i + c, n, g);
+        }
+}

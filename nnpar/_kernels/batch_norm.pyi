@@ -1,0 +1,48 @@
+from nnpar._checks import Array
+from nnpar._kernels.step import Step
+
+class Pixels(Step): ...
+class Sums(Pixels): ...
+
+class BatchStatistics(Sums):
+    def __init__(
+        self,
+        x: Array,
+        mean: Array,
+        invstd: Array,
+        eps: float,
+        running_mean: Array | None,
+        running_var: Array | None,
+        momentum: float,
+    ) -> None: ...
+
+class InverseDeviation(Step):
+    def __init__(self, var: Array, invstd: Array, eps: float) -> None: ...
+
+class BatchNormalize(Pixels):
+    def __init__(
+        self,
+        x: Array,
+        mean: Array,
+        invstd: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        residual: Array | None,
+        y: Array,
+        relu: bool,
+    ) -> None: ...
+
+class BatchNormGrad(Sums):
+    def __init__(
+        self,
+        dy: Array,
+        x: Array,
+        y: Array | None,
+        mean: Array,
+        invstd: Array,
+        gamma: Array | None,
+        dx: Array,
+        dgamma: Array,
+        dbeta: Array,
+        dresidual: Array | None,
+    ) -> None: ...

@@ -1,0 +1,294 @@
+"""Batch normalisation in two steps each way: sums over the pixels of each channel, then one pass over the elements.
+
+Sums are of blocks of pixels, in double, and are put together in the order of the blocks. Their number depends on the
+shape alone.
+"""
+
+from cython.parallel cimport parallel, prange
+from libc.math cimport sqrt
+
+from nnpar._kernels.csrc cimport nnp_float_mode, nnp_flush_denormals, nnp_kernels, nnp_restore_float_mode
+from nnpar._kernels.runtime cimport kernels
+from nnpar._kernels.step cimport Step, aligned, ceil_div
+
+cdef enum:
+    SUM_BLOCKS = 256       # partial sums, at most
+    SUM_ELEMENTS = 32768   # elements of a partial sum, at least
+    SUM_PIXELS = 64        # and its pixels: it costs as much memory as four of them
+    MERGE_CHANNELS = 256   # channels of a task that puts partial sums together
+    ELEMENTS = 16384       # elements of a task of the pass over the elements, about
+
+
+cdef class Pixels(Step):
+    """Common part.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C, H, W), float32, channels-last
+    """
+
+    cdef const float *x
+    cdef Py_ssize_t size, pixels, channels
+
+    def __init__(self, x):
+        self.x, self.size, self.channels = self.floats(x), x.size, x.shape[1]
+        self.pixels = self.size // max(1, self.channels)
+
+    cdef void part(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
+        pass
+
+    cdef void run_elements(self) noexcept nogil:
+        """`part` for all pixels."""
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t block = max(1, ELEMENTS // max(1, self.channels)), pixel
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for pixel in prange(0, self.pixels, block, schedule="static"):
+                self.part(kernel, pixel, min(block, self.pixels - pixel))
+            nnp_restore_float_mode(mode)
+
+
+cdef class Sums(Pixels):
+    """Common part of the steps that sum over pixels: two doubles for each channel, of each block and of all."""
+
+    cdef Py_ssize_t block, blocks, row
+
+    def __init__(self, x):
+        Pixels.__init__(self, x)
+        self.block = max(SUM_PIXELS, ceil_div(self.pixels, SUM_BLOCKS), SUM_ELEMENTS // max(1, self.channels))
+        self.blocks = ceil_div(self.pixels, self.block)
+        self.row = aligned(8 * self.channels) // 8
+        self.workspace_bytes = 16 * self.row * (self.blocks + 1)
+
+    cdef double *sums(self, Py_ssize_t which) noexcept nogil:
+        """The first (0) or second (1) sums: of all pixels, then of each block."""
+        return <double *> self.workspace + which * self.row * (self.blocks + 1)
+
+    cdef void merge(self, const nnp_kernels *kernel, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
+        pass
+
+    cdef void run_sums(self) noexcept nogil:
+        """`part` for each block, then `merge` for all channels."""
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t pixel, channel
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for pixel in prange(0, self.pixels, self.block, schedule="static"):
+                self.part(kernel, pixel, min(self.block, self.pixels - pixel))
+            for channel in prange(0, self.channels, MERGE_CHANNELS, schedule="static"):
+                self.merge(kernel, channel, min(MERGE_CHANNELS, self.channels - channel))
+            nnp_restore_float_mode(mode)
+
+
+cdef class BatchStatistics(Sums):
+    """mean, and invstd = 1 / sqrt(biased variance + eps), of each channel.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C, H, W), float32, channels-last
+    mean, invstd : ndarray of shape (C,), float32
+    eps : float
+    running_mean, running_var : ndarray of shape (C,), float32, or None
+        Become (1 - momentum) times themselves plus momentum times the mean and the unbiased variance; at least two
+        pixels then.
+    momentum : float
+    """
+
+    cdef float *mean
+    cdef float *invstd
+    cdef float *running_mean
+    cdef float *running_var
+    cdef double eps, momentum
+
+    def __init__(self, x, mean, invstd, double eps, running_mean, running_var, double momentum):
+        Sums.__init__(self, x)
+        self.name = "batch_norm2d_statistics"
+        self.mean, self.invstd = self.floats(mean, write=True), self.floats(invstd, write=True)
+        self.running_mean = NULL if running_mean is None else self.floats(running_mean, write=True)
+        self.running_var = NULL if running_var is None else self.floats(running_var, write=True)
+        self.eps, self.momentum = eps, momentum
+        self.cost(4.0 * self.size, 4.0 * self.size)
+
+    cdef void part(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
+        cdef Py_ssize_t at = (1 + pixel // self.block) * self.row
+        kernel.channel_moments(pixels, self.channels, self.channels, self.x + pixel * self.channels,
+                               self.sums(0) + at, self.sums(1) + at)
+
+    cdef void merge(self, const nnp_kernels *kernel, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
+        cdef double *mean = self.sums(0) + channel
+        cdef double *variance = self.sums(1) + channel
+        cdef Py_ssize_t c
+        kernel.merge_moments(self.blocks, self.block, self.pixels, channels, self.row, mean + self.row,
+                             variance + self.row, mean, variance)
+        for c in range(channels):
+            self.mean[channel + c] = <float> mean[c]
+            self.invstd[channel + c] = <float> (1.0 / sqrt(variance[c] + self.eps))
+            if self.running_mean != NULL:
+                move(self.running_mean + channel + c, mean[c], self.momentum)
+            if self.running_var != NULL:
+                move(self.running_var + channel + c, variance[c] * self.pixels / (self.pixels - 1.0), self.momentum)
+
+    cdef void run(self) noexcept nogil:
+        self.run_sums()
+
+
+cdef void move(float *running, double value, double momentum) noexcept nogil:
+    running[0] = <float> ((1.0 - momentum) * running[0] + momentum * value)
+
+
+cdef class InverseDeviation(Step):
+    """invstd = 1 / sqrt(var + eps); ndarrays of shape (C,), float32."""
+
+    cdef const float *var
+    cdef float *invstd
+    cdef Py_ssize_t n
+    cdef double eps
+
+    def __init__(self, var, invstd, double eps):
+        self.name = "inverse_deviation"
+        self.var, self.invstd, self.n, self.eps = self.floats(var), self.floats(invstd, write=True), var.size, eps
+        self.cost(3.0 * self.n, 8.0 * self.n)
+
+    cdef void run(self) noexcept nogil:
+        cdef Py_ssize_t c
+        for c in range(self.n):
+            self.invstd[c] = <float> (1.0 / sqrt(self.var[c] + self.eps))
+
+
+cdef class BatchNormalize(Pixels):
+    """y = (x - mean) * invstd * gamma + beta, + residual, then max(y, 0) if relu.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (N, C, H, W), float32, channels-last; y may be x
+    residual : ndarray of the same shape, float32, channels-last, or None; y may be it
+    mean, invstd : ndarray of shape (C,), float32
+    gamma, beta : ndarray of shape (C,), float32, or None for 1 and 0
+    relu : bool
+    """
+
+    cdef const float *mean
+    cdef const float *invstd
+    cdef const float *gamma
+    cdef const float *beta
+    cdef const float *residual
+    cdef float *y
+    cdef bint relu
+
+    def __init__(self, x, mean, invstd, gamma, beta, residual, y, bint relu):
+        Pixels.__init__(self, x)
+        self.name = "batch_norm2d_normalize"
+        self.mean, self.invstd = self.floats(mean), self.floats(invstd)
+        self.gamma = NULL if gamma is None else self.floats(gamma)
+        self.beta = NULL if beta is None else self.floats(beta)
+        self.residual = NULL if residual is None else self.floats(residual)
+        self.y, self.relu = self.floats(y, write=True), relu
+        self.workspace_bytes = 2 * aligned(4 * self.channels)
+        self.cost((2.0 + relu + (residual is not None)) * self.size,
+                  (8.0 if residual is None else 12.0) * self.size)
+
+    cdef float *shift(self) noexcept nogil:
+        return <float *> (self.workspace + aligned(4 * self.channels))
+
+    cdef void part(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
+        cdef Py_ssize_t at = pixel * self.channels
+        kernel.scale_shift(pixels, self.channels, self.x + at, <float *> self.workspace, self.shift(),
+                           self.residual + at if self.residual != NULL else NULL, self.relu, self.y + at)
+
+    cdef void run(self) noexcept nogil:
+        cdef float *scale = <float *> self.workspace
+        cdef float *shift = self.shift()
+        cdef double factor
+        cdef Py_ssize_t c
+        for c in range(self.channels):
+            factor = <double> self.invstd[c] * (self.gamma[c] if self.gamma != NULL else 1.0)
+            scale[c] = <float> factor
+            shift[c] = <float> ((self.beta[c] if self.beta != NULL else 0.0) - self.mean[c] * factor)
+        self.run_elements()
+
+
+cdef class BatchNormGrad(Sums):
+    """Gradients of y = relu((x - mean) * invstd * gamma + beta + residual), mean and invstd those of x.
+
+    With n pixels, g = dy where y > 0 and 0 elsewhere, and xhat = (x - mean) * invstd:
+    dbeta = sum g, dgamma = sum g xhat, dx = gamma invstd (g - dbeta / n - xhat dgamma / n), dresidual = g.
+
+    Parameters
+    ----------
+    dy, x : ndarray of shape (N, C, H, W), float32, channels-last
+    y : ndarray of the same shape, or None without ReLU: then g = dy
+    mean, invstd : ndarray of shape (C,), float32
+    gamma : ndarray of shape (C,), float32, or None for 1
+    dx : ndarray of x's shape, channels-last; may be dy
+    dgamma, dbeta : ndarray of shape (C,), float32
+    dresidual : ndarray of x's shape, channels-last, or None; may be dy
+    """
+
+    cdef const float *dy
+    cdef const float *y
+    cdef const float *mean
+    cdef const float *invstd
+    cdef const float *gamma
+    cdef float *dx
+    cdef float *dgamma
+    cdef float *dbeta
+    cdef float *dresidual
+    cdef bint summing
+
+    def __init__(self, dy, x, y, mean, invstd, gamma, dx, dgamma, dbeta, dresidual):
+        Sums.__init__(self, x)
+        self.name = "batch_norm2d_grad"
+        self.dy, self.y = self.floats(dy), NULL if y is None else self.floats(y)
+        self.mean, self.invstd = self.floats(mean), self.floats(invstd)
+        self.gamma = NULL if gamma is None else self.floats(gamma)
+        self.dx, self.dresidual = self.floats(dx, write=True), NULL
+        self.dgamma, self.dbeta = self.floats(dgamma, write=True), self.floats(dbeta, write=True)
+        if dresidual is not None:
+            self.dresidual = self.floats(dresidual, write=True)
+        # Sums of doubles lie before the three factors of the second pass.
+        self.workspace_bytes += 3 * aligned(4 * self.channels)
+        arrays = 5 + 2 * (y is not None) + (dresidual is not None)
+        self.cost(9.0 * self.size, 4.0 * arrays * self.size)
+
+    cdef float *factors(self, Py_ssize_t which) noexcept nogil:
+        """Of dy (0), of x (1), and what is added (2)."""
+        return <float *> (self.workspace + 16 * self.row * (self.blocks + 1) + which * aligned(4 * self.channels))
+
+    cdef void part(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
+        cdef Py_ssize_t at = pixel * self.channels, to = (1 + pixel // self.block) * self.row
+        cdef const float *y = self.y + at if self.y != NULL else NULL
+        if self.summing:
+            kernel.channel_grad_sums(pixels, self.channels, self.channels, self.dy + at, self.x + at, y, self.mean,
+                                     self.sums(0) + to, self.sums(1) + to)
+        else:
+            kernel.batch_norm_grad(pixels, self.channels, self.dy + at, self.x + at, y, self.factors(0),
+                                   self.factors(1), self.factors(2), self.dx + at,
+                                   self.dresidual + at if self.dresidual != NULL else NULL)
+
+    cdef void merge(self, const nnp_kernels *kernel, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
+        cdef double *sum_dy = self.sums(0)
+        cdef double *sum_product = self.sums(1)
+        cdef double of_dy, of_x
+        cdef Py_ssize_t c, block
+        for c in range(channel, channel + channels):
+            sum_dy[c] = sum_product[c] = 0.0
+        for block in range(1, self.blocks + 1):
+            for c in range(channel, channel + channels):
+                sum_dy[c] += sum_dy[block * self.row + c]
+                sum_product[c] += sum_product[block * self.row + c]
+        for c in range(channel, channel + channels):
+            self.dbeta[c] = <float> sum_dy[c]
+            self.dgamma[c] = <float> (sum_product[c] * self.invstd[c])
+            of_dy = <double> self.invstd[c] * (self.gamma[c] if self.gamma != NULL else 1.0)
+            of_x = -of_dy * self.invstd[c] * self.invstd[c] * sum_product[c] / self.pixels
+            self.factors(0)[c] = <float> of_dy
+            self.factors(1)[c] = <float> of_x
+            self.factors(2)[c] = <float> (-of_dy * sum_dy[c] / self.pixels - of_x * self.mean[c])
+
+    cdef void run(self) noexcept nogil:
+        self.summing = True
+        self.run_sums()
+        self.summing = False
+        self.run_elements()
