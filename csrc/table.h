@@ -5,6 +5,8 @@
 
 #include "tiles/gemm.h"
 
+#include "tiles/parts.h"
+
 #include "tiles/batch_norm.h"
 #include "tiles/elementwise.h"
 #include "tiles/loss.h"

@@ -2,7 +2,7 @@
 
 Sizes lie around the edges at which kernels change: tiles of 6 rows; panels of 64, 16, 8 or 4 columns and vectors of 16,
 8, 4 or 1 floats, by instruction set; blocks of 1024 steps and 96 rows in matrix multiplication; runs of 16 channels,
-blocks of 96 pixels, strips of 256 pixels and 64 chunks in convolution; 64 channels in pooling.
+blocks of 96 pixels, strips of 256 pixels and 64 chunks in convolution; 256 channels in pooling.
 
 Most tests draw small integers. Their products and sums are exact in float32, in any order: the result has to be equal,
 and no tolerance can hide a wrong element. Real numbers are compared with float64, within the bound of `assert_within`.
@@ -275,6 +275,10 @@ POOL2D_CASES = [
     Pool2dCase("one-pixel", 1, 1, 1, 1, (1, 1)),
     *(Pool2dCase(f"c-{c}", 2, c, 6, 5, (2, 2)) for c in (1, 3, 7, 8, 9, 16, 17, 63, 64, 65, 129)),
     Pool2dCase("overlap", 2, 5, 9, 8, (3, 3), (2, 2), (1, 1)),
+    *(Pool2dCase(f"overlap-c-{c}", 1, c, 7, 8, (3, 3), (2, 2), (1, 1)) for c in (1, 4, 6, 8, 15, 16, 17, 31, 65)),
+    *(Pool2dCase(f"global-c-{c}", 2, c, 4, 3, (4, 3)) for c in (255, 256, 257, 530)),
+    Pool2dCase("gaps-in-rows", 2, 5, 11, 9, (2, 2), (3, 2)),
+    Pool2dCase("gaps-in-rows-padding", 1, 20, 10, 9, (2, 3), (4, 3), (1, 0)),
     Pool2dCase("dense", 1, 4, 5, 6, (3, 3), (1, 1), (1, 1)),
     Pool2dCase("gaps", 2, 3, 11, 10, (2, 2), (3, 4)),
     Pool2dCase("gaps-padding", 1, 3, 11, 10, (2, 3), (4, 5), (1, 1)),

@@ -1,6 +1,7 @@
 /* AVX2 and FMA: 8 floats in a vector, 16 registers. */
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 #define NNP_ISA_NAME "avx2"
 #define NNP_VECTOR 8

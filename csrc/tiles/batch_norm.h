@@ -7,28 +7,10 @@
 
 enum { ROW = 512, ROWS = 4 }; /* ROWS rows are added at once: sums are loaded and stored once for all of them */
 
-/* Ask for a cache line that is wanted soon; there may be nothing. */
-#if defined(__GNUC__)
-#define NNP_PREFETCH(P) __builtin_prefetch(P)
-#else
-#define NNP_PREFETCH(P) (void)(P)
-#endif
-
 /* Pixels of a row. A multiple of 16, if there are so many, makes the row whole vectors. */
 static ptrdiff_t pixels_of_row(ptrdiff_t channels, ptrdiff_t step) {
     const ptrdiff_t most = channels == step ? ROW / channels : 1;
     return most >= 16 ? most - most % 16 : most > 1 ? most : 1;
-}
-
-NNP_INLINE vec load_part(const float *p, ptrdiff_t n) {
-    return n >= NNP_VECTOR ? vec_load(p) : vec_load_first(p, vec_first((int)n));
-}
-
-NNP_INLINE void store_part(float *p, ptrdiff_t n, vec v) {
-    if (n >= NNP_VECTOR)
-        vec_store(p, v);
-    else
-        vec_store_first(p, vec_first((int)n), v);
 }
 
 static vec keep_positive(vec v, vec y) { return vec_select(vec_greater(y, vec_zero()), v, vec_zero()); }

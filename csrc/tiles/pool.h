@@ -1,7 +1,7 @@
-/* Pooling, one row of one image. Channels go in blocks, so that the running maxima stay in the first-level cache. */
-#include <math.h>
+/* Pooling, one row of one image. Windows of 2 x 2 and 3 x 3 inside the image are kept in registers; others take their
+ * positions one by one, over blocks of channels that stay in the first-level cache. */
 
-enum { CHANNELS = 64 };
+enum { CHANNELS = 256 };
 
 static ptrdiff_t min_size(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 static ptrdiff_t max_size(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
@@ -23,50 +23,165 @@ static range windows_over(ptrdiff_t i, ptrdiff_t kernel, ptrdiff_t stride, ptrdi
     return r;
 }
 
-static void max_pool_row(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row, uint8_t *argmax_row) {
-    const ptrdiff_t h0 = oh * s->stride_h - s->pad_h;
-    const range rh = window_inside(h0, s->kernel_h, s->height);
-    for (ptrdiff_t ow = 0; ow < s->out_width; ow++) {
-        const ptrdiff_t w0 = ow * s->stride_w - s->pad_w;
-        const range rw = window_inside(w0, s->kernel_w, s->width);
-        for (ptrdiff_t c0 = 0; c0 < s->channels; c0 += CHANNELS) {
-            const ptrdiff_t n = min_size(CHANNELS, s->channels - c0);
-            float best[CHANNELS];
-            int32_t where[CHANNELS];
-            for (ptrdiff_t c = 0; c < n; c++) best[c] = -INFINITY;
-            for (ptrdiff_t c = 0; c < n; c++) where[c] = (int32_t)(rh.from * s->kernel_w + rw.from);
-            for (ptrdiff_t kh = rh.from; kh < rh.to; kh++)
-                for (ptrdiff_t kw = rw.from; kw < rw.to; kw++) {
-                    const float *v = x + ((h0 + kh) * s->width + w0 + kw) * s->channels + c0;
-                    const int32_t here = (int32_t)(kh * s->kernel_w + kw);
-                    for (ptrdiff_t c = 0; c < n; c++) {
-                        const int take = (v[c] > best[c]) | (v[c] != v[c]);
-                        best[c] = take ? v[c] : best[c];
-                        where[c] = take ? here : where[c];
+/* The part of a window that lies inside the image: its first pixel, its rows and columns, and its first position. */
+typedef struct {
+    const float *x;
+    ptrdiff_t rows, columns, row_step;
+    int position, kernel_w;
+} window;
+
+static window window_at(const nnp_pool *s, const float *x, range rh, ptrdiff_t h0, ptrdiff_t w0) {
+    const range rw = window_inside(w0, s->kernel_w, s->width);
+    const window w = {x + ((h0 + rh.from) * s->width + w0 + rw.from) * s->channels,
+                      rh.to - rh.from,
+                      rw.to - rw.from,
+                      s->width * s->channels,
+                      (int)(rh.from * s->kernel_w + rw.from),
+                      (int)s->kernel_w};
+    return w;
+}
+
+/* A NaN is the largest; of equal ones the first stays, of NaNs the last. Positions are floats: up to 256 they are
+ * exact, and vectors of one kind do. */
+NNP_INLINE void take_larger(vec *best, vec *where, vec v, int position) {
+    const vec_bool take = vec_or(vec_greater(v, *best), vec_is_nan(v));
+    *best = vec_select(take, v, *best);
+    *where = vec_select(take, vec_set((float)position), *where);
+}
+
+NNP_INLINE void max_window(const int rows, const int columns, window w, ptrdiff_t channels, float *y, uint8_t *argmax) {
+    for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
+        const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
+        vec best = load_part(w.x + at, n), where = vec_set((float)w.position);
+        NNP_UNROLL
+        for (int i = 0; i < rows; i++) {
+            NNP_UNROLL
+            for (int j = i == 0; j < columns; j++)
+                take_larger(&best, &where, load_part(w.x + i * w.row_step + j * channels + at, n),
+                            w.position + i * w.kernel_w + j);
+        }
+        store_part(y + at, n, best);
+        if (argmax != NULL) store_bytes_part(argmax + at, n, where);
+    }
+}
+
+static void max_window_of_any_size(window w, ptrdiff_t channels, float *y, uint8_t *argmax) {
+    float best[CHANNELS + NNP_VECTOR], where[CHANNELS + NNP_VECTOR];
+    for (ptrdiff_t c0 = 0; c0 < channels; c0 += CHANNELS) {
+        const ptrdiff_t n = min_size(CHANNELS, channels - c0);
+        for (ptrdiff_t i = 0; i < w.rows; i++)
+            for (ptrdiff_t j = 0; j < w.columns; j++) {
+                const float *x = w.x + i * w.row_step + j * channels + c0;
+                const int position = w.position + (int)i * w.kernel_w + (int)j;
+                for (ptrdiff_t c = 0; c < n; c += NNP_VECTOR) {
+                    const vec v = load_part(x + c, n - c);
+                    vec b = v, at = vec_set((float)position);
+                    if (i + j > 0) {
+                        b = vec_load(best + c), at = vec_load(where + c);
+                        take_larger(&b, &at, v, position);
                     }
+                    vec_store(best + c, b), vec_store(where + c, at);
                 }
-            for (ptrdiff_t c = 0; c < n; c++) y_row[ow * s->channels + c0 + c] = best[c];
-            if (argmax_row != NULL)
-                for (ptrdiff_t c = 0; c < n; c++) argmax_row[ow * s->channels + c0 + c] = (uint8_t)where[c];
+            }
+        for (ptrdiff_t c = 0; c < n; c += NNP_VECTOR) {
+            store_part(y + c0 + c, n - c, vec_load(best + c));
+            if (argmax != NULL) store_bytes_part(argmax + c0 + c, n - c, vec_load(where + c));
         }
     }
 }
 
+static void max_pool_row(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row, uint8_t *argmax_row) {
+    const ptrdiff_t h0 = oh * s->stride_h - s->pad_h;
+    const range rh = window_inside(h0, s->kernel_h, s->height);
+    for (ptrdiff_t ow = 0; ow < s->out_width; ow++) {
+        const window w = window_at(s, x, rh, h0, ow * s->stride_w - s->pad_w);
+        float *y = y_row + ow * s->channels;
+        uint8_t *argmax = argmax_row == NULL ? NULL : argmax_row + ow * s->channels;
+        if (w.rows == 2 && w.columns == 2)
+            max_window(2, 2, w, s->channels, y, argmax);
+        else if (w.rows == 3 && w.columns == 3)
+            max_window(3, 3, w, s->channels, y, argmax);
+        else
+            max_window_of_any_size(w, s->channels, y, argmax);
+    }
+}
+
+/* dy where the maximum came from `position` of the window. */
+NNP_INLINE vec grad_of(const float *dy, const uint8_t *argmax, int position, ptrdiff_t n) {
+    return vec_select(bytes_equal_part(argmax, n, (uint8_t)position), load_part(dy, n), vec_zero());
+}
+
+/* Windows side by side, as many pixels wide as they are apart: each gives kernel_w pixels of this row their gradients.
+ * With few channels a row is so short that it goes by once for each column and vector: less per window. */
+static void max_pool_grad_tiled(const nnp_pool *s, const float *dy, const uint8_t *argmax, int position, float *dx) {
+    const ptrdiff_t channels = s->channels, columns = s->kernel_w, run = channels <= 16 ? s->out_width : 1;
+    for (ptrdiff_t ow = 0; ow < s->out_width; ow += run)
+        for (ptrdiff_t kw = 0; kw < columns; kw++)
+            for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
+                const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
+                for (ptrdiff_t o = ow; o < ow + run; o++)
+                    store_part_of_stream(
+                        dx + (o * columns + kw) * channels + at, n,
+                        grad_of(dy + o * channels + at, argmax + o * channels + at, position + (int)kw, n));
+            }
+}
+
+/* The next column's windows: `w` are those of the column before. */
+static range next_windows(range w, const nnp_pool *s, ptrdiff_t iw) {
+    while (w.from < s->out_width && w.from * s->stride_w - s->pad_w + s->kernel_w <= iw) w.from++;
+    while (w.to < s->out_width && w.to * s->stride_w - s->pad_w <= iw) w.to++;
+    return w;
+}
+
+/* Where a window over a pixel has its gradients, and the pixel's position in it. */
+typedef struct {
+    ptrdiff_t from;
+    int position;
+} source;
+
+NNP_INLINE void max_pool_grad_pixel(const int count, const source *windows, ptrdiff_t channels, const float *dy,
+                                    const uint8_t *argmax, float *dx) {
+    for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
+        const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
+        vec sum = vec_zero();
+        NNP_UNROLL
+        for (int k = 0; k < count; k++) {
+            const ptrdiff_t from = windows[k].from + at;
+            sum = vec_add(sum, grad_of(dy + from, argmax + from, windows[k].position, n));
+        }
+        store_part_of_stream(dx + at, n, sum);
+    }
+}
+
 static void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t *argmax, ptrdiff_t ih, float *dx_row) {
-    const ptrdiff_t n = s->channels;
+    const ptrdiff_t channels = s->channels, y_step = s->out_width * channels;
     const range over_h = windows_over(ih, s->kernel_h, s->stride_h, s->pad_h, s->out_height);
-    for (ptrdiff_t iw = 0; iw < s->width; iw++) {
-        const range over_w = windows_over(iw, s->kernel_w, s->stride_w, s->pad_w, s->out_width);
-        float *dx = dx_row + iw * n;
-        for (ptrdiff_t c = 0; c < n; c++) dx[c] = 0.0f;
+    ptrdiff_t iw = 0;
+    if (s->kernel_w == s->stride_w && s->pad_w == 0 && over_h.to - over_h.from == 1) {
+        const ptrdiff_t kh = ih + s->pad_h - over_h.from * s->stride_h, from = over_h.from * y_step;
+        max_pool_grad_tiled(s, dy + from, argmax + from, (int)(kh * s->kernel_w), dx_row);
+        iw = s->kernel_w * s->out_width;
+    }
+    range over_w = {0, 0};
+    for (; iw < s->width; iw++) {
+        source windows[256]; /* a window has no more positions */
+        int count = 0;
+        over_w = next_windows(over_w, s, iw);
         for (ptrdiff_t oh = over_h.from; oh < over_h.to; oh++)
             for (ptrdiff_t ow = over_w.from; ow < over_w.to; ow++) {
                 const ptrdiff_t kh = ih + s->pad_h - oh * s->stride_h, kw = iw + s->pad_w - ow * s->stride_w;
-                const uint8_t here = (uint8_t)(kh * s->kernel_w + kw);
-                const float *g = dy + (oh * s->out_width + ow) * n;
-                const uint8_t *from = argmax + (oh * s->out_width + ow) * n;
-                for (ptrdiff_t c = 0; c < n; c++) dx[c] += from[c] == here ? g[c] : 0.0f;
+                windows[count].from = oh * y_step + ow * channels;
+                windows[count++].position = (int)(kh * s->kernel_w + kw);
             }
+        float *dx = dx_row + iw * channels;
+        if (count == 1)
+            max_pool_grad_pixel(1, windows, channels, dy, argmax, dx);
+        else if (count == 2)
+            max_pool_grad_pixel(2, windows, channels, dy, argmax, dx);
+        else if (count == 4)
+            max_pool_grad_pixel(4, windows, channels, dy, argmax, dx);
+        else
+            max_pool_grad_pixel(count, windows, channels, dy, argmax, dx);
     }
 }
 
@@ -76,37 +191,92 @@ static float window_divisor(const nnp_pool *s, range h, range w) {
     return (float)((h.to - h.from) * (w.to - w.from));
 }
 
-static void avg_pool_row(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row) {
-    const ptrdiff_t n = s->channels, h0 = oh * s->stride_h - s->pad_h;
-    const range rh = window_inside(h0, s->kernel_h, s->height);
-    for (ptrdiff_t ow = 0; ow < s->out_width; ow++) {
-        const ptrdiff_t w0 = ow * s->stride_w - s->pad_w;
-        const range rw = window_inside(w0, s->kernel_w, s->width);
-        float *y = y_row + ow * n;
-        for (ptrdiff_t c = 0; c < n; c++) y[c] = 0.0f;
-        for (ptrdiff_t kh = rh.from; kh < rh.to; kh++)
-            for (ptrdiff_t kw = rw.from; kw < rw.to; kw++) {
-                const float *v = x + ((h0 + kh) * s->width + w0 + kw) * n;
-                for (ptrdiff_t c = 0; c < n; c++) y[c] += v[c];
-            }
-        const float divisor = window_divisor(s, rh, rw);
-        for (ptrdiff_t c = 0; c < n; c++) y[c] /= divisor;
+NNP_INLINE void avg_window(const int rows, const int columns, window w, ptrdiff_t channels, vec divisor, float *y) {
+    for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
+        const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
+        vec sum = load_part(w.x + at, n);
+        NNP_UNROLL
+        for (int i = 0; i < rows; i++) {
+            NNP_UNROLL
+            for (int j = i == 0; j < columns; j++)
+                sum = vec_add(sum, load_part(w.x + i * w.row_step + j * channels + at, n));
+        }
+        store_part(y + at, n, vec_div(sum, divisor));
     }
 }
 
-static void avg_pool_grad_row(const nnp_pool *s, const float *dy, ptrdiff_t ih, float *dx_row) {
-    const ptrdiff_t n = s->channels;
-    const range over_h = windows_over(ih, s->kernel_h, s->stride_h, s->pad_h, s->out_height);
-    for (ptrdiff_t iw = 0; iw < s->width; iw++) {
-        const range over_w = windows_over(iw, s->kernel_w, s->stride_w, s->pad_w, s->out_width);
-        float *dx = dx_row + iw * n;
-        for (ptrdiff_t c = 0; c < n; c++) dx[c] = 0.0f;
-        for (ptrdiff_t oh = over_h.from; oh < over_h.to; oh++)
-            for (ptrdiff_t ow = over_w.from; ow < over_w.to; ow++) {
-                const range h = window_inside(oh * s->stride_h - s->pad_h, s->kernel_h, s->height);
-                const range w = window_inside(ow * s->stride_w - s->pad_w, s->kernel_w, s->width);
-                const float *g = dy + (oh * s->out_width + ow) * n, divisor = window_divisor(s, h, w);
-                for (ptrdiff_t c = 0; c < n; c++) dx[c] += g[c] / divisor;
+static void avg_window_of_any_size(window w, ptrdiff_t channels, vec divisor, float *y) {
+    float sum[CHANNELS + NNP_VECTOR];
+    for (ptrdiff_t c0 = 0; c0 < channels; c0 += CHANNELS) {
+        const ptrdiff_t n = min_size(CHANNELS, channels - c0);
+        for (ptrdiff_t c = 0; c < n; c += NNP_VECTOR) vec_store(sum + c, vec_zero());
+        for (ptrdiff_t i = 0; i < w.rows; i++)
+            for (ptrdiff_t j = 0; j < w.columns; j++) {
+                const float *x = w.x + i * w.row_step + j * channels + c0;
+                for (ptrdiff_t c = 0; c < n; c += NNP_VECTOR)
+                    vec_store(sum + c, vec_add(vec_load(sum + c), load_part(x + c, n - c)));
             }
+        for (ptrdiff_t c = 0; c < n; c += NNP_VECTOR)
+            store_part(y + c0 + c, n - c, vec_div(vec_load(sum + c), divisor));
+    }
+}
+
+static void avg_pool_row(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row) {
+    const ptrdiff_t h0 = oh * s->stride_h - s->pad_h;
+    const range rh = window_inside(h0, s->kernel_h, s->height);
+    for (ptrdiff_t ow = 0; ow < s->out_width; ow++) {
+        const ptrdiff_t w0 = ow * s->stride_w - s->pad_w;
+        const window w = window_at(s, x, rh, h0, w0);
+        const vec divisor = vec_set(window_divisor(s, rh, window_inside(w0, s->kernel_w, s->width)));
+        float *y = y_row + ow * s->channels;
+        if (w.rows == 2 && w.columns == 2)
+            avg_window(2, 2, w, s->channels, divisor, y);
+        else if (w.rows == 3 && w.columns == 3)
+            avg_window(3, 3, w, s->channels, divisor, y);
+        else
+            avg_window_of_any_size(w, s->channels, divisor, y);
+    }
+}
+
+/* Windows side by side: each gives kernel_w pixels of this row its gradient times its share. */
+static void avg_pool_grad_tiled(const nnp_pool *s, const float *dy, float share, float *dx) {
+    const ptrdiff_t channels = s->channels, columns = s->kernel_w, run = channels <= 16 ? s->out_width : 1;
+    for (ptrdiff_t ow = 0; ow < s->out_width; ow += run)
+        for (ptrdiff_t kw = 0; kw < columns; kw++)
+            for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
+                const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
+                for (ptrdiff_t o = ow; o < ow + run; o++)
+                    store_part_of_stream(dx + (o * columns + kw) * channels + at, n,
+                                         vec_mul(vec_set(share), load_part(dy + o * channels + at, n)));
+            }
+}
+
+static void avg_pool_grad_row(const nnp_pool *s, const float *dy, ptrdiff_t ih, float *dx_row) {
+    const ptrdiff_t channels = s->channels;
+    const range over_h = windows_over(ih, s->kernel_h, s->stride_h, s->pad_h, s->out_height);
+    ptrdiff_t iw = 0;
+    if (s->kernel_w == s->stride_w && s->pad_w == 0 && over_h.to - over_h.from == 1) {
+        const range h = window_inside(over_h.from * s->stride_h - s->pad_h, s->kernel_h, s->height);
+        const range w = {0, s->kernel_w};
+        avg_pool_grad_tiled(s, dy + over_h.from * s->out_width * channels, 1.0f / window_divisor(s, h, w), dx_row);
+        iw = s->kernel_w * s->out_width;
+    }
+    range over_w = {0, 0};
+    for (; iw < s->width; iw++) {
+        float *dx = dx_row + iw * channels;
+        over_w = next_windows(over_w, s, iw);
+        for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) store_part_of_stream(dx + c, channels - c, vec_zero());
+        for (ptrdiff_t oh = over_h.from; oh < over_h.to; oh++) {
+            const range h = window_inside(oh * s->stride_h - s->pad_h, s->kernel_h, s->height);
+            for (ptrdiff_t ow = over_w.from; ow < over_w.to; ow++) {
+                const range w = window_inside(ow * s->stride_w - s->pad_w, s->kernel_w, s->width);
+                const vec share = vec_set(1.0f / window_divisor(s, h, w));
+                const float *g = dy + (oh * s->out_width + ow) * channels;
+                for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
+                    const ptrdiff_t n = channels - c;
+                    store_part(dx + c, n, vec_mul_add(share, load_part(g + c, n), load_part(dx + c, n)));
+                }
+            }
+        }
     }
 }
