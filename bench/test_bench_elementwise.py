@@ -39,6 +39,11 @@ def cross_entropy(name, shape):
     return bench.Operation(name, str(shape), step, grad)
 
 
+def softmax(name, shape):
+    y = arrays.empty(shape)
+    return bench.Operation(name, str(shape), loss.Softmax(bench.numbers(shape, 1), y), y)
+
+
 def mse(name, shape):
     grad = arrays.empty(shape)
     step = loss.SquaredError(bench.numbers(shape, 1), bench.numbers(shape, 2), grad, np.empty(2))
@@ -65,7 +70,7 @@ def test_activation(measure, make, shape):
     measure(lambda: make(f"{make.__name__} {label(shape)}", shape))
 
 
-@pytest.mark.parametrize("make", [cross_entropy, mse], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [softmax, cross_entropy, mse], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("shape", LOGITS, ids=label)
 def test_loss(measure, make, shape):
     measure(lambda: make(f"{make.__name__} {label(shape)}", shape))

@@ -13,6 +13,9 @@
  * of two vectors fill 12 of the 16 of SSE and AVX2. One height for all, so that schedules do not depend on the ISA. */
 #define NNP_TILE_ROWS 6
 
+/* Samples of one call of softmax. */
+#define NNP_SOFTMAX_SAMPLES 16
+
 /* A run of `length` steps along the summed axis of an outer product: step k reads a[k * a_step ...] and b[k * b_step
  * ...]. */
 typedef struct {
@@ -110,10 +113,13 @@ typedef struct {
     /* out (cols) = sum of the rows of x (rows, cols), in their order, or out += it. */
     void (*sum_rows)(ptrdiff_t rows, ptrdiff_t cols, const float *x, ptrdiff_t row_stride, int accumulate, float *out);
 
-    /* One sample: returns -log softmax(z)[label], writes grad (n) = (softmax(z) - onehot) * scale unless NULL, and
-     * whether the largest logit (the first, if equal; a NaN is never the largest) is the label's. */
-    double (*softmax_cross_entropy)(ptrdiff_t n, const float *z, int64_t label, float scale, float *grad,
-                                    uint8_t *correct);
+    /* y (samples <= NNP_SOFTMAX_SAMPLES, classes) = softmax(z), each row by itself; both contiguous. */
+    void (*softmax)(ptrdiff_t samples, ptrdiff_t classes, const float *z, float *y);
+    /* Returns the sum of -log softmax(z)[label] over samples <= NNP_SOFTMAX_SAMPLES, writes grad (samples, classes) =
+     * (softmax(z) - onehot) * scale unless NULL, and of how many samples the largest logit (the first, if equal; a NaN
+     * is never the largest) is the label's. */
+    double (*softmax_cross_entropy)(ptrdiff_t samples, ptrdiff_t classes, const float *z, const int64_t *label,
+                                    double scale, float *grad, uint8_t *correct);
     /* Returns sum (p - t)^2 over n, writes grad = (p - t) * scale unless NULL. */
     double (*squared_error)(ptrdiff_t n, const float *p, const float *t, float scale, float *grad);
 

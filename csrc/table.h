@@ -5,6 +5,7 @@
 
 #include "tiles/gemm.h"
 
+#include "tiles/exp.h"
 #include "tiles/parts.h"
 
 #include "tiles/batch_norm.h"
@@ -36,6 +37,7 @@
         .scale = scale,                                                                                                \
         .dropout = dropout,                                                                                            \
         .sum_rows = sum_rows,                                                                                          \
+        .softmax = softmax,                                                                                            \
         .softmax_cross_entropy = softmax_cross_entropy,                                                                \
         .squared_error = squared_error,                                                                                \
         .sgd = sgd,                                                                                                    \

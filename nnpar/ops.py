@@ -52,6 +52,7 @@ __all__ = [
     "mse",
     "relu",
     "relu_grad",
+    "softmax",
     "softmax_cross_entropy",
 ]
 
@@ -587,6 +588,35 @@ def dropout(
     return result.after(elementwise.Dropout(values, result.array, p, position, layer))
 
 
+def softmax(logits: ArrayLike, *, out: Array | None = None) -> Array:
+    """Probabilities ``exp(logits) / sum of exp(logits)`` of each sample.
+
+    Parameters
+    ----------
+    logits : array_like of shape (N, K)
+    out : ndarray of shape (N, K), float32, optional
+
+    Returns
+    -------
+    ndarray of shape (N, K), float32
+
+    Raises
+    ------
+    ValueError
+        If there are not two axes.
+
+    Examples
+    --------
+    >>> from nnpar import ops
+    >>> ops.softmax([[0.0, 0.0], [1000.0, 0.0]])
+    array([[0.5, 0.5],
+           [1. , 0. ]], dtype=float32)
+    """
+    scores = arrays.ready(_checks.floats(logits, "softmax", "logits", 2))
+    result = Result(out, scores.shape, "softmax", scores)
+    return result.after(loss.Softmax(scores, result.array))
+
+
 def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike, *, out: Array | None = None) -> tuple[float, Array]:
     """Mean of ``-log softmax(logits)[label]`` over the batch, and its gradient.
 
@@ -604,6 +634,11 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike, *, out: Array | 
     loss : float
     dlogits : ndarray of shape (N, K), float32
         ``(softmax(logits) - onehot(labels)) / N``.
+
+    Notes
+    -----
+    exp is taken in float32, within 1.02 units in the last place of exp(z), where z is the difference of a logit from
+    the largest, rounded to float32; sums and the logarithm are in double.
 
     Raises
     ------

@@ -297,6 +297,12 @@ def relu_grad(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     return _into(out, np.where(y > 0, dy, 0))
 
 
+def softmax(logits: Array, *, out: Array | None = None) -> Array:
+    """Return exp(logits) / its sum over the classes, for logits (N, K)."""
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return _into(out, e / e.sum(axis=1, keepdims=True))
+
+
 def softmax_cross_entropy(logits: Array, labels: Array, *, out: Array | None = None) -> tuple[float, Array]:
     """Return the mean over n of -log softmax(logits[n])[labels[n]], and its gradient (softmax - onehot) / N.
 

@@ -410,6 +410,11 @@ BAD = {
         "dropout: layer: expected less",
     ),
     "dropout: scalar": (lambda: ops.dropout(1.0, 0.5, seed=0), ValueError, "dropout: x: expected 1 axes"),
+    "softmax: axes": (
+        lambda: ops.softmax(MATRIX[0]),
+        ValueError,
+        "softmax: logits: expected 2 axes, got shape",
+    ),
     "cross_entropy: axes": (
         lambda: ops.softmax_cross_entropy(MATRIX[0], [1]),
         ValueError,
@@ -514,6 +519,7 @@ WITH_OUT = {
     "relu": (lambda **out: ops.relu(MATRIX, **out), (3, 4)),
     "relu_grad": (lambda **out: ops.relu_grad(MATRIX, MATRIX, **out), (3, 4)),
     "dropout": (lambda **out: ops.dropout(MATRIX, 0.5, seed=1, **out), (3, 4)),
+    "softmax": (lambda **out: ops.softmax(MATRIX, **out), (3, 4)),
     "softmax_cross_entropy": (lambda **out: ops.softmax_cross_entropy(MATRIX, LABELS, **out), (3, 4)),
     "mse": (lambda **out: ops.mse(MATRIX, MATRIX + 1, **out), (3, 4)),
 }
@@ -588,6 +594,7 @@ OVERLAPS = {
     "relu_grad: dy": lambda: ops.relu_grad(SQUARE, SQUARE.copy(), out=SQUARE),
     "relu_grad: y": lambda: ops.relu_grad(SQUARE.copy(), SQUARE, out=SQUARE),
     "dropout": lambda: ops.dropout(SQUARE, 0.5, seed=0, out=SQUARE),
+    "softmax": lambda: ops.softmax(SQUARE, out=SQUARE),
     "softmax_cross_entropy": lambda: ops.softmax_cross_entropy(SQUARE, [0, 1, 2, 3], out=SQUARE),
     "mse: prediction": lambda: ops.mse(SQUARE, SQUARE.copy(), out=SQUARE),
     "mse: target": lambda: ops.mse(SQUARE.copy(), SQUARE, out=SQUARE),
@@ -647,6 +654,7 @@ def test_inputs_of_any_kind(view):
         (ops.relu, [x], {}),
         (ops.relu_grad, [x, -x], {}),
         (lambda x: ops.dropout(x, 0.5, seed=1), [x], {}),
+        (ops.softmax, [a], {}),
         (lambda x: ops.softmax_cross_entropy(x, labels)[1], [a], {}),
         (lambda x, y: ops.mse(x, y)[1], [a, -a], {}),
     ]
@@ -703,6 +711,8 @@ def test_empty_batches():
         cases.assert_equal(got, expected)
     for call in (ops.relu, lambda x: ops.relu_grad(x, x), lambda x: ops.dropout(x, 0.5, seed=0)):
         cases.assert_equal(call(x), dx)
+    cases.assert_equal(ops.softmax(np.ones((0, 4), F32)), np.zeros((0, 4)))
+    cases.assert_equal(ops.softmax(np.ones((2, 0), F32)), np.zeros((2, 0)))
     cases.assert_equal(ops.linear(np.ones((0, 4), F32), MATRIX), np.zeros((0, 3)))
     with pytest.raises(ValueError, match="expected a height of at least 3"):
         conv2d(x[:, :, :2])  # the sizes of an image are checked all the same

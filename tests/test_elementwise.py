@@ -144,27 +144,59 @@ def test_bias_grad_of_images(rng, shape):
         cases.assert_equal(ops.bias_grad(view), expected)
 
 
+def exponentials(logits):
+    """Softmax in float64, and the error of each exp in units of u times its probability, at most.
+
+    exp is within 1.02 units in the last place, 2.04 u; its argument z, the difference from the largest, is rounded by
+    u |z|, which changes exp(z) by that factor. Where z is 0, exp is exact. Below exp(-87.3) all is 0.
+    """
+    z = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    p = scipy.special.softmax(logits.astype(np.float64), axis=1)
+    return p, np.where(z < 0, p * (np.minimum(-z, 90) + 2.04), 0.0)
+
+
+def assert_error(actual, expected, bound):
+    """|actual - expected| <= u bound, and what counts as zero."""
+    assert actual.dtype == np.float32
+    assert actual.shape == expected.shape
+    worst = np.max(abs(actual.astype(np.float64) - expected) / (1.0001 * cases.U * bound + cases.TINY), initial=0.0)
+    assert worst <= 1.0, f"error is {worst:.3g} times its bound"
+
+
+def assert_softmax(logits):
+    """One factor 1 / sum, rounded, multiplies all."""
+    out = nans(logits.shape)
+    assert ops.softmax(logits, out=out) is out
+    p, error = exponentials(logits)
+    assert_error(out, p, error + p * (error.sum(axis=1, keepdims=True) + 2))
+    np.testing.assert_allclose(reference.softmax(logits.astype(np.float64)), p, rtol=1e-12)
+
+
 def assert_cross_entropy(logits, labels):
-    """Sums are in double: a gradient is rounded once, and once more by the factor 1 / N."""
+    """Sums are in double, and so is the difference p - 1 = (exp(z) - sum) / sum of the label."""
     out = nans(logits.shape)
     loss, grad = ops.softmax_cross_entropy(logits, labels, out=out)
     assert grad is out
-    log_p = scipy.special.log_softmax(logits.astype(np.float64), axis=1)
+    p, error = exponentials(logits)
+    total = error.sum(axis=1)
     n = np.arange(len(logits))
-    assert loss == pytest.approx(-math.fsum(log_p[n, labels]) / len(n), rel=1e-12, abs=1e-15)
+    exact = -math.fsum(scipy.special.log_softmax(logits.astype(np.float64), axis=1)[n, labels]) / len(n)
+    assert abs(loss - exact) <= cases.U * total.mean() + 1e-14 * (1 + abs(exact))
     expected_loss, expected = reference.softmax_cross_entropy(logits.astype(np.float64), labels)
-    assert loss == pytest.approx(expected_loss, rel=1e-12, abs=1e-15)
-    cases.assert_within(grad, expected, 1, abs(expected) + 1e-8 / len(n))
-    onehot = np.eye(logits.shape[1])[labels]
-    cases.assert_within(grad, (np.exp(log_p) - onehot) / len(n), 1, abs(expected) + 1e-8 / len(n))
+    assert expected_loss == pytest.approx(exact, rel=1e-12, abs=1e-15)
+    bound = error + p * (total[:, None] + 2)
+    bound[n, labels] = total - error[n, labels] + (1 - p[n, labels]) * (total + 1) + 1e-7
+    assert_error(grad, expected, bound / len(n))
+    assert_error(grad, (p - np.eye(logits.shape[1])[labels]) / len(n), bound / len(n))
 
 
-@pytest.mark.parametrize("samples", [1, 2, 7, 65])
-@pytest.mark.parametrize("classes", [1, 2, 3, 10, 16, 17, 1000])
+@pytest.mark.parametrize("samples", [1, 2, 7, 15, 16, 17, 65])
+@pytest.mark.parametrize("classes", [1, 2, 3, 10, 16, 17, 31, 32, 33, 63, 64, 65, 129, 1000])
 @pytest.mark.parametrize("scale", [1, 50])
 def test_softmax_cross_entropy(rng, samples, classes, scale):
     logits = scale * cases.normals(rng, (samples, classes))
     assert_cross_entropy(logits, rng.integers(0, classes, samples))
+    assert_softmax(logits)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -173,6 +205,38 @@ def test_softmax_cross_entropy_of_any_shape(samples, classes, seed, scale):
     rng = np.random.default_rng(seed)
     logits = np.float32(scale) * cases.normals(rng, (samples, classes))
     assert_cross_entropy(logits, rng.integers(0, classes, samples).astype(np.int16))
+    assert_softmax(logits)
+
+
+@pytest.mark.parametrize("classes", [2, 100])
+def test_exp_is_within_102_hundredths_of_a_unit_in_the_last_place(rng, classes):
+    """Where the sum rounds to 1, softmax of (0, x) is exp(x): many x, and all around the ends of reduced ranges."""
+    ends = -np.log(2) * (np.arange(35, 126) + 0.5)
+    near = np.float32(ends)[:, None].view(np.int32) + np.arange(-2000, 2000, dtype=np.int32)
+    x = np.concatenate([near.view(np.float32).ravel(), rng.uniform(-87.33, -24, 2_000_000).astype(np.float32)])
+    x = np.append(x, np.zeros(-len(x) % (classes - 1), np.float32) - 30).reshape(-1, classes - 1)
+    y = ops.softmax(np.concatenate([np.zeros((len(x), 1), np.float32), x], axis=1))
+    assert (y[:, 0] == 1).all()
+    exact = np.exp(x.astype(np.float64))
+    unit = np.ldexp(1.0, np.frexp(exact)[1] - 24)
+    worst = np.max(abs(y[:, 1:] - exact) / unit)
+    assert 0.8 < worst <= 1.02
+
+
+def test_softmax_special_values():
+    nan = np.nan
+    rows = [[0, -87.33, -87.34, -104, -INF], [-INF, 0, -INF, 0, -INF], [1e30, 1e30, -1e30, 0, 1], [nan, 0, 1, 2, 3]]
+    rows += [[0, 1, 2, 3, nan], [INF, 0, 0, 0, 0], [-INF] * 5, [3e38, -3e38, 0, 0, 3e38]]
+    x = np.array(rows, np.float32)
+    smallest = np.exp(np.float64(np.float32(-87.33)))
+    for classes in (5, 50):  # the others are so small that they add nothing
+        padded = np.concatenate([x, np.full((len(x), classes - 5), -INF, np.float32)], axis=1)
+        y = ops.softmax(padded)[:, :5]
+        np.testing.assert_allclose(y[0], [1, smallest, 0, 0, 0], rtol=2e-7)
+        cases.assert_equal(y[1:3], np.array([[0, 0.5, 0, 0.5, 0], [0.5, 0.5, 0, 0, 0]]))
+        assert np.isnan(y[[3, 4, 5, 6]]).any(axis=1).all()
+        assert np.isnan(y[[3, 4, 6]]).all()
+        cases.assert_equal(y[7:], np.array([[0.5, 0, 0, 0, 0.5]]))
 
 
 def test_softmax_cross_entropy_of_large_logits():
@@ -195,11 +259,13 @@ def test_softmax_cross_entropy_propagates_nan(place):
 
 
 def test_cross_entropy_step_counts_the_right_ones():
-    logits = np.array([[1, 2, 2], [3, 2, 3], [np.nan, 1, 0], [np.nan] * 3, [5, 6, 7]], np.float32)
-    for labels, correct in [([1, 0, 1, 0, 2], 4), ([2, 2, 0, 0, 0], 0)]:
-        result = np.full(2, np.nan)
-        SoftmaxCrossEntropy(logits, np.array(labels), None, result)()
-        assert result[1] == correct
+    logits = np.array([[1, 2, 2], [3, 2, 3], [np.nan, 1, 0], [np.nan] * 3, [5, 6, 7], [np.nan, -INF, -INF]], np.float32)
+    for classes in (3, 40):  # the others are never the largest
+        padded = np.concatenate([logits, np.full((len(logits), classes - 3), np.nan, np.float32)], axis=1)
+        for labels, correct in [([1, 0, 1, 0, 2, 1], 5), ([2, 2, 0, 0, 0, 2], 0), ([0, 1, 2, 1, 1, 0], 0)]:
+            result = np.full(2, np.nan)
+            SoftmaxCrossEntropy(padded, np.array(labels), None, result)()
+            assert result[1] == correct
 
 
 def test_loss_steps_without_gradient(rng):

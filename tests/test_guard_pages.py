@@ -208,6 +208,8 @@ def run_losses(guard):
             out = guard.nans(samples, size)
             loss, grad = ops.softmax_cross_entropy(x, labels, out=out)
             assert (loss, grad is out) == (ops.softmax_cross_entropy(x.copy(), labels.copy())[0], True)
+            np.testing.assert_array_equal(ops.softmax(x, out=out), ops.softmax(x.copy()))
+            ops.softmax_cross_entropy(x, labels, out=out)
             SoftmaxCrossEntropy(x, labels, None, result)()
             assert result[0] / samples == loss
             loss, grad = ops.mse(x, y, out=out)

@@ -1,32 +1,186 @@
-/* Losses of one sample. Sums in double: a loss is read by people, and compared between runs. */
+/* Softmax and losses. Sums are in double: a loss is read by people, and compared between runs.
+ *
+ * With few classes a vector holds one class of many samples, turned by squares; with many, many classes of one sample.
+ */
 #include <math.h>
 
-static double softmax_cross_entropy(ptrdiff_t n, const float *z, int64_t label, float scale, float *grad,
-                                    uint8_t *correct) {
-    ptrdiff_t best = 0;
-    float largest = z[0];
-    for (ptrdiff_t i = 1; i < n; i++)
-        if (z[i] > largest || (largest != largest && z[i] == z[i])) {
-            best = i;
-            largest = z[i];
-        }
-    *correct = (uint8_t)(best == label && largest == largest);
-    double sum = 0.0;
-    for (ptrdiff_t i = 0; i < n; i++) sum += exp((double)z[i] - largest);
-    if (grad != NULL)
-        for (ptrdiff_t i = 0; i < n; i++) {
-            const double p = exp((double)z[i] - largest) / sum;
-            grad[i] = (float)((i == label ? p - 1.0 : p) * scale);
-        }
-    return log(sum) - ((double)z[label] - largest);
+enum { FEW = 32 }; /* classes, so few that a vector for each stays in the first-level cache */
+
+/* Of a sample: its largest logit, NaN left out; the sum of exp(z - largest); that of its label alone; and whether its
+ * label is the first of the largest. */
+typedef struct {
+    double sum;
+    float largest, of_label;
+    int right;
+} softmax_sums;
+
+/* t[k] = class k of `samples` samples, one in each lane; lanes without a sample are 0. */
+static void turn_in(int samples, int classes, const float *z, vec *t) {
+    for (int k = 0; k < classes; k += NNP_VECTOR) {
+        NNP_UNROLL
+        for (int i = 0; i < NNP_VECTOR; i++)
+            t[k + i] = i < samples ? load_part(z + i * classes + k, classes - k) : vec_zero();
+        vec_transpose(t + k);
+    }
+}
+
+static void turn_out(int samples, int classes, vec *t, float *y) {
+    for (int k = 0; k < classes; k += NNP_VECTOR) {
+        vec_transpose(t + k);
+        NNP_UNROLL
+        for (int i = 0; i < NNP_VECTOR; i++)
+            if (i < samples) store_part(y + i * classes + k, classes - k, t[k + i]);
+    }
+}
+
+/* y (samples <= NNP_VECTOR, classes <= FEW) = softmax(z) * scale unless NULL. With labels, all of `s` is filled in,
+ * else the sums only. */
+static void softmax_of_few(int samples, int classes, const float *z, const int64_t *label, double scale, float *y,
+                           softmax_sums *s) {
+    vec t[FEW + NNP_VECTOR];
+    turn_in(samples, classes, z, t);
+    vec largest = vec_set(-INFINITY), first = vec_set(-1.0f);
+    for (int k = 0; k < classes; k++) largest = vec_max(t[k], largest);
+    if (label != NULL)
+        for (int k = classes - 1; k >= 0; k--) first = vec_select(vec_equal(t[k], largest), vec_set((float)k), first);
+    wide sum = wide_of(vec_zero());
+    for (int k = 0; k < classes; k++) {
+        t[k] = exp_of_negative(vec_sub(t[k], largest));
+        sum = wide_add(sum, wide_of(t[k]));
+    }
+    double sums[NNP_VECTOR];
+    float maxima[NNP_VECTOR], firsts[NNP_VECTOR], factors[NNP_VECTOR];
+    wide_store(sums, sum);
+    vec_store(maxima, largest);
+    vec_store(firsts, first);
+    for (int i = 0; i < samples; i++) {
+        s[i].sum = sums[i];
+        s[i].largest = maxima[i];
+        if (label == NULL) continue;
+        s[i].of_label = ((const float *)(t + label[i]))[i];
+        s[i].right = firsts[i] == (float)label[i];
+    }
+    if (y == NULL) return;
+    for (int i = 0; i < NNP_VECTOR; i++) factors[i] = (float)(scale / sums[i]);
+    const vec factor = vec_load(factors);
+    for (int k = 0; k < classes; k++) t[k] = vec_mul(t[k], factor);
+    turn_out(samples, classes, t, y);
+}
+
+/* NaN left out; -infinity if nothing else is there. */
+static float largest_of(ptrdiff_t classes, const float *z) {
+    vec largest[4];
+    float all[NNP_VECTOR];
+    for (int j = 0; j < 4; j++) largest[j] = vec_set(-INFINITY);
+    ptrdiff_t k = 0;
+    for (; k + 4 * NNP_VECTOR <= classes; k += 4 * NNP_VECTOR) {
+        NNP_UNROLL
+        for (int j = 0; j < 4; j++) largest[j] = vec_max(vec_load(z + k + j * NNP_VECTOR), largest[j]);
+    }
+    for (; k < classes; k += NNP_VECTOR) largest[0] = vec_max(vec_load(z + whole_vector(k, classes)), largest[0]);
+    vec_store(all, vec_max(vec_max(largest[0], largest[1]), vec_max(largest[2], largest[3])));
+    for (int half = NNP_VECTOR / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) all[j] = all[j] > all[j + half] ? all[j] : all[j + half];
+    return all[0];
+}
+
+static int is_first_of_largest(const float *z, int64_t label, float largest) {
+    int earlier = 0;
+    for (int64_t k = 0; k < label; k++) earlier |= z[k] == largest;
+    return z[label] == largest && !earlier;
+}
+
+/* The same for one sample of any number of classes. */
+static void softmax_of_many(ptrdiff_t classes, const float *z, const int64_t *label, double scale, float *y,
+                            softmax_sums *s) {
+    const float m = largest_of(classes, z);
+    const vec largest = vec_set(m);
+    wide sum = wide_of(vec_zero());
+    ptrdiff_t k = 0;
+    for (; k + NNP_VECTOR <= classes; k += NNP_VECTOR) {
+        NNP_PREFETCH(z + classes + k); /* the next sample */
+        const vec e = exp_of_negative(vec_sub(vec_load(z + k), largest));
+        if (y != NULL) vec_store(y + k, e);
+        sum = wide_add(sum, wide_of(e));
+    }
+    double sums[NNP_VECTOR];
+    wide_store(sums, sum);
+    for (int half = NNP_VECTOR / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) sums[j] += sums[j + half];
+    s->sum = sums[0];
+    if (k < classes) {
+        float rest[NNP_VECTOR];
+        const vec e = exp_of_negative(vec_sub(load_part(z + k, classes - k), largest));
+        if (y != NULL) store_part(y + k, classes - k, e);
+        vec_store(rest, e);
+        for (ptrdiff_t j = 0; j < classes - k; j++) s->sum += rest[j];
+    }
+    s->largest = m;
+    if (label != NULL) {
+        float e[NNP_VECTOR];
+        vec_store(e, exp_of_negative(vec_set(z[*label] - m)));
+        s->of_label = e[0];
+        s->right = is_first_of_largest(z, *label, m);
+    }
+    if (y == NULL) return;
+    const vec factor = vec_set((float)(scale / s->sum));
+    for (k = 0; k < classes; k += NNP_VECTOR)
+        store_part(y + k, classes - k, vec_mul(load_part(y + k, classes - k), factor));
+}
+
+static void softmax_rows(ptrdiff_t samples, ptrdiff_t classes, const float *z, const int64_t *label, double scale,
+                         float *y, softmax_sums *s) {
+    const ptrdiff_t lanes = classes <= FEW ? NNP_VECTOR : 1;
+    for (ptrdiff_t i = 0; i < samples; i += lanes) {
+        const ptrdiff_t n = samples - i < lanes ? samples - i : lanes, at = i * classes;
+        const int64_t *labels = label == NULL ? NULL : label + i;
+        if (classes <= FEW)
+            softmax_of_few((int)n, (int)classes, z + at, labels, scale, y == NULL ? NULL : y + at, s + i);
+        else
+            softmax_of_many(classes, z + at, labels, scale, y == NULL ? NULL : y + at, s + i);
+    }
+}
+
+static void softmax(ptrdiff_t samples, ptrdiff_t classes, const float *z, float *y) {
+    softmax_sums s[NNP_SOFTMAX_SAMPLES];
+    softmax_rows(samples, classes, z, NULL, 1.0, y, s);
+}
+
+/* One logarithm for all samples: a sum is at least 1, and less than 2^63. The label's own gradient is a difference that
+ * has its digits in double only. */
+static double softmax_cross_entropy(ptrdiff_t samples, ptrdiff_t classes, const float *z, const int64_t *label,
+                                    double scale, float *grad, uint8_t *correct) {
+    softmax_sums s[NNP_SOFTMAX_SAMPLES];
+    double product = 1.0, loss = 0.0;
+    softmax_rows(samples, classes, z, label, scale, grad, s);
+    *correct = 0;
+    for (ptrdiff_t i = 0; i < samples; i++) {
+        product *= s[i].sum;
+        loss += (double)s[i].largest - z[i * classes + label[i]];
+        *correct = (uint8_t)(*correct + s[i].right);
+        if (grad != NULL) grad[i * classes + label[i]] = (float)((s[i].of_label - s[i].sum) / s[i].sum * scale);
+    }
+    return loss + log(product);
+}
+
+enum { LANES = 16 }; /* partial sums: the compiler may add no others side by side */
+
+NNP_INLINE void add_squares(ptrdiff_t n, const float *p, const float *t, float scale, float *grad, double *sums) {
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const double d = (double)p[j] - t[j];
+        sums[j] += d * d;
+        if (grad != NULL) grad[j] = (float)(d * scale);
+    }
 }
 
 static double squared_error(ptrdiff_t n, const float *p, const float *t, float scale, float *grad) {
-    double sum = 0.0;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const double d = (double)p[i] - t[i];
-        sum += d * d;
-        if (grad != NULL) grad[i] = (float)(d * scale);
-    }
-    return sum;
+    double sums[LANES] = {0.0}, total = 0.0;
+    ptrdiff_t i = 0;
+    if (grad == NULL)
+        for (; i + LANES <= n; i += LANES) add_squares(LANES, p + i, t + i, scale, NULL, sums);
+    else
+        for (; i + LANES <= n; i += LANES) add_squares(LANES, p + i, t + i, scale, grad + i, sums);
+    add_squares(n - i, p + i, t + i, scale, grad == NULL ? NULL : grad + i, sums);
+    for (int j = 0; j < LANES; j++) total += sums[j];
+    return total;
 }

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 cdef extern from "kernels.h" nogil:
     enum: NNP_TILE_ROWS
+    enum: NNP_SOFTMAX_SAMPLES
 
     ctypedef struct nnp_segment:
         const float *a
@@ -63,8 +64,9 @@ cdef extern from "kernels.h" nogil:
                      float *y) noexcept nogil
         void sum_rows(Py_ssize_t rows, Py_ssize_t cols, const float *x, Py_ssize_t row_stride, int accumulate,
                       float *out) noexcept nogil
-        double softmax_cross_entropy(Py_ssize_t n, const float *z, int64_t label, float scale, float *grad,
-                                     uint8_t *correct) noexcept nogil
+        void softmax(Py_ssize_t samples, Py_ssize_t classes, const float *z, float *y) noexcept nogil
+        double softmax_cross_entropy(Py_ssize_t samples, Py_ssize_t classes, const float *z, const int64_t *label,
+                                     double scale, float *grad, uint8_t *correct) noexcept nogil
         double squared_error(Py_ssize_t n, const float *p, const float *t, float scale, float *grad) noexcept nogil
         void sgd(Py_ssize_t n, nnp_sgd s, float *w, const float *grad, float *momentum_buffer) noexcept nogil
         void adam(Py_ssize_t n, nnp_adam s, float *w, const float *grad, float *exp_avg,

@@ -1,51 +1,85 @@
-"""Losses: the mean over the batch, its gradient, and how many samples were classified right.
+"""Softmax and losses: the mean over the batch, its gradient, and how many samples were classified right.
 
-Each sample's loss is stored, and the losses are added in the order of the samples.
+The loss of each task, a fixed number of samples or elements, is stored, and the losses are added in the order of the
+tasks.
 """
 
 from cython.parallel cimport parallel, prange
 from libc.stdint cimport int64_t, uint8_t
 
-from nnpar._kernels.csrc cimport nnp_float_mode, nnp_flush_denormals, nnp_kernels, nnp_restore_float_mode
+from nnpar._kernels.csrc cimport (NNP_SOFTMAX_SAMPLES, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
+                                  nnp_restore_float_mode)
 from nnpar._kernels.runtime cimport kernels
-from nnpar._kernels.step cimport Step, aligned
+from nnpar._kernels.step cimport Step, aligned, ceil_div
+
+
+cdef enum:
+    BLOCK = 4096           # elements of a task
+
+
+cdef class Softmax(Step):
+    """y = softmax(logits), each sample by itself; ndarrays of shape (N, K), float32, contiguous; y may be logits."""
+
+    cdef const float *logits
+    cdef float *y
+    cdef Py_ssize_t samples, classes
+
+    def __init__(self, logits, y):
+        self.name = "softmax"
+        self.logits, self.y = self.floats(logits), self.floats(y, write=True)
+        self.samples, self.classes = logits.shape
+        self.cost(20.0 * logits.size, 8.0 * logits.size)
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t i
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for i in prange(0, self.samples, NNP_SOFTMAX_SAMPLES, schedule="static"):
+                kernel.softmax(min(NNP_SOFTMAX_SAMPLES, self.samples - i), self.classes,
+                               self.logits + i * self.classes, self.y + i * self.classes)
+            nnp_restore_float_mode(mode)
 
 
 cdef class Loss(Step):
     """Common part: `result`, ndarray of shape (2,), float64, gets the sum of the losses and the number of correct
-    samples."""
+    samples. A task is `size_of_task` of the `things`: samples or elements."""
 
     cdef const float *prediction
     cdef float *grad
     cdef double *result
-    cdef Py_ssize_t samples, size
+    cdef Py_ssize_t samples, size, things, size_of_task, tasks
 
-    def __init__(self, prediction, grad, result):
+    def __init__(self, prediction, grad, result, things, size_of_task):
         self.prediction = self.floats(prediction)
         self.grad = NULL if grad is None else self.floats(grad, write=True)
         self.result = self.doubles(result)
         self.samples = prediction.shape[0]
         self.size = prediction.size // max(1, self.samples)
-        self.workspace_bytes = aligned(8 * self.samples) + aligned(self.samples)
+        self.things, self.size_of_task = things, size_of_task
+        self.tasks = ceil_div(self.things, self.size_of_task)
+        self.workspace_bytes = aligned(8 * self.tasks) + aligned(self.tasks)
         self.cost(20.0 * prediction.size, 8.0 * prediction.size)
 
-    cdef double one(self, const nnp_kernels *kernel, Py_ssize_t sample, uint8_t *correct) noexcept nogil:
+    cdef double one(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t n, uint8_t *correct) noexcept nogil:
         return 0.0
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
         cdef double *losses = <double *> self.workspace
-        cdef uint8_t *correct = <uint8_t *> self.workspace + aligned(8 * self.samples)
-        cdef Py_ssize_t i
+        cdef uint8_t *correct = <uint8_t *> self.workspace + aligned(8 * self.tasks)
+        cdef Py_ssize_t i, first
         cdef nnp_float_mode mode = 0
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            for i in prange(self.samples, schedule="static"):
-                losses[i] = self.one(kernel, i, correct + i)
+            for i in prange(self.tasks, schedule="static"):
+                first = i * self.size_of_task
+                losses[i] = self.one(kernel, first, min(self.size_of_task, self.things - first), correct + i)
             nnp_restore_float_mode(mode)
         self.result[0] = 0.0
         self.result[1] = 0.0
-        for i in range(self.samples):
+        for i in range(self.tasks):
             self.result[0] += losses[i]
             self.result[1] += correct[i]
 
@@ -64,13 +98,13 @@ cdef class SoftmaxCrossEntropy(Loss):
     cdef const int64_t *label
 
     def __init__(self, logits, labels, grad, result):
-        Loss.__init__(self, logits, grad, result)
+        Loss.__init__(self, logits, grad, result, logits.shape[0], NNP_SOFTMAX_SAMPLES)
         self.name = "cross_entropy"
         self.label = self.labels(labels)
 
-    cdef double one(self, const nnp_kernels *kernel, Py_ssize_t sample, uint8_t *correct) noexcept nogil:
-        cdef Py_ssize_t at = sample * self.size
-        return kernel.softmax_cross_entropy(self.size, self.prediction + at, self.label[sample],
+    cdef double one(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t n, uint8_t *correct) noexcept nogil:
+        cdef Py_ssize_t at = first * self.size
+        return kernel.softmax_cross_entropy(n, self.size, self.prediction + at, self.label + first,
                                             1.0 / self.samples, self.grad + at if self.grad != NULL else NULL, correct)
 
 
@@ -88,13 +122,11 @@ cdef class SquaredError(Loss):
     cdef const float *target
 
     def __init__(self, prediction, target, grad, result):
-        Loss.__init__(self, prediction, grad, result)
+        Loss.__init__(self, prediction, grad, result, prediction.size, BLOCK)
         self.name = "mse"
         self.target = self.floats(target)
 
-    cdef double one(self, const nnp_kernels *kernel, Py_ssize_t sample, uint8_t *correct) noexcept nogil:
-        cdef Py_ssize_t at = sample * self.size
+    cdef double one(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t n, uint8_t *correct) noexcept nogil:
         correct[0] = 0
-        return kernel.squared_error(self.size, self.prediction + at, self.target + at,
-                                    2.0 / (self.samples * self.size),
-                                    self.grad + at if self.grad != NULL else NULL) / self.size
+        return kernel.squared_error(n, self.prediction + first, self.target + first, 2.0 / self.things,
+                                    self.grad + first if self.grad != NULL else NULL) / self.size
