@@ -106,6 +106,10 @@ typedef struct {
     void (*relu_grad)(ptrdiff_t n, const float *dy, const float *y, float *dx);
     void (*scale)(ptrdiff_t n, float factor, float *x);
 
+    /* dst (cols, rows) = src (rows, cols) transposed, each row-major with its leading dimension. Few hundred columns at
+     * once keep the lines that are written in the first-level cache until they are full. */
+    void (*turn)(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t src_ld, float *dst, ptrdiff_t dst_ld);
+
     /* Element e of the sample is kept, and multiplied by factor, if word e % 4 of block e / 4 is >= threshold. y may be
      * x. */
     void (*dropout)(ptrdiff_t n, const float *x, nnp_philox at, uint32_t threshold, float factor, float *y);

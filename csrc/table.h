@@ -35,6 +35,7 @@
         .relu = relu,                                                                                                  \
         .relu_grad = relu_grad,                                                                                        \
         .scale = scale,                                                                                                \
+        .turn = turn,                                                                                                  \
         .dropout = dropout,                                                                                            \
         .sum_rows = sum_rows,                                                                                          \
         .softmax = softmax,                                                                                            \

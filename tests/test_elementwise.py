@@ -119,7 +119,7 @@ def test_dropout_known_answer():
 
 
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 127, 128, 129, 1000])
-@pytest.mark.parametrize("channels", [1, 3, 16, 17, 65])
+@pytest.mark.parametrize("channels", [1, 3, 16, 17, 33, 65, 511, 512, 513])
 def test_bias_grad(rng, rows, channels):
     dy = cases.integers(rng, (rows, channels))
     out = nans((channels,))
@@ -129,10 +129,11 @@ def test_bias_grad(rng, rows, channels):
     cases.assert_within(ops.bias_grad(dy), dy.astype(np.float64).sum(axis=0), rows, np.abs(dy).sum(axis=0))
 
 
-# Partial sums of 64 rows up to 256 of them, then longer ones.
+# Partial sums of 16,384 elements, or of 64 rows up to 256 of them, then longer ones; the last of them shorter.
+@pytest.mark.parametrize("channels", [1, 3, 256])
 @pytest.mark.parametrize("rows", [256 * 64 - 1, 256 * 64, 256 * 64 + 1, 256 * 65 + 1])
-def test_bias_grad_of_many_rows(rng, rows):
-    dy = cases.integers(rng, (rows, 3))
+def test_bias_grad_of_many_rows(rng, rows, channels):
+    dy = cases.integers(rng, (rows, channels))
     cases.assert_equal(ops.bias_grad(dy), dy.astype(np.float64).sum(axis=0))
 
 
@@ -259,10 +260,13 @@ def test_softmax_cross_entropy_propagates_nan(place):
 
 
 def test_cross_entropy_step_counts_the_right_ones():
-    logits = np.array([[1, 2, 2], [3, 2, 3], [np.nan, 1, 0], [np.nan] * 3, [5, 6, 7], [np.nan, -INF, -INF]], np.float32)
+    logits = np.array(
+        [[1, 2, 2], [3, 2, 3], [np.nan, 1, 0], [np.nan] * 3, [5, 6, 7], [np.nan, -INF, -INF], [2, 1, np.nan]],
+        np.float32,
+    )
     for classes in (3, 40):  # the others are never the largest
         padded = np.concatenate([logits, np.full((len(logits), classes - 3), np.nan, np.float32)], axis=1)
-        for labels, correct in [([1, 0, 1, 0, 2, 1], 5), ([2, 2, 0, 0, 0, 2], 0), ([0, 1, 2, 1, 1, 0], 0)]:
+        for labels, correct in [([1, 0, 1, 0, 2, 1, 0], 6), ([2, 2, 0, 0, 0, 2, 1], 0), ([0, 1, 2, 1, 1, 0, 2], 0)]:
             result = np.full(2, np.nan)
             SoftmaxCrossEntropy(padded, np.array(labels), None, result)()
             assert result[1] == correct
@@ -304,7 +308,10 @@ def test_mse_propagates_nan():
     cases.assert_equal(grad, np.array([[1, np.nan]]))
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (1, 15, 17), (3, 16, 33), (2, 65, 7), (0, 3, 2)])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (2, 3, 5), (1, 15, 17), (3, 16, 33), (2, 65, 7), (0, 3, 2), (1, 4097, 257), (2, 3, 4100), (2, 8200, 3)],
+)
 def test_transpose(rng, shape):
     x, out = cases.normals(rng, shape), nans((shape[0], shape[2], shape[1]))
     Transpose(x, out)()

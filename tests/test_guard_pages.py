@@ -186,9 +186,12 @@ def run_elementwise(guard):
         for count in (1, 65, 130):
             rows = guard(cases.integers(rng, (count, size)))
             np.testing.assert_array_equal(ops.bias_grad(rows, out=guard.nans(size)), rows.sum(axis=0))
-        volume, turned = guard(cases.normals(rng, (2, size, 3))), guard.nans(2, 3, size)
-        Transpose(volume, turned)()
-        np.testing.assert_array_equal(turned, volume.swapaxes(1, 2))
+        for other in (3, 16, 18):
+            volume, turned = guard(cases.normals(rng, (2, size, other))), guard.nans(2, other, size)
+            Transpose(volume, turned)()
+            np.testing.assert_array_equal(turned, volume.swapaxes(1, 2))
+            Transpose(guard(turned), volume)()
+            np.testing.assert_array_equal(turned, volume.swapaxes(1, 2))
         w, buffers = guard(cases.normals(rng, (size,))), [guard(np.ones(size, np.float32)) for _ in range(2)]
         for step, options in [
             (SGDUpdate(w, dy, buffers[0]), (0.1, 0.9, 0.0, 0.0, True, False)),

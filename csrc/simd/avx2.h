@@ -98,3 +98,22 @@ static inline void vec_transpose(vec r[NNP_VECTOR]) {
         r[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
     }
 }
+
+typedef __m256i words;
+
+static inline words words_set(uint32_t s) { return _mm256_set1_epi64x(s); }
+static inline words words_load(const uint64_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline words words_add(words a, words b) { return _mm256_add_epi64(a, b); }
+static inline words words_xor(words a, words b) { return _mm256_xor_si256(a, b); }
+static inline words words_multiply(words a, words b) { return _mm256_mul_epu32(a, b); }
+static inline words words_high(words a) { return _mm256_srli_epi64(a, 32); }
+static inline void words_store(uint32_t *p, const words w[4]) {
+    const words a = _mm256_blend_epi32(w[0], _mm256_slli_epi64(w[1], 32), 0xAA);
+    const words b = _mm256_blend_epi32(w[2], _mm256_slli_epi64(w[3], 32), 0xAA);
+    _mm256_storeu_si256((__m256i *)p, _mm256_unpacklo_epi64(a, b));
+    _mm256_storeu_si256((__m256i *)(p + 8), _mm256_unpackhi_epi64(a, b));
+}
+static inline vec_bool words_below(const uint32_t *p, uint32_t s) { /* the comparison is signed */
+    const __m256i sign = _mm256_set1_epi32(INT32_MIN), a = _mm256_loadu_si256((const __m256i *)p);
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32((int)(s ^ 0x80000000)), _mm256_xor_si256(a, sign)));
+}

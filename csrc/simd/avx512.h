@@ -101,3 +101,21 @@ static inline void vec_transpose(vec r[NNP_VECTOR]) {
         r[i + 12] = _mm512_shuffle_f32x4(P, Q, 0xdd);
     }
 }
+
+typedef __m512i words;
+
+static inline words words_set(uint32_t s) { return _mm512_set1_epi64(s); }
+static inline words words_load(const uint64_t *p) { return _mm512_loadu_si512(p); }
+static inline words words_add(words a, words b) { return _mm512_add_epi64(a, b); }
+static inline words words_xor(words a, words b) { return _mm512_xor_si512(a, b); }
+static inline words words_multiply(words a, words b) { return _mm512_mul_epu32(a, b); }
+static inline words words_high(words a) { return _mm512_srli_epi64(a, 32); }
+static inline void words_store(uint32_t *p, const words w[4]) {
+    const words a = _mm512_mask_blend_epi32(0xAAAA, w[0], _mm512_slli_epi64(w[1], 32));
+    const words b = _mm512_mask_blend_epi32(0xAAAA, w[2], _mm512_slli_epi64(w[3], 32));
+    _mm512_storeu_si512(p, _mm512_unpacklo_epi64(a, b));
+    _mm512_storeu_si512(p + 16, _mm512_unpackhi_epi64(a, b));
+}
+static inline vec_bool words_below(const uint32_t *p, uint32_t s) {
+    return _mm512_cmplt_epu32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32((int)s));
+}

@@ -72,6 +72,20 @@ static inline wide wide_mul_add(wide a, wide b, wide c) {
     return w;
 }
 
+typedef uint64x2_t words;
+
+static inline words words_set(uint32_t s) { return vdupq_n_u64(s); }
+static inline words words_load(const uint64_t *p) { return vld1q_u64(p); }
+static inline words words_add(words a, words b) { return vaddq_u64(a, b); }
+static inline words words_xor(words a, words b) { return veorq_u64(a, b); }
+static inline words words_multiply(words a, words b) { return vmull_u32(vmovn_u64(a), vmovn_u64(b)); }
+static inline words words_high(words a) { return vshrq_n_u64(a, 32); }
+static inline void words_store(uint32_t *p, const words w[4]) {
+    const uint32x2x4_t low = {{vmovn_u64(w[0]), vmovn_u64(w[1]), vmovn_u64(w[2]), vmovn_u64(w[3])}};
+    vst4_u32(p, low);
+}
+static inline vec_bool words_below(const uint32_t *p, uint32_t s) { return vcltq_u32(vld1q_u32(p), vdupq_n_u32(s)); }
+
 /* A square of vectors, its rows and columns exchanged: first within pairs of rows, then the pairs. */
 static inline void vec_transpose(vec r[NNP_VECTOR]) {
     const float32x4x2_t ab = vtrnq_f32(r[0], r[1]), cd = vtrnq_f32(r[2], r[3]);

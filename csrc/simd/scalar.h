@@ -56,3 +56,16 @@ static inline void wide_store(double *p, wide a) { *p = a; }
 static inline wide wide_add(wide a, wide b) { return a + b; }
 static inline wide wide_sub(wide a, wide b) { return a - b; }
 static inline wide wide_mul_add(wide a, wide b, wide c) { return a * b + c; }
+
+typedef uint64_t words;
+
+static inline words words_set(uint32_t s) { return s; }
+static inline words words_load(const uint64_t *p) { return *p; }
+static inline words words_add(words a, words b) { return a + b; }
+static inline words words_xor(words a, words b) { return a ^ b; }
+static inline words words_multiply(words a, words b) { return (a & 0xFFFFFFFF) * (b & 0xFFFFFFFF); }
+static inline words words_high(words a) { return a >> 32; }
+static inline void words_store(uint32_t *p, const words w[4]) {
+    for (int j = 0; j < 4; j++) p[j] = (uint32_t)w[j];
+}
+static inline vec_bool words_below(const uint32_t *p, uint32_t s) { return *p < s; }

@@ -74,6 +74,26 @@ static inline wide wide_mul_add(wide a, wide b, wide c) {
     return w;
 }
 
+typedef __m128i words;
+
+static inline words words_set(uint32_t s) { return _mm_set1_epi64x(s); }
+static inline words words_load(const uint64_t *p) { return _mm_loadu_si128((const __m128i *)p); }
+static inline words words_add(words a, words b) { return _mm_add_epi64(a, b); }
+static inline words words_xor(words a, words b) { return _mm_xor_si128(a, b); }
+static inline words words_multiply(words a, words b) { return _mm_mul_epu32(a, b); }
+static inline words words_high(words a) { return _mm_srli_epi64(a, 32); }
+static inline void words_store(uint32_t *p, const words w[4]) {
+    const words low = _mm_set1_epi64x(0xFFFFFFFF);
+    const words a = _mm_or_si128(_mm_and_si128(w[0], low), _mm_slli_epi64(w[1], 32));
+    const words b = _mm_or_si128(_mm_and_si128(w[2], low), _mm_slli_epi64(w[3], 32));
+    _mm_storeu_si128((__m128i *)p, _mm_unpacklo_epi64(a, b));
+    _mm_storeu_si128((__m128i *)(p + 4), _mm_unpackhi_epi64(a, b));
+}
+static inline vec_bool words_below(const uint32_t *p, uint32_t s) { /* the comparison is signed */
+    const __m128i sign = _mm_set1_epi32(INT32_MIN), a = _mm_loadu_si128((const __m128i *)p);
+    return _mm_castsi128_ps(_mm_cmpgt_epi32(_mm_set1_epi32((int)(s ^ 0x80000000)), _mm_xor_si128(a, sign)));
+}
+
 /* A square of vectors, its rows and columns exchanged. */
 static inline void vec_transpose(vec r[NNP_VECTOR]) { _MM_TRANSPOSE4_PS(r[0], r[1], r[2], r[3]); }
 

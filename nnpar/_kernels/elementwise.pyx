@@ -9,8 +9,11 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
     BLOCK = 4096           # elements of a task: 16 KB of each array
+    TURN_ROWS = 4096       # of a block that is transposed at once
+    TURN_COLS = 256
     SUM_BLOCKS = 256       # partial sums of a reduction, at most: their number depends on the shape alone
     SUM_ROWS = 64          # rows of a partial sum, at least
+    SUM_ELEMENTS = 16384   # and its elements
 
 
 cdef class Relu(Step):
@@ -141,11 +144,15 @@ cdef class Transpose(Step):
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t size = self.rows * self.cols, i
+        cdef Py_ssize_t across = ceil_div(self.cols, TURN_COLS), blocks = across * ceil_div(self.rows, TURN_ROWS), i
         with parallel(num_threads=self.team()):
-            for i in prange(self.images, schedule="static"):
-                kernel.copy_matrix(self.cols, self.rows, self.x + i * size, 1, self.cols, self.out + i * size,
-                                   self.rows)
+            for i in prange(self.images * blocks, schedule="static"):
+                self.block(kernel, i // blocks, i % blocks // across * TURN_ROWS, i % across * TURN_COLS)
+
+    cdef void block(self, const nnp_kernels *kernel, Py_ssize_t image, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
+        cdef Py_ssize_t at = image * self.rows * self.cols
+        kernel.turn(min(TURN_ROWS, self.rows - row), min(TURN_COLS, self.cols - col),
+                    self.x + at + row * self.cols + col, self.cols, self.out + at + col * self.rows + row, self.rows)
 
 
 cdef class BiasGrad(Step):
@@ -159,7 +166,7 @@ cdef class BiasGrad(Step):
         self.name = "bias_grad"
         self.dy, self.db, self.channels = self.floats(dy), self.floats(db, write=True), db.size
         self.rows = dy.size // max(1, self.channels)
-        self.block = max(SUM_ROWS, ceil_div(self.rows, SUM_BLOCKS))
+        self.block = max(SUM_ROWS, ceil_div(self.rows, SUM_BLOCKS), SUM_ELEMENTS // max(1, self.channels))
         self.blocks = ceil_div(self.rows, self.block)
         self.workspace_bytes = self.blocks * aligned(4 * self.channels)
         self.cost(dy.size, 4.0 * dy.size)
