@@ -2,7 +2,8 @@
 
 Sizes lie around the edges at which kernels change: tiles of 6 rows; panels of 64, 16, 8 or 4 columns and vectors of 16,
 8, 4 or 1 floats, by instruction set; blocks of 1024 steps and 96 rows in matrix multiplication; runs of 16 channels,
-blocks of 96 pixels, strips of 256 pixels and 64 chunks in convolution; 256 channels in pooling.
+blocks of 96 pixels, strips of 256 pixels and 64 chunks in convolution; 256 channels in
+pooling; rows of 512 floats in batch normalisation.
 
 Most tests draw small integers. Their products and sums are exact in float32, in any order: the result has to be equal,
 and no tolerance can hide a wrong element. Real numbers are compared with float64, within the bound of `assert_within`.

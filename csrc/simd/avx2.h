@@ -26,6 +26,8 @@ static inline vec_mask vec_first(int n) {
 static inline vec vec_load_first(const float *p, vec_mask m) { return _mm256_maskload_ps(p, m); }
 static inline void vec_store_first(float *p, vec_mask m, vec v) { _mm256_maskstore_ps(p, m, v); }
 
+/* Comparisons with a NaN are false. vec_max(a, b) is b if a is a NaN; b is none. vec_select(p, a, b): a where p, else
+ * b. */
 typedef __m256 vec_bool;
 
 static inline vec vec_div(vec a, vec b) { return _mm256_div_ps(a, b); }
@@ -37,11 +39,13 @@ static inline vec_bool vec_is_nan(vec a) { return _mm256_cmp_ps(a, a, _CMP_UNORD
 static inline vec_bool vec_or(vec_bool p, vec_bool q) { return _mm256_or_ps(p, q); }
 static inline vec vec_select(vec_bool p, vec a, vec b) { return _mm256_blendv_ps(b, a, p); }
 
+/* 2^n, -126 <= n <= 127, for t = n + 1.5 * 2^23: n stands in the lowest bits of t, and goes to the exponent. */
 static inline vec vec_power_of_2(vec t) {
     const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F800000)));
 }
 
+/* A byte for each float: comparison of those at p with b, and conversion of whole numbers from 0 to 255. */
 static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) {
     const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
     return _mm256_castsi256_ps(_mm256_cmpeq_epi32(bytes, _mm256_set1_epi32(b)));
@@ -54,6 +58,7 @@ static inline void vec_store_bytes(uint8_t *p, vec v) {
 
 #include "first_bytes.h"
 
+/* The floats of a vector as doubles. */
 typedef struct {
     __m256d low, high;
 } wide;
@@ -99,6 +104,9 @@ static inline void vec_transpose(vec r[NNP_VECTOR]) {
     }
 }
 
+/* For random numbers: a 32-bit word in the lower half of every 64 bits, the upper half anything. words_multiply is the
+ * 64-bit product of two of them, words_high its upper half. words_store writes w[0], ..., w[3] of lanes 0, 2, ..., then
+ * of lanes 1, 3, ...; words_below compares unsigned words in memory, one for each float, with s. */
 typedef __m256i words;
 
 static inline words words_set(uint32_t s) { return _mm256_set1_epi64x(s); }
