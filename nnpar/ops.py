@@ -18,9 +18,9 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnpar import _checks, arrays, random, shapes
+from nnpar import _checks, arrays, convolution, random, shapes
 from nnpar._checks import Array, IntOrPair
-from nnpar._kernels import conv, elementwise, loss, pool
+from nnpar._kernels import elementwise, loss, pool
 from nnpar._kernels.gemm import Gemm
 from nnpar._kernels.step import Step
 from nnpar.shapes import Shape
@@ -197,7 +197,7 @@ def conv2d(
     shape = shapes.conv2d(images.shape, weight.shape, stride, padding, dilation, groups, "conv2d")
     add = _bias(bias, weight.shape[0], "conv2d")
     result = _Result(out, shape.output_shape, "conv2d", images, weight, add)
-    return result.after(conv.Conv2d(conv.Geometry(shape), images, weight, add, result.array))
+    return result.after(convolution.forward(shape, images, weight, add, result.array))
 
 
 def conv2d_input_grad(
@@ -239,7 +239,7 @@ def conv2d_input_grad(
     shape = shapes.conv2d(input_shape, weight.shape, stride, padding, dilation, groups, who)
     _checks.same_shape(grad, shape.output_shape, who, "dy")
     result = _Result(out, input_shape, who, grad, weight)
-    return result.after(conv.Conv2dInputGrad(conv.Geometry(shape), grad, weight, result.array))
+    return result.after(convolution.input_grad(shape, grad, weight, result.array))
 
 
 def conv2d_weight_grad(
@@ -281,7 +281,7 @@ def conv2d_weight_grad(
     _checks.same_shape(grad, shape.output_shape, who, "dy")
     out = _checks.output(out, weight_shape, who, images, grad)
     array = out if out is not None and out.flags.c_contiguous else np.empty(weight_shape, np.float32)
-    conv.Conv2dWeightGrad(conv.Geometry(shape), images, grad, array)()
+    convolution.weight_grad(shape, images, grad, array)()
     if out is None or out is array:
         return array
     np.copyto(out, array)
