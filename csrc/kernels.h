@@ -102,9 +102,9 @@ typedef struct {
      * or be zeros. */
     void (*depthwise_rows)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows, const float *x,
                            const float *w, const float *bias, float *y);
-    /* dw (KH, kernel_w, pixel) += sum over the pixels of output row `row`, where dy lies, of x * dy. */
-    void (*depthwise_weight_grad_row)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, const float *x,
-                                      const float *dy, float *dw);
+    /* dw (KH, kernel_w, pixel) += sum over the pixels of the same rows, the first of which lies at dy, of x * dy. */
+    void (*depthwise_weight_grad_rows)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows,
+                                       const float *x, const float *dy, float *dw);
 
     /* Element by element over n floats; y may be x. */
     void (*relu)(ptrdiff_t n, const float *x, float *y);

@@ -26,7 +26,7 @@
         .avg_pool_row = avg_pool_row,                                                                                  \
         .avg_pool_grad_row = avg_pool_grad_row,                                                                        \
         .depthwise_rows = depthwise_rows,                                                                              \
-        .depthwise_weight_grad_row = depthwise_weight_grad_row,                                                        \
+        .depthwise_weight_grad_rows = depthwise_weight_grad_rows,                                                      \
         .relu = relu,                                                                                                  \
         .relu_grad = relu_grad,                                                                                        \
         .scale = scale,                                                                                                \

@@ -121,22 +121,30 @@ NNP_INLINE void depthwise_block(const int TAPS, const int EDGE, const int WHOLE,
             add_bias_and_store(BLOCK_PIXELS, WHOLE, last, s, c, sum[i], s->y + s->y_at + c + i * s->y_row);
 }
 
-/* As depthwise_grad_tile, for seven pixels of a row. Source rows are kernel rows here. */
+/* As depthwise_grad_tile, for one or two rows of seven pixels. */
 NNP_INLINE void depthwise_grad_block(const int TAPS, const int EDGE, const int WHOLE, vec_mask last,
                                      const depthwise_window *s, ptrdiff_t c) {
-    const float *x = s->x + s->x_at + c;
-    vec right[GRAD_PIXELS], col[GRAD_PIXELS + MOST_TAPS - 1];
+    const float *x = s->x + s->x_at + c, *dy = s->dy + s->y_at + c;
+    vec right[NNP_DEPTHWISE_ROWS][GRAD_PIXELS], col[GRAD_PIXELS + MOST_TAPS - 1];
     NNP_UNROLL
-    for (int p = 0; p < GRAD_PIXELS; p++) right[p] = load_channels(s->dy + s->y_at + c + p * s->y_pixel, WHOLE, last);
+    for (int i = 0; i < NNP_DEPTHWISE_ROWS; i++) {
+        NNP_UNROLL
+        for (int p = 0; p < GRAD_PIXELS; p++)
+            right[i][p] = i < s->height ? load_channels(dy + i * s->y_row + p * s->y_pixel, WHOLE, last) : vec_zero();
+    }
     for (ptrdiff_t r = s->rows.from; r < s->rows.to; r++, x += s->x_row) {
         load_columns(GRAD_PIXELS + TAPS - 1, EDGE, WHOLE, last, s, x, col);
         NNP_UNROLL
-        for (int kw = 0; kw < TAPS; kw++) {
-            float *const to = s->dw + c + r * s->w_row + kw * s->w_tap;
-            vec sum = vec_mul(col[kw], right[0]);
+        for (int i = 0; i < NNP_DEPTHWISE_ROWS; i++) {
+            if (i >= s->height || r < i || r - i >= s->taps_h) continue;
             NNP_UNROLL
-            for (int p = 1; p < GRAD_PIXELS; p++) sum = vec_mul_add(col[p + kw], right[p], sum);
-            store_channels(to, WHOLE, last, vec_add(load_channels(to, WHOLE, last), sum));
+            for (int kw = 0; kw < TAPS; kw++) {
+                float *const to = s->dw + c + (r - i) * s->w_row + kw * s->w_tap;
+                vec sum = vec_mul(col[kw], right[i][0]);
+                NNP_UNROLL
+                for (int p = 1; p < GRAD_PIXELS; p++) sum = vec_mul_add(col[p + kw], right[i][p], sum);
+                store_channels(to, WHOLE, last, vec_add(load_channels(to, WHOLE, last), sum));
+            }
         }
     }
 }
@@ -215,12 +223,25 @@ static ptrdiff_t kernel_at(const nnp_depthwise *s) { return (s->h.kernel * s->ke
 
 static int neighbours(const nnp_axis *a) { return a->step == 1 && a->dilation == 1; }
 
-static int has_blocks(const nnp_axis *w) { return neighbours(w) && (w->taps == 3 || w->taps == 5 || w->taps == 7); }
+/* Whether blocks can compute it. */
+static int has_blocks(const nnp_depthwise *s) {
+    const ptrdiff_t taps = s->w.taps;
+    return neighbours(&s->h) && neighbours(&s->w) && (taps == 3 || taps == 5 || taps == 7);
+}
 
-/* One block, from output position j on. `top` is the first source row inside. */
+/* The source rows of a block whose first output row is `row`. */
+static void block_rows(const nnp_depthwise *s, ptrdiff_t row, int rows, depthwise_window *window) {
+    const ptrdiff_t top = row + s->h.start;
+    window->height = rows;
+    window->rows.from = max_size(0, -top);
+    window->rows.to = min_size(rows - 1 + s->h.taps, s->h.source - top);
+}
+
+/* One block of these rows, from output position j on. */
 static void run_block(const nnp_depthwise *s, depthwise_function *const blocks[3][2], ptrdiff_t pixels,
-                      ptrdiff_t channels, ptrdiff_t top, ptrdiff_t j, depthwise_window *window) {
-    const ptrdiff_t left = j + s->w.start, columns = pixels + s->w.taps - 1;
+                      ptrdiff_t channels, ptrdiff_t row, ptrdiff_t j, depthwise_window *window) {
+    const ptrdiff_t top = row + s->h.start + window->rows.from, left = j + s->w.start;
+    const ptrdiff_t columns = pixels + s->w.taps - 1;
     window->cols.from = max_size(0, -left);
     window->cols.to = min_size(columns, s->w.source - left);
     window->x_at = (top * s->w.source + left + window->cols.from) * s->pixel;
@@ -232,14 +253,13 @@ static void run_block(const nnp_depthwise *s, depthwise_function *const blocks[3
 static void run_tiles(const nnp_depthwise *s, depthwise_function *const *tiles, ptrdiff_t channels, ptrdiff_t row,
                       ptrdiff_t j, depthwise_window *window) {
     const range whole = whole_windows(&s->w);
-    ptrdiff_t pixels;
+    ptrdiff_t pixels, top;
     window->rows = taps_inside(&s->h, row);
+    top = row * s->h.step + s->h.start + window->rows.from * s->h.dilation;
     for (; j < s->w.out; j += pixels) {
         pixels = whole.from <= j && j < whole.to ? min_size(NNP_TILE_ROWS, whole.to - j) : 1;
         window->cols = taps_inside(&s->w, j);
-        window->x_at = ((row * s->h.step + s->h.start + window->rows.from * s->h.dilation) * s->w.source +
-                        j * s->w.step + s->w.start + window->cols.from * s->w.dilation) *
-                       s->pixel;
+        window->x_at = (top * s->w.source + j * s->w.step + s->w.start + window->cols.from * s->w.dilation) * s->pixel;
         window->y_at = j * s->out_pixel;
         tiles[pixels - 1](channels, window);
     }
@@ -249,30 +269,26 @@ static void depthwise_rows(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t
                            const float *w, const float *bias, float *y) {
     depthwise_window window = window_of(s, x);
     window.w = w + kernel_at(s), window.bias = bias, window.y = y;
-    if (has_blocks(&s->w) && neighbours(&s->h) && s->w.out >= BLOCK_PIXELS) {
-        const ptrdiff_t top = row + s->h.start;
-        window.rows.from = max_size(0, -top);
-        window.rows.to = min_size(rows - 1 + s->h.taps, s->h.source - top);
-        window.height = rows;
+    if (has_blocks(s) && s->w.out >= BLOCK_PIXELS) {
+        block_rows(s, row, rows, &window);
         /* The last block may overlap the one before: the same pixels come out once more. */
         for (ptrdiff_t j = 0; j < s->w.out; j += BLOCK_PIXELS)
-            run_block(s, depthwise_blocks, BLOCK_PIXELS, channels, top + window.rows.from,
-                      min_size(j, s->w.out - BLOCK_PIXELS), &window);
+            run_block(s, depthwise_blocks, BLOCK_PIXELS, channels, row, min_size(j, s->w.out - BLOCK_PIXELS), &window);
         return;
     }
     for (int i = 0; i < rows; i++, window.y += s->out_row) run_tiles(s, depthwise_tiles, channels, row + i, 0, &window);
 }
 
-static void depthwise_weight_grad_row(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, const float *x,
-                                      const float *dy, float *dw) {
+static void depthwise_weight_grad_rows(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows,
+                                       const float *x, const float *dy, float *dw) {
     depthwise_window window = window_of(s, x);
     ptrdiff_t j = 0;
     window.dw = dw + kernel_at(s), window.dy = dy;
-    if (has_blocks(&s->w)) {
-        window.rows = taps_inside(&s->h, row);
+    if (has_blocks(s)) {
+        block_rows(s, row, rows, &window);
         for (; j + GRAD_PIXELS <= s->w.out; j += GRAD_PIXELS)
-            run_block(s, depthwise_grad_blocks, GRAD_PIXELS, channels,
-                      row * s->h.step + s->h.start + window.rows.from * s->h.dilation, j, &window);
+            run_block(s, depthwise_grad_blocks, GRAD_PIXELS, channels, row, j, &window);
     }
-    run_tiles(s, depthwise_grad_tiles, channels, row, j, &window);
+    for (int i = 0; i < rows; i++, window.dy += s->out_row)
+        run_tiles(s, depthwise_grad_tiles, channels, row + i, j, &window);
 }

@@ -54,8 +54,8 @@ cdef extern from "kernels.h" nogil:
         void avg_pool_grad_row(const nnp_pool *s, const float *dy, Py_ssize_t ih, float *dx_row) noexcept nogil
         void depthwise_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows, const float *x,
                             const float *w, const float *bias, float *y) noexcept nogil
-        void depthwise_weight_grad_row(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, const float *x,
-                                       const float *dy, float *dw) noexcept nogil
+        void depthwise_weight_grad_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows,
+                                        const float *x, const float *dy, float *dw) noexcept nogil
         void relu(Py_ssize_t n, const float *x, float *y) noexcept nogil
         void relu_grad(Py_ssize_t n, const float *dy, const float *y, float *dx) noexcept nogil
         void scale(Py_ssize_t n, float factor, float *x) noexcept nogil

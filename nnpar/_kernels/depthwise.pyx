@@ -181,7 +181,7 @@ cdef class DepthwiseConv2dWeightGrad(Step):
     cdef const float *dy
     cdef float *dw
     cdef nnp_depthwise s
-    cdef Py_ssize_t n, c, taps, block, blocks, chunks
+    cdef Py_ssize_t n, c, taps, x_size, bands, block, blocks, chunks
     cdef Py_ssize_t thread_offset, thread_bytes          # in the workspace
 
     def __init__(self, Geometry shape, x, dy, dw):
@@ -194,7 +194,8 @@ cdef class DepthwiseConv2dWeightGrad(Step):
         self.s.out_row, self.s.out_pixel = shape.ow * shape.c, shape.c
         self.block = channels_of_block(shape.c, self.taps)
         self.blocks = ceil_div(shape.c, self.block)
-        wanted = min(CHUNKS, shape.n * shape.oh, shape.n * shape.oh * shape.ow // (CHUNK_PIXELS * self.taps))
+        self.bands, self.x_size = ceil_div(shape.oh, NNP_DEPTHWISE_ROWS), shape.h * shape.w * shape.c
+        wanted = min(CHUNKS, shape.n * self.bands, shape.n * shape.oh * shape.ow // (CHUNK_PIXELS * self.taps))
         self.chunks = max(1, min(wanted, CHUNK_BYTES // (4 * self.taps * shape.c)))
         self.cost(shape.flops, shape.bytes)
         self.thread_offset = aligned(4 * self.chunks * self.taps * shape.c)
@@ -217,15 +218,16 @@ cdef class DepthwiseConv2dWeightGrad(Step):
 
     cdef void accumulate(self, const nnp_kernels *kernel, Py_ssize_t chunk, Py_ssize_t c) noexcept nogil:
         """One chunk's partial sum (KH, KW, C), for the block of channels from c on."""
-        cdef Py_ssize_t rows = self.n * self.s.h.out, row, t, channels = min(self.block, self.c - c)
-        cdef Py_ssize_t x_size = self.s.h.source * self.s.w.source * self.c
+        cdef Py_ssize_t all_bands = self.n * self.bands, band, row, image, t, channels = min(self.block, self.c - c)
         cdef float *partial = <float *> self.workspace + chunk * self.taps * self.c + c
         for t in range(self.taps):
             memset(partial + t * self.c, 0, 4 * channels)
-        for row in range(rows * chunk // self.chunks, rows * (chunk + 1) // self.chunks):
-            kernel.depthwise_weight_grad_row(&self.s, channels, row % self.s.h.out,
-                                             self.x + row // self.s.h.out * x_size + c,
-                                             self.dy + row * self.s.out_row + c, partial)
+        for band in range(all_bands * chunk // self.chunks, all_bands * (chunk + 1) // self.chunks):
+            image, row = band // self.bands, band % self.bands * NNP_DEPTHWISE_ROWS
+            kernel.depthwise_weight_grad_rows(&self.s, channels, row,
+                                              <int> min(NNP_DEPTHWISE_ROWS, self.s.h.out - row),
+                                              self.x + image * self.x_size + c,
+                                              self.dy + (image * self.s.h.out + row) * self.s.out_row + c, partial)
 
     cdef void reduce(self, const nnp_kernels *kernel, Py_ssize_t c, float *total) noexcept nogil:
         """dw (C, KH, KW) = the partials, added in the order of their chunks; channels from c on."""
