@@ -10,21 +10,21 @@ from nnpar.shapes import Conv2dShape
 
 
 def forward(shape: Conv2dShape, x: Array, w: Array, bias: Array | None, y: Array) -> Step:
-    """y = conv2d(x, w) + bias; images in channels-last memory, w and bias contiguous."""
+    """Return the step y = conv2d(x, w) + bias; images in channels-last memory, w and bias contiguous."""
     if _is_depthwise(shape):
         return depthwise.DepthwiseConv2d(Geometry(shape), x, w, bias, y)
     return conv.Conv2d(Geometry(shape), x, w, bias, y)
 
 
 def input_grad(shape: Conv2dShape, dy: Array, w: Array, dx: Array) -> Step:
-    """dx = the gradient with respect to x."""
+    """Return the step dx = the gradient with respect to x."""
     if _is_depthwise(shape):
         return depthwise.DepthwiseConv2dInputGrad(Geometry(shape), dy, w, dx)
     return conv.Conv2dInputGrad(Geometry(shape), dy, w, dx)
 
 
 def weight_grad(shape: Conv2dShape, x: Array, dy: Array, dw: Array) -> Step:
-    """dw = the gradient with respect to w."""
+    """Return the step dw = the gradient with respect to w."""
     if _is_depthwise(shape):
         return depthwise.DepthwiseConv2dWeightGrad(Geometry(shape), x, dy, dw)
     return conv.Conv2dWeightGrad(Geometry(shape), x, dy, dw)

@@ -2,7 +2,8 @@
 
 Sizes lie around the edges at which kernels change: tiles of 6 rows; panels of 64, 16, 8 or 4 columns and vectors of 16,
 8, 4 or 1 floats, by instruction set; blocks of 1024 steps and 96 rows in matrix multiplication; runs of 16 channels,
-blocks of 96 pixels, strips of 256 pixels and 64 chunks in convolution; 64 channels in pooling.
+blocks of 96 pixels, strips of 256 pixels and 64 chunks in convolution, blocks of 4 and 7 pixels if it is depthwise;
+64 channels in pooling.
 
 Most tests draw small integers. Their products and sums are exact in float32, in any order: the result has to be equal,
 and no tolerance can hide a wrong element. Real numbers are compared with float64, within the bound of `assert_within`.
@@ -173,6 +174,20 @@ GEMM_CASES = [
 ]
 
 
+def _depthwise(
+    name: str,
+    n: int,
+    c: int,
+    h: int,
+    w: int,
+    kernel: Pair,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> Conv2dCase:
+    return Conv2dCase(f"depthwise-{name}", n, c, h, w, c, kernel, stride, padding, dilation, c)
+
+
 CONV2D_CASES = [
     # 1x1, whose im2col matrix is the image itself.
     Conv2dCase("one-pixel", 1, 1, 1, 1, 1, (1, 1)),
@@ -215,9 +230,42 @@ CONV2D_CASES = [
     Conv2dCase("groups-2", 2, 18, 5, 6, 10, (3, 3), (1, 1), (1, 1), (1, 1), 2),
     Conv2dCase("groups-3-few", 1, 6, 6, 5, 9, (3, 2), (2, 1), (1, 1), (1, 2), 3),
     Conv2dCase("groups-panels", 1, 18, 3, 4, 134, (2, 2), (1, 1), (0, 0), (1, 1), 2),
-    Conv2dCase("depthwise", 2, 17, 7, 6, 17, (3, 3), (1, 1), (1, 1), (1, 1), 17),
-    Conv2dCase("depthwise-stride", 1, 9, 7, 8, 9, (3, 3), (2, 2), (1, 1), (1, 1), 9),
-    Conv2dCase("depthwise-multiplier", 1, 5, 6, 7, 15, (3, 3), (1, 1), (1, 1), (1, 1), 5),
+    Conv2dCase("groups-multiplier", 1, 5, 6, 7, 15, (3, 3), (1, 1), (1, 1), (1, 1), 5),
+    # Depthwise: channels around vectors and blocks of 12 KB of weights; pixels around blocks of 4 and 7 and tiles of 6.
+    *(
+        _depthwise(f"c-{c}", 2, c, 5, 8, (3, 3), padding=(1, 1))
+        for c in (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100)
+    ),
+    _depthwise("channel-blocks", 1, 201, 6, 7, (7, 5), padding=(3, 2)),
+    *(_depthwise(f"3x3-{p}", 1, 9, 3, p, (3, 3), padding=(1, 1)) for p in (1, 2, 3, 4, 5, 6, 7, 9, 14, 15)),
+    *(_depthwise(f"5x5-{p}", 2, 9, p, p, (5, 5), padding=(2, 2)) for p in (1, 2, 3, 4, 6, 7, 8, 11)),
+    *(_depthwise(f"7x7-{p}", 1, 17, p, p, (7, 7), padding=(3, 3)) for p in (1, 4, 7, 13)),
+    *(_depthwise(f"tiles-{p}", 1, 9, 2, p, (2, 2), (1, 2)) for p in (2, 3, 10, 11, 12, 13, 14, 25)),
+    _depthwise("1x1", 2, 9, 5, 7, (1, 1)),
+    _depthwise("1x1-stride-padding", 2, 17, 5, 6, (1, 1), (2, 3), (1, 2)),
+    _depthwise("no-padding", 2, 17, 9, 10, (3, 3)),
+    _depthwise("stride", 2, 17, 9, 8, (3, 3), (2, 2), (1, 1)),
+    _depthwise("stride-5x5", 1, 9, 14, 15, (5, 5), (2, 2), (2, 2)),
+    _depthwise("stride-height", 1, 9, 9, 10, (3, 3), (2, 1), (1, 1)),
+    _depthwise("stride-width", 1, 9, 9, 10, (3, 5), (1, 3), (1, 2)),
+    _depthwise("stride-over-kernel", 2, 9, 11, 10, (2, 3), (3, 4), (0, 1)),
+    _depthwise("stride-over-image", 2, 9, 3, 2, (2, 2), (7, 9), (1, 1)),
+    _depthwise("rows", 1, 9, 8, 5, (5, 1), (1, 1), (2, 0)),
+    _depthwise("columns", 1, 9, 5, 8, (1, 5), (1, 1), (0, 2)),
+    _depthwise("rectangle", 2, 5, 9, 11, (4, 3), (1, 1), (2, 0)),
+    _depthwise("dilation", 1, 9, 9, 11, (3, 3), (1, 1), (2, 3), (2, 3)),
+    _depthwise("dilation-height", 1, 9, 9, 11, (3, 3), (1, 1), (2, 1), (2, 1)),
+    _depthwise("dilation-stride", 2, 9, 9, 11, (3, 2), (2, 3), (3, 1), (2, 4)),
+    _depthwise("dilation-of-stride", 1, 9, 12, 13, (3, 4), (4, 6), (1, 2), (2, 4)),
+    _depthwise("padding-over-kernel", 1, 9, 3, 2, (3, 3), (1, 1), (4, 5)),
+    _depthwise("padding-over-kernel-stride", 1, 9, 3, 2, (2, 3), (1, 2), (4, 5)),
+    _depthwise("kernel-over-image", 2, 9, 2, 3, (5, 7), (1, 1), (2, 3)),
+    _depthwise("kernel-over-image-stride", 2, 9, 2, 3, (7, 5), (2, 2), (3, 2)),
+    _depthwise("kernel-is-image", 3, 9, 7, 5, (7, 5)),
+    _depthwise("no-tap-inside", 1, 9, 1, 1, (2, 2), (2, 2), (1, 1), (2, 2)),
+    _depthwise("many-taps", 1, 3, 31, 33, (29, 31), padding=(1, 0)),
+    _depthwise("chunks", 3, 40, 20, 21, (3, 3), padding=(1, 1)),
+    _depthwise("chunks-stride", 2, 24, 33, 30, (5, 5), (2, 2), (2, 2)),
     # Chunks and strips of the weight gradient: rows longer than a strip, short rows, images that end inside a strip.
     Conv2dCase("long-rows", 2, 3, 3, 521, 4, (2, 3), (1, 2), (1, 1)),
     Conv2dCase("longer-rows", 1, 9, 3, 613, 7, (2, 3), (1, 1), (1, 1)),
@@ -227,8 +275,7 @@ CONV2D_CASES = [
     Conv2dCase("blocks", 1, 101, 6, 7, 67, (2, 2)),
     Conv2dCase("chunks-of-strips", 2, 9, 131, 5, 7, (5, 5), padding=(2, 2)),
     Conv2dCase("chunks-of-strips-few", 4, 3, 101, 3, 5, (33, 3), padding=(16, 1)),
-    Conv2dCase("depthwise-strips", 2, 40, 20, 20, 40, (3, 3), (1, 1), (1, 1), (1, 1), 40),
-    # Layers of LeNet-5, VGG-16, ResNet-50 and MobileNetV2.
+    # Layers of LeNet-5, VGG-16, ResNet-50, MobileNetV2, EfficientNet-B0 and ConvNeXt.
     Conv2dCase("lenet-1", 8, 1, 28, 28, 6, (5, 5), padding=(2, 2), benchmark=True),
     Conv2dCase("lenet-2", 8, 6, 14, 14, 16, (5, 5), benchmark=True),
     Conv2dCase("vgg-1-1", 8, 3, 224, 224, 64, (3, 3), padding=(1, 1), benchmark=True),
@@ -242,6 +289,10 @@ CONV2D_CASES = [
     Conv2dCase("resnet-3-shortcut", 8, 256, 56, 56, 512, (1, 1), (2, 2), benchmark=True),
     Conv2dCase("resnet-5-3x3", 8, 512, 7, 7, 512, (3, 3), padding=(1, 1), benchmark=True),
     Conv2dCase("mobilenet-depthwise", 8, 96, 56, 56, 96, (3, 3), padding=(1, 1), groups=96, benchmark=True),
+    Conv2dCase("mobilenet-depthwise-stride", 8, 144, 56, 56, 144, (3, 3), (2, 2), (1, 1), groups=144, benchmark=True),
+    Conv2dCase("mobilenet-depthwise-last", 8, 960, 7, 7, 960, (3, 3), padding=(1, 1), groups=960, benchmark=True),
+    Conv2dCase("efficientnet-depthwise", 8, 240, 28, 28, 240, (5, 5), padding=(2, 2), groups=240, benchmark=True),
+    Conv2dCase("convnext-depthwise", 8, 96, 56, 56, 96, (7, 7), padding=(3, 3), groups=96, benchmark=True),
 ]
 
 

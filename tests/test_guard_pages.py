@@ -93,7 +93,14 @@ def conv2d_cases():
         yield cases.Conv2dCase("few-channels", 2, 3, 5, 4, size, (3, 2), (2, 1), (1, 1))
         yield cases.Conv2dCase("pixels", 1, 9, 2, size, 3, (2, 1), (1, 2))
         yield cases.Conv2dCase("1x1", 1, size, 2, 3, 7, (1, 1), (1, 2))
-        yield cases.Conv2dCase("depthwise", 1, size, 4, 3, size, (3, 3), (1, 1), (1, 1), (1, 1), size)
+        for kernel, stride in [
+            ((3, 3), (1, 1)),
+            ((5, 5), (1, 1)),
+            ((7, 7), (1, 1)),
+            ((3, 3), (2, 2)),
+            ((2, 2), (1, 1)),
+        ]:
+            yield cases.Conv2dCase("depthwise", 1, size, 5, 8, size, kernel, stride, (kernel[0] // 2,) * 2, groups=size)
     yield from cases.small(cases.CONV2D_CASES, most_flops=1e6)
 
 

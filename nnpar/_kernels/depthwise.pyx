@@ -31,21 +31,21 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
     LINE = 16              # floats of a cache line: blocks of channels begin at multiples of it
-    BLOCK_BYTES = 16 << 10  # of the weights of a block of channels, if possible at most
-    PACK_CHANNELS = 64     # whose weights are packed, or whose partial sums are added, by one task
+    BLOCK_BYTES = 12 << 10  # of the weights of a block of channels, if possible at most
+    PACK_CHANNELS = 64     # channels whose weights are packed, or whose partial sums are added, by one task
     CHUNKS = 64            # weight gradient: chunks of rows, at most
-    CHUNK_PIXELS = 8       # weight gradient: pixels of a chunk for each tap, at least, so that its partial sum costs little
+    CHUNK_PIXELS = 8       # weight gradient: pixels of a chunk for each tap, at least: its partial sum costs little
     CHUNK_BYTES = 16 << 20  # weight gradient: bytes of partial sums, at most
 
 
 cdef Py_ssize_t channels_of_block(Py_ssize_t c, Py_ssize_t taps) noexcept nogil:
-    """Blocks of about equal size."""
+    """How many channels a block has, but the last: all about as many."""
     cdef Py_ssize_t block = ceil_div(c, max(1, ceil_div(4 * c * taps, BLOCK_BYTES)))
     return ceil_div(block, LINE) * LINE
 
 
 def _forward_axis(size, out, stride, pad, dilation, kernel):
-    """The nnp_axis."""
+    """The nnp_axis of the forward pass, and of the weight gradient."""
     return dict(out=out, source=size, taps=kernel, step=stride, start=-pad, dilation=dilation, kernel=0, kernel_step=1)
 
 
