@@ -25,7 +25,7 @@ def input_grad(shape: Conv2dShape, dy: Array, w: Array, dx: Array) -> Step:
 
 def weight_grad(shape: Conv2dShape, x: Array, dy: Array, dw: Array) -> Step:
     """Return the step dw = the gradient with respect to w."""
-    if _is_depthwise(shape):
+    if _is_depthwise(shape) and shape.groups > 1:  # of one channel, the general way sums a row of the kernel at once
         return depthwise.DepthwiseConv2dWeightGrad(Geometry(shape), x, dy, dw)
     return conv.Conv2dWeightGrad(Geometry(shape), x, dy, dw)
 
