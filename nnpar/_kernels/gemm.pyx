@@ -8,9 +8,9 @@ it.
 
 from cython.parallel cimport parallel, prange
 
-from nnpar._kernels.csrc cimport (NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
+from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
                                   nnp_restore_float_mode)
-from nnpar._kernels.runtime cimport kernels
+from nnpar._kernels.runtime cimport kernels, tile_rows
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
@@ -28,8 +28,8 @@ cdef struct Matrix:        # rows x cols by strides, in floats
 
 
 cdef double cycles(Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t k, Py_ssize_t copied, int vector) noexcept:
-    """Rough cost of a product: two vector multiply-adds a cycle over whole tiles, 1.5 cycles for each float copied."""
-    return (<double> ceil_div(rows, NNP_TILE_ROWS) * NNP_TILE_ROWS * ceil_div(cols, vector) * k / 2 + 1.5 * copied)
+    """Rough cost of a product: two vector multiply-adds a cycle over whole tiles, one for each float copied."""
+    return <double> ceil_div(rows, NNP_TILE_ROWS) * NNP_TILE_ROWS * ceil_div(cols, vector) * k / 2 + copied
 
 
 cdef class Gemm(Step):
@@ -45,7 +45,7 @@ cdef class Gemm(Step):
     cdef Matrix left, right
     cdef const float *bias
     cdef float *c
-    cdef Py_ssize_t rows, cols, k, c_row, m, n
+    cdef Py_ssize_t rows, cols, k, c_row, m, n, tile_rows
     cdef float alpha, beta
     cdef bint turned, copy_left
     cdef Py_ssize_t left_offset, left_row, out_offset  # in the workspace, after the packed panels
@@ -76,6 +76,7 @@ cdef class Gemm(Step):
         else:
             self.rows, self.cols = self.m, self.n
             self.left, self.right = left, right
+        self.tile_rows = tile_rows(self.cols)
         self.copy_left = self.left.col != 1 and self.k > 1
         padded = ceil_div(self.cols, kernel.vector) * kernel.vector
         self.left_offset = aligned(4 * self.k * padded)
@@ -142,18 +143,18 @@ cdef class Gemm(Step):
             while row < end:
                 for panel in range(first_panel, last_panel):
                     self.tile(kernel, row, panel, block * DEPTH, block == depth_blocks - 1)
-                row += NNP_TILE_ROWS
+                row += self.tile_rows
 
     cdef void tile(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, Py_ssize_t k,
                    bint last) noexcept nogil:
-        """Six rows times a panel, DEPTH steps of the summed axis from k."""
+        """A tile of rows times a panel, DEPTH steps of the summed axis from k."""
         cdef Py_ssize_t col = panel * kernel.vector * kernel.tile_vectors, i
-        cdef int rows = <int> min(NNP_TILE_ROWS, self.rows - row)
+        cdef int rows = <int> min(self.tile_rows, self.rows - row)
         cdef const float *left = self.left.data
         cdef Py_ssize_t left_row = self.left.row, out_row = self.c_row
         cdef float *out = self.c
-        cdef const float *a[NNP_TILE_ROWS]
-        cdef float *c[NNP_TILE_ROWS]
+        cdef const float *a[NNP_TALL_ROWS]
+        cdef float *c[NNP_TALL_ROWS]
         cdef const float *bias = NULL
         cdef int accumulate = k > 0 or (self.beta != 0.0 and not self.turned)
         if self.copy_left:
@@ -165,7 +166,7 @@ cdef class Gemm(Step):
         for i in range(rows):
             a[i] = left + (row + i) * left_row + k
             c[i] = out + (row + i) * out_row + col
-        kernel.gemm_tile(rows, self.panel_cols(kernel, panel), 1, min(DEPTH, self.k - k), a,
+        kernel.gemm_tile(rows, self.panel_cols(kernel, panel), 1, min(DEPTH, self.k - k), a, 0,
                          self.packed(kernel, panel, k), bias, accumulate, c)
 
     cdef void turn_back(self, const nnp_kernels *kernel, Py_ssize_t row) noexcept nogil:
