@@ -73,6 +73,9 @@ typedef struct {
     void (*outer_tile)(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,
                        ptrdiff_t a_step, ptrdiff_t b_offset, ptrdiff_t b_step, float *c, ptrdiff_t c_stride);
 
+    /* out[i] = sum of a[i][k] * x[k] over k < depth, for rows <= 6. The lanes of vectors are chains of their own. */
+    void (*dot_tile)(int rows, ptrdiff_t depth, const float *const *a, const float *x, float *out);
+
     /* panel (depth, width) = alpha * B (depth, cols) of any strides, zeros to the right. */
     void (*pack_panel)(ptrdiff_t depth, int cols, float alpha, const float *b, ptrdiff_t k_stride, ptrdiff_t n_stride,
                        float *panel);

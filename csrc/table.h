@@ -18,6 +18,7 @@
         .tile_vectors = NNP_TILE_VECTORS,                                                                              \
         .gemm_tile = gemm_tile,                                                                                        \
         .outer_tile = outer_tile,                                                                                      \
+        .dot_tile = dot_tile,                                                                                          \
         .pack_panel = pack_panel,                                                                                      \
         .copy_matrix = copy_matrix,                                                                                    \
         .winograd_input = winograd_input,                                                                              \

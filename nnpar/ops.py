@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnpar import _checks, arrays, convolution, random, shapes
 from nnpar._checks import Array, IntOrPair
 from nnpar._kernels import elementwise, loss, pool
-from nnpar._kernels.gemm import Gemm
+from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.step import Step
 from nnpar.shapes import Shape
 
@@ -104,7 +104,7 @@ def gemm(a: ArrayLike, b: ArrayLike, *, alpha: float = 1.0, beta: float = 0.0, o
         np.copyto(result.array, result.out)
     if not result.array.size:
         return result.after()
-    return result.after(Gemm(left, right, result.array, None, alpha, beta))
+    return result.after(gemm_step(left, right, result.array, None, alpha, beta))
 
 
 def linear(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, out: Array | None = None) -> Array:
@@ -133,7 +133,7 @@ def linear(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, out: Ar
     result = _Result(out, (inputs.shape[0], weight.shape[0]), "linear", inputs, weight, add)
     if not result.array.size:
         return result.after()
-    return result.after(Gemm(inputs, weight.T, result.array, add))
+    return result.after(gemm_step(inputs, weight.T, result.array, add))
 
 
 def _bias(bias: ArrayLike | None, size: int, who: str) -> Array | None:

@@ -17,7 +17,7 @@ import pytest
 
 from nnpar import arrays, ops
 from nnpar._kernels.elementwise import Transpose
-from nnpar._kernels.gemm import Gemm
+from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.loss import SoftmaxCrossEntropy, SquaredError
 from nnpar._kernels.optimizer import AdamUpdate, SGDUpdate
 from nnpar._kernels.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad
@@ -73,7 +73,7 @@ def run_gemm(guard):
                     np.testing.assert_array_equal(out, 2 * expected)
             padded = guard.nans(m * (n + 3))  # without what would follow the last row
             rows = np.lib.stride_tricks.as_strided(padded[-(m - 1) * (n + 3) - n :], (m, n), (4 * (n + 3), 4))
-            Gemm(left, right, rows)()
+            gemm_step(left, right, rows)()
             np.testing.assert_array_equal(rows, expected)
 
 

@@ -124,7 +124,10 @@ NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdif
 
 NNP_TILES(1)
 NNP_TILE(7, 1)
-NNP_TILE(8, 1) NNP_TILE(9, 1) NNP_TILE(10, 1) NNP_TILE(11, 1) NNP_TILE(12, 1) NNP_TILES(2)
+NNP_TILE(8, 1)
+NNP_TILE(9, 1)
+NNP_TILE(10, 1)
+NNP_TILE(11, 1) NNP_TILE(12, 1) NNP_TILES(2)
 #if NNP_TILE_VECTORS == 4
     NNP_TILES(3) NNP_TILES(4)
 #define NNP_TABLE_OF(OP)                                                                                               \
@@ -211,14 +214,40 @@ static void transpose(ptrdiff_t rows, ptrdiff_t cols, float factor, const float 
 /* With no axis contiguous in the source, by strips of the nearer one: a cache line each. */
 enum { STRIP = 16 };
 
+/* Rows of a panel whose columns lie side by side in the source, too. */
+NNP_INLINE void pack_rows(const int VECS, ptrdiff_t depth, int cols, float alpha, const float *b, ptrdiff_t k_stride,
+                          float *panel) {
+    const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
+    const vec times = vec_set(alpha);
+    for (ptrdiff_t k = 0; k < depth; k++, b += k_stride, panel += VECS * NNP_VECTOR) {
+        NNP_UNROLL
+        for (int j = 0; j < VECS - 1; j++)
+            vec_store(panel + j * NNP_VECTOR, vec_mul(times, vec_load(b + j * NNP_VECTOR)));
+        vec_store(panel + (VECS - 1) * NNP_VECTOR, vec_mul(times, vec_load_first(b + (VECS - 1) * NNP_VECTOR, last)));
+    }
+}
+
 static void pack_panel(ptrdiff_t depth, int cols, float alpha, const float *b, ptrdiff_t k_stride, ptrdiff_t n_stride,
                        float *panel) {
     const int width = vectors_across(cols) * NNP_VECTOR;
+    if (n_stride == 1) {
+        switch (vectors_across(cols)) {
+        case 1:
+            pack_rows(1, depth, cols, alpha, b, k_stride, panel);
+            return;
+        case 2:
+            pack_rows(2, depth, cols, alpha, b, k_stride, panel);
+            return;
+        case 3:
+            pack_rows(3, depth, cols, alpha, b, k_stride, panel);
+            return;
+        default:
+            pack_rows(4, depth, cols, alpha, b, k_stride, panel);
+            return;
+        }
+    }
     if (k_stride == 1)
         transpose(cols, depth, alpha, b, n_stride, panel, width);
-    else if (n_stride == 1)
-        for (ptrdiff_t k = 0; k < depth; k++)
-            for (int j = 0; j < cols; j++) panel[k * width + j] = alpha * b[k * k_stride + j];
     else
         for (ptrdiff_t k0 = 0; k0 < depth; k0 += STRIP)
             for (int j = 0; j < cols; j++)
@@ -243,6 +272,61 @@ static void copy_matrix(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdif
         for (ptrdiff_t j = 0; j < cols; j++)
             for (ptrdiff_t i = i0; i < i0 + STRIP && i < rows; i++)
                 dst[i * ld + j] = src[i * row_stride + j * col_stride];
+}
+
+static float vec_sum(vec v) {
+    float lane[NNP_VECTOR], sum = 0.0f;
+    vec_store(lane, v);
+    for (int i = 0; i < NNP_VECTOR; i++) sum += lane[i];
+    return sum;
+}
+
+/* Each row has two chains of vectors, the even and the odd ones. */
+NNP_INLINE void dot_tile_body(const int ROWS, ptrdiff_t depth, const float *const *a, const float *x, float *out) {
+    vec even[NNP_TILE_ROWS], odd[NNP_TILE_ROWS];
+    const float *row[NNP_TILE_ROWS];
+    NNP_UNROLL
+    for (int i = 0; i < ROWS; i++) even[i] = odd[i] = vec_zero(), row[i] = a[i];
+    ptrdiff_t k = 0;
+    for (; k + 2 * NNP_VECTOR <= depth; k += 2 * NNP_VECTOR) {
+        const vec x0 = vec_load(x + k), x1 = vec_load(x + k + NNP_VECTOR);
+        NNP_UNROLL
+        for (int i = 0; i < ROWS; i++) {
+            even[i] = vec_mul_add(vec_load(row[i] + k), x0, even[i]);
+            odd[i] = vec_mul_add(vec_load(row[i] + k + NNP_VECTOR), x1, odd[i]);
+        }
+    }
+    for (; k < depth; k += NNP_VECTOR) {
+        const vec_mask last = vec_first((int)(depth - k < NNP_VECTOR ? depth - k : NNP_VECTOR));
+        const vec x0 = vec_load_first(x + k, last);
+        NNP_UNROLL
+        for (int i = 0; i < ROWS; i++) even[i] = vec_mul_add(vec_load_first(row[i] + k, last), x0, even[i]);
+    }
+    NNP_UNROLL
+    for (int i = 0; i < ROWS; i++) out[i] = vec_sum(vec_add(even[i], odd[i]));
+}
+
+static void dot_tile(int rows, ptrdiff_t depth, const float *const *a, const float *x, float *out) {
+    switch (rows) {
+    case 1:
+        dot_tile_body(1, depth, a, x, out);
+        return;
+    case 2:
+        dot_tile_body(2, depth, a, x, out);
+        return;
+    case 3:
+        dot_tile_body(3, depth, a, x, out);
+        return;
+    case 4:
+        dot_tile_body(4, depth, a, x, out);
+        return;
+    case 5:
+        dot_tile_body(5, depth, a, x, out);
+        return;
+    default:
+        dot_tile_body(6, depth, a, x, out);
+        return;
+    }
 }
 
 /* Twelve chains hide a latency of up to six cycles at two multiply-adds a cycle. The values stay finite: x <- x/2 +

@@ -40,6 +40,7 @@ cdef extern from "kernels.h" nogil:
         void outer_tile(int rows, int cols, Py_ssize_t segments, const nnp_segment *segment, Py_ssize_t a_offset,
                         Py_ssize_t a_step, Py_ssize_t b_offset, Py_ssize_t b_step, float *c,
                         Py_ssize_t c_stride) noexcept nogil
+        void dot_tile(int rows, Py_ssize_t depth, const float **a, const float *x, float *out) noexcept nogil
         void pack_panel(Py_ssize_t depth, int cols, float alpha, const float *b, Py_ssize_t k_stride,
                         Py_ssize_t n_stride, float *panel) noexcept nogil
         void copy_matrix(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t row_stride,
