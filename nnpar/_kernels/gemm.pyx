@@ -242,7 +242,7 @@ cdef class ThinGemm(Step):
     cdef Matrix left, right
     cdef const float *bias
     cdef float *c
-    cdef Py_ssize_t rows, cols, k, c_row, c_col, a_row, a_width
+    cdef Py_ssize_t rows, cols, k, c_row, c_col, a_row
     cdef Py_ssize_t bias_row, bias_col
     cdef float alpha, beta
     cdef bint by_rows
@@ -255,7 +255,6 @@ cdef class ThinGemm(Step):
         return b.shape[1] <= FEW_ROWS and (a.shape[1] <= 1 or a.strides[1] == 4)
 
     def __init__(self, a, b, c, bias=None, float alpha=1.0, float beta=0.0):
-        cdef const nnp_kernels *kernel = kernels()
         self.name = "gemm"
         self.k = a.shape[1] if alpha != 0.0 else 0
         self.left = Matrix(self.floats(a), a.strides[0] // 4, a.strides[1] // 4)
@@ -271,10 +270,8 @@ cdef class ThinGemm(Step):
             self.rows, self.cols = self.cols, self.rows
             self.c_row, self.c_col, self.bias_row, self.bias_col = 1, self.c_row, 1, 0
         self.by_rows = self.k > 1 and self.right.row != 1
-        # A as rows for the dot products, as columns, padded to whole vectors, for the rows of B.
-        self.a_row = aligned(4 * self.k) // 4
-        self.a_width = ceil_div(self.rows, kernel.vector) * kernel.vector
-        self.workspace_bytes = 4 * (self.k * self.a_width if self.by_rows else self.rows * self.a_row)
+        self.a_row = aligned(4 * self.k) // 4          # of A as rows, for the dot products
+        self.workspace_bytes = 4 * self.rows * (self.k if self.by_rows else self.a_row)
         self.cost(2.0 * self.rows * self.cols * self.k,
                   4.0 * (self.rows * self.k + self.k * self.cols + self.rows * self.cols))
 
@@ -284,7 +281,8 @@ cdef class ThinGemm(Step):
         cdef float *a = <float *> self.workspace
         cdef nnp_float_mode mode = nnp_flush_denormals()
         if self.by_rows:
-            kernel.pack_panel(self.k, <int> self.rows, self.alpha, self.left.data, self.left.col, self.left.row, a)
+            kernel.copy_matrix(self.k, self.rows, self.left.data, self.left.col, self.left.row, a, self.rows)
+            kernel.scale(self.k * self.rows, self.alpha, a)
         else:
             kernel.copy_matrix(self.rows, self.k, self.left.data, self.left.row, self.left.col, a, self.a_row)
         nnp_restore_float_mode(mode)
@@ -326,12 +324,12 @@ cdef class ThinGemm(Step):
             else:
                 kernel.scale(cols, self.beta, c + i * self.c_row)
         while k < self.k:
-            s.a = <const float *> self.workspace + k * self.a_width
+            s.a = <const float *> self.workspace + k * self.rows
             s.b = self.right.data + k * self.right.row + first
             s.length = min(THIN_DEPTH, self.k - k)
             col = 0
             while col < cols:
-                kernel.outer_tile(<int> self.rows, <int> min(width, cols - col), 1, &s, 0, self.a_width, col,
+                kernel.outer_tile(<int> self.rows, <int> min(width, cols - col), 1, &s, 0, self.rows, col,
                                   self.right.row, c + col, self.c_row)
                 col += width
             k += THIN_DEPTH
