@@ -68,10 +68,6 @@ cdef class Geometry:
     shape : nnpar.shapes.Conv2dShape
     """
 
-    cdef readonly Py_ssize_t n, c, h, w, oc, kh, kw, oh, ow, groups
-    cdef readonly Py_ssize_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w
-    cdef readonly double flops
-
     def __init__(self, shape):
         self.n, self.c, self.h, self.w = shape.input_shape
         self.oc, _, self.kh, self.kw = shape.weight_shape
@@ -308,7 +304,7 @@ cdef class Conv2d(IndirectConv):
         self.lay_out(shape, [(shape.oh, shape.ow, 0, 0, 1, 1, len(taps))], taps, positions)
 
 
-def _axis_phases(size, stride, pad, dilation, kernel):
+def axis_phases(size, stride, pad, dilation, kernel):
     """Input positions by their remainder modulo the stride: (first position, count, [(k, offset of the output)])."""
     for remainder in range(min(stride, size)):
         taps = [(k, (remainder + pad - k * dilation) // stride) for k in range(kernel)
@@ -337,8 +333,8 @@ cdef class Conv2dInputGrad(IndirectConv):
         self.depth, self.cols = shape.oc // shape.groups, shape.c // shape.groups
         self.weight_k, self.weight_n = self.cols * shape.kh * shape.kw, shape.kh * shape.kw
         phases, taps, positions = [], [], []
-        for h0, rows, taps_h in _axis_phases(shape.h, shape.stride_h, shape.pad_h, shape.dilation_h, shape.kh):
-            for w0, cols, taps_w in _axis_phases(shape.w, shape.stride_w, shape.pad_w, shape.dilation_w, shape.kw):
+        for h0, rows, taps_h in axis_phases(shape.h, shape.stride_h, shape.pad_h, shape.dilation_h, shape.kh):
+            for w0, cols, taps_w in axis_phases(shape.w, shape.stride_w, shape.pad_w, shape.dilation_w, shape.kw):
                 phases.append((rows, cols, h0, w0, shape.stride_h, shape.stride_w, len(taps_h) * len(taps_w)))
                 taps += [(off_h, off_w) for _, off_h in taps_h for _, off_w in taps_w]
                 positions += [(kh, kw) for kh, _ in taps_h for kw, _ in taps_w]
