@@ -7,7 +7,7 @@
 /* A tile's operands and result: each run of A and each row of C is an operand of its own. */
 typedef struct {
     int rows, cols;
-    ptrdiff_t taps, depth;
+    ptrdiff_t taps, depth, a_stride;
     float **a, **c;
     float *b, *bias;
     double *expected, *magnitude; /* (rows, cols), and the same sum of absolute values */
@@ -17,12 +17,17 @@ static int panel_width(const nnp_kernels *table, int cols) {
     return (cols + table->vector - 1) / table->vector * table->vector;
 }
 
+/* Tiles of one vector may be taller. */
+static int most_rows(const nnp_kernels *table, int cols) {
+    return cols <= table->vector ? NNP_TALL_ROWS : NNP_TILE_ROWS;
+}
+
 /* A tile of A and B by `numbers`, and the sums that start from the old C, which is the canary unless `accumulate`. */
 static tile make_tile(const nnp_kernels *table, int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, int with_bias,
                       int accumulate, float *(*numbers)(ptrdiff_t)) {
-    tile t = {.rows = rows, .cols = cols, .taps = taps, .depth = depth};
+    tile t = {.rows = rows, .cols = cols, .taps = taps, .depth = depth, .a_stride = rows + taps % 2};
     const int width = panel_width(table, cols);
-    t.a = operand(sizeof *t.a * (size_t)(taps > 0 ? (taps - 1) * NNP_TILE_ROWS + rows : 0));
+    t.a = operand(sizeof *t.a * (size_t)(taps > 0 ? (taps - 1) * t.a_stride + rows : 0));
     t.c = operand(sizeof *t.c * (size_t)rows);
     t.b = numbers(taps * depth * width);
     t.bias = with_bias ? numbers(cols) : NULL;
@@ -37,7 +42,7 @@ static tile make_tile(const nnp_kernels *table, int rows, int cols, ptrdiff_t ta
             t.magnitude[i * cols + j] = fabs(accumulate ? t.c[i][j] : 0.0) + fabs(with_bias ? t.bias[j] : 0.0);
         }
         for (ptrdiff_t tap = 0; tap < taps; tap++) {
-            const float *a = t.a[tap * NNP_TILE_ROWS + i] = numbers(depth);
+            const float *a = t.a[tap * t.a_stride + i] = numbers(depth);
             const float *b = t.b + tap * depth * width;
             for (ptrdiff_t k = 0; k < depth; k++)
                 for (int j = 0; j < cols; j++) {
@@ -51,7 +56,8 @@ static tile make_tile(const nnp_kernels *table, int rows, int cols, ptrdiff_t ta
 }
 
 static void run_tile(const nnp_kernels *table, tile t, int accumulate) {
-    table->gemm_tile(t.rows, t.cols, t.taps, t.depth, (const float *const *)t.a, t.b, t.bias, accumulate, t.c);
+    table->gemm_tile(t.rows, t.cols, t.taps, t.depth, (const float *const *)t.a, t.a_stride, t.b, t.bias, accumulate,
+                     t.c);
 }
 
 /* Each element's bits are those of a tile of one row and one column. */
@@ -62,52 +68,59 @@ static void same_as_alone(const nnp_kernels *table, tile t) {
         for (ptrdiff_t k = 0; k < t.taps * t.depth; k++) panel[k * vector] = t.b[k * width + j];
         for (int i = 0; i < t.rows; i++) {
             float *c = &alone;
-            table->gemm_tile(1, 1, t.taps, t.depth, (const float *const *)t.a + i, panel, NULL, 0, &c);
+            table->gemm_tile(1, 1, t.taps, t.depth, (const float *const *)t.a + i, t.a_stride, panel, NULL, 0, &c);
             same(sizeof alone, t.c[i] + j, &alone);
         }
     }
 }
 
+static void gemm_tile_case(const nnp_kernels *table, int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, int with_bias,
+                           int accumulate) {
+    begin("rows %d, cols %d, taps %td, depth %td, bias %d, accumulate %d", rows, cols, taps, depth, with_bias,
+          accumulate);
+    tile t = make_tile(table, rows, cols, taps, depth, with_bias, accumulate, integers);
+    run_tile(table, t, accumulate);
+    for (int i = 0; i < rows; i++) equal(cols, t.c[i], t.expected + i * cols);
+    end();
+}
+
+static void gemm_tile_of_reals(const nnp_kernels *table, int rows, int cols) {
+    begin("rows %d, cols %d, real numbers", rows, cols);
+    tile t = make_tile(table, rows, cols, 2, 31, 0, 0, reals);
+    run_tile(table, t, 0);
+    for (int i = 0; i < rows; i++) within(cols, t.c[i], t.expected + i * cols, 62, t.magnitude + i * cols);
+    same_as_alone(table, t);
+    end();
+}
+
+/* A NaN times zeros, and an infinity, come to their row and column, and to no other. */
+static void gemm_tile_of_specials(const nnp_kernels *table, int rows, int cols, int nan_row) {
+    begin("rows %d, cols %d, NaN in row %d, infinity in the last column", rows, cols, nan_row);
+    tile t = make_tile(table, rows, cols, 1, 2, 0, 0, integers);
+    const int width = panel_width(table, cols);
+    for (int j = 0; j < cols; j++) t.b[width + j] = 0;
+    t.b[cols - 1] = INFINITY;
+    for (int i = 0; i < rows; i++) {
+        t.a[i][0] = 1;
+        if (i == nan_row) t.a[i][1] = NAN;
+        for (int j = 0; j < cols; j++) t.expected[i * cols + j] = i == nan_row ? NAN : t.b[j];
+    }
+    run_tile(table, t, 0);
+    for (int i = 0; i < rows; i++) equal(cols, t.c[i], t.expected + i * cols);
+    end();
+}
+
 void check_gemm_tile(const nnp_kernels *table) {
     const ptrdiff_t axes[][2] = {{0, 3}, {1, 0}, {1, 1}, {1, 7}, {3, 2}, {2, 5}};
-    const int widest = table->vector * table->tile_vectors;
-    for (int rows = 1; rows <= NNP_TILE_ROWS; rows++) {
-        for (int cols = 1; cols <= widest; cols++)
+    for (int cols = 1; cols <= table->vector * table->tile_vectors; cols++)
+        for (int rows = 1; rows <= most_rows(table, cols); rows++) {
             for (size_t axis = 0; axis < sizeof axes / sizeof axes[0]; axis++)
-                for (int option = 0; option < 4; option++) {
-                    const int with_bias = option & 1, accumulate = option >> 1;
-                    const ptrdiff_t taps = axes[axis][0], depth = axes[axis][1];
-                    begin("rows %d, cols %d, taps %td, depth %td, bias %d, accumulate %d", rows, cols, taps, depth,
-                          with_bias, accumulate);
-                    tile t = make_tile(table, rows, cols, taps, depth, with_bias, accumulate, integers);
-                    run_tile(table, t, accumulate);
-                    for (int i = 0; i < rows; i++) equal(cols, t.c[i], t.expected + i * cols);
-                    end();
-                }
-        for (int cols = widest; cols > 0; cols -= widest / 4) {
-            begin("rows %d, cols %d, real numbers", rows, cols);
-            tile t = make_tile(table, rows, cols, 2, 31, 0, 0, reals);
-            run_tile(table, t, 0);
-            for (int i = 0; i < rows; i++) within(cols, t.c[i], t.expected + i * cols, 62, t.magnitude + i * cols);
-            same_as_alone(table, t);
-            end();
+                for (int option = 0; option < 4; option++)
+                    gemm_tile_case(table, rows, cols, axes[axis][0], axes[axis][1], option & 1, option >> 1);
+            if (cols % table->vector != 0) continue;
+            gemm_tile_of_reals(table, rows, cols);
+            for (int nan_row = 0; nan_row < rows; nan_row++) gemm_tile_of_specials(table, rows, cols, nan_row);
         }
-        for (int at = 0; at < rows; at++) {
-            begin("rows %d, cols %d, a NaN in row %d times 0, infinity in the last column", rows, widest, at);
-            tile t = make_tile(table, rows, widest, 1, 2, 0, 0, integers);
-            t.a[at][1] = NAN;
-            for (int j = 0; j < widest; j++) t.b[widest + j] = 0;
-            t.b[widest - 1] = INFINITY;
-            for (int i = 0; i < rows; i++) {
-                t.a[i][0] = 1;
-                for (int j = 0; j < widest; j++) t.expected[i * widest + j] = i == at ? NAN : t.b[j];
-                t.expected[(i + 1) * widest - 1] = i == at ? NAN : INFINITY;
-            }
-            run_tile(table, t, 0);
-            for (int i = 0; i < rows; i++) equal(widest, t.c[i], t.expected + i * widest);
-            end();
-        }
-    }
 }
 
 /* Three segments, one of them empty, with steps of A and B that may go backwards. */
@@ -153,8 +166,8 @@ static void outer_tile_case(const nnp_kernels *table, int rows, int cols, ptrdif
 }
 
 void check_outer_tile(const nnp_kernels *table) {
-    for (int rows = 1; rows <= NNP_TILE_ROWS; rows++)
-        for (int cols = 1; cols <= table->vector * table->tile_vectors; cols++)
+    for (int cols = 1; cols <= table->vector * table->tile_vectors; cols++)
+        for (int rows = 1; rows <= most_rows(table, cols); rows++)
             for (ptrdiff_t gap = 0; gap <= 3; gap += 3)
                 for (int backwards = 0; backwards <= 1; backwards++) {
                     outer_tile_case(table, rows, cols, gap, backwards, integers);

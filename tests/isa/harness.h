@@ -10,6 +10,11 @@
     X(outer_tile)                                                                                                      \
     X(pack_panel)                                                                                                      \
     X(copy_matrix)                                                                                                     \
+    X(winograd_input)                                                                                                  \
+    X(winograd_output_grad)                                                                                            \
+    X(winograd_output)                                                                                                 \
+    X(winograd_weight)                                                                                                 \
+    X(winograd_weight_grad)                                                                                            \
     X(max_pool_row)                                                                                                    \
     X(max_pool_grad_row)                                                                                               \
     X(avg_pool_row)                                                                                                    \
