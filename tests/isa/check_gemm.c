@@ -160,6 +160,12 @@ static void outer_tile_case(const nnp_kernels *table, int rows, int cols, ptrdif
             equal(cols, c + i * ld, expected + i * cols);
         else
             within(cols, c + i * ld, expected + i * cols, 6, magnitude + i * cols);
+        for (int j = 0; j < cols; j++) { /* the bits are those of C plus a tile of one row and one column */
+            float alone = 0;
+            table->outer_tile(1, 1, SEGMENTS, segments, a_offset + i, a_step, b_offset + j, b_step, &alone, 1);
+            alone += start[i * cols + j];
+            same(sizeof alone, c + i * ld + j, &alone);
+        }
         if (i < rows - 1) untouched(gap, c + i * ld + cols);
     }
     end();
