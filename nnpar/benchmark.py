@@ -364,13 +364,14 @@ def conv2d(
     groups: int = 1,
     which: Pass = "forward",
 ) -> Operation:
-    """One pass of a convolution; arguments as those of :func:`nnpar.ops.conv2d`."""
+    """One pass of a convolution, forward with bias; arguments as those of :func:`nnpar.ops.conv2d`."""
     shape = shapes.conv2d(input_shape, weight_shape, stride, padding, dilation, groups, "conv2d")
     geometry = conv.Geometry(shape)
     step: Step
     if which == "forward":
         result = arrays.empty(shape.output_shape)
-        step = conv.Conv2d(geometry, numbers(input_shape, 1), _weights(weight_shape), None, result)
+        bias = numbers((shape.output_shape[1],), 4)
+        step = conv.Conv2d(geometry, numbers(input_shape, 1), _weights(weight_shape), bias, result)
     elif which == "input_grad":
         result = arrays.empty(input_shape)
         step = conv.Conv2dInputGrad(geometry, numbers(shape.output_shape, 3), _weights(weight_shape), result)
