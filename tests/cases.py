@@ -163,6 +163,7 @@ GEMM_CASES = [
     *_gemm(*((13, n, 7) for n in (2, 7, 8, 15, 31, 32, 47, 48, 49, 127, 128, 129, 257))),  # panels
     *_gemm(*((7, 37, k) for k in (15, 16, 31, 32, 33, 512, 1023, 1024, 1025, 2050))),  # blocks of the summed axis
     *_gemm((97, 129, 1031), (101, 103, 107), (193, 67, 1031)),  # several of each
+    *_gemm((7, 530, 1030), (95, 577, 15), (6, 1100, 33)),  # panels packed by who multiplies them; thin products
     *_gemm((7, 300, 1100), (1, 513, 97), (3, 1031, 515)),  # cheaper as the transposed product
     *_gemm((300, 7, 1100), (513, 1, 97), (1031, 3, 515)),
     # LeNet's dense layers at a batch of 64, ResNet's and VGG's last ones; the products that convolutions of LeNet, of

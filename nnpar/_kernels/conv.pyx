@@ -22,13 +22,13 @@ import numpy
 from cython.parallel cimport parallel, prange, threadid
 from libc.string cimport memset
 
-from nnpar._kernels.csrc cimport (NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
+from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
                                   nnp_restore_float_mode, nnp_segment)
-from nnpar._kernels.runtime cimport kernels
+from nnpar._kernels.runtime cimport kernels, tile_rows
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
-    BLOCK_TILES = 16       # tiles of six pixels whose pointers are made at once: their source pixels stay in cache
+    BLOCK_PIXELS = 96      # pixels whose pointers are made at once: their source pixels stay in cache
     POINTERS = 16384       # of a block, at most: large kernels get smaller blocks
     FEW_CHANNELS = 16       # with so many or fewer, the taps of a kernel row are merged into one run
     FEW_TASKS = 16         # with fewer blocks of pixels than this, panels of output channels become tasks too
@@ -109,7 +109,7 @@ cdef class IndirectConv(Step):
     cdef Py_ssize_t groups, depth, cols                  # of a group: floats of a run, output channels
     cdef Py_ssize_t merged, channels, kernel_area, kernel_w   # depth = merged * channels
     cdef Py_ssize_t weight_k, weight_n                   # strides of the weights along depth and cols
-    cdef Py_ssize_t block_tiles, panel_groups
+    cdef Py_ssize_t tile_rows, block, panel_groups      # pixels of a tile, of a block of tiles
     cdef Py_ssize_t zero_offset, frame_offset, thread_offset, thread_bytes   # in the workspace
 
     cdef int lay_out(self, Geometry s, list phases, list taps, list positions) except -1:
@@ -131,13 +131,14 @@ cdef class IndirectConv(Step):
         self.kernel_area, self.kernel_w = s.kh * s.kw, s.kw
         self.merged = len(positions) // max(1, len(taps))
         self.channels = self.depth // max(1, self.merged)
-        self.block_tiles = max(1, min(BLOCK_TILES, POINTERS // (NNP_TILE_ROWS * max(1, most_taps))))
+        self.tile_rows = tile_rows(self.cols)
+        self.block = self.tile_rows * max(1, min(BLOCK_PIXELS, POINTERS // max(1, most_taps)) // self.tile_rows)
         for i, phase in enumerate(phases):
             self.phases[i].rows, self.phases[i].cols = phase[0], phase[1]
             self.phases[i].out_h, self.phases[i].out_w = phase[2], phase[3]
             self.phases[i].out_step_h, self.phases[i].out_step_w = phase[4], phase[5]
             self.phases[i].taps, self.phases[i].first_tap = phase[6], first_tap
-            self.phases[i].blocks = ceil_div(s.n * phase[0] * phase[1], NNP_TILE_ROWS * self.block_tiles)
+            self.phases[i].blocks = ceil_div(s.n * phase[0] * phase[1], self.block)
             first_tap += phase[6]
             blocks += self.phases[i].blocks
         self.panel_groups = max(1, min(panels, FEW_TASKS // max(1, blocks * s.groups)))
@@ -151,7 +152,7 @@ cdef class IndirectConv(Step):
         self.thread_offset = self.frame_offset
         if self.frame.images != NULL:
             self.thread_offset += aligned(4 * s.n * self.source_h * self.source_w * self.source_c)
-        self.thread_bytes = aligned(sizeof(float *) * NNP_TILE_ROWS * self.block_tiles * most_taps)
+        self.thread_bytes = aligned(sizeof(float *) * self.block * most_taps)
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
         return 0
 
@@ -212,7 +213,7 @@ cdef class IndirectConv(Step):
         cdef Py_ssize_t panels = self.panels(kernel), tiles
         cdef Phase *phase
         cdef const float **pointers = <const float **> scratch
-        cdef float *out[BLOCK_TILES * NNP_TILE_ROWS]
+        cdef float *out[BLOCK_PIXELS]
         while p + 1 < self.phase_count and self.phases[p + 1].first_task <= task:
             p += 1
         phase = &self.phases[p]
@@ -222,29 +223,29 @@ cdef class IndirectConv(Step):
         share = task // phase.blocks // self.groups
         first = panels * share // self.panel_groups
         last = panels * (share + 1) // self.panel_groups
-        pixels = self.n * phase.rows * phase.cols - block * self.block_tiles * NNP_TILE_ROWS
-        pixels = min(pixels, self.block_tiles * NNP_TILE_ROWS)
-        tiles = ceil_div(pixels, NNP_TILE_ROWS)
-        self.point(phase, group, block * self.block_tiles * NNP_TILE_ROWS, pixels, pointers, out)
+        pixels = min(self.n * phase.rows * phase.cols - block * self.block, self.block)
+        tiles = ceil_div(pixels, self.tile_rows)
+        self.point(phase, group, block * self.block, pixels, pointers, out)
         for panel in range(first, last):
             for tile in range(tiles):
                 self.tile(kernel, phase, group, panel, tile, pixels, pointers, out)
 
     cdef void tile(self, const nnp_kernels *kernel, Phase *phase, Py_ssize_t group, Py_ssize_t panel, Py_ssize_t tile,
                    Py_ssize_t pixels, const float **pointers, float **out) noexcept nogil:
-        """Six pixels times a panel."""
+        """A tile of pixels times a panel."""
         cdef Py_ssize_t channel = group * self.cols + panel * kernel.vector * kernel.tile_vectors, i
-        cdef int rows = <int> min(NNP_TILE_ROWS, pixels - tile * NNP_TILE_ROWS)
-        cdef float *c[NNP_TILE_ROWS]
+        cdef int rows = <int> min(self.tile_rows, pixels - tile * self.tile_rows)
+        cdef float *c[NNP_TALL_ROWS]
         for i in range(rows):
-            c[i] = out[tile * NNP_TILE_ROWS + i] + channel
+            c[i] = out[tile * self.tile_rows + i] + channel
         kernel.gemm_tile(rows, self.panel_cols(kernel, panel), phase.taps, self.depth,
-                         pointers + tile * phase.taps * NNP_TILE_ROWS, self.packed(kernel, phase, group, panel),
+                         pointers + tile * phase.taps * self.tile_rows, self.tile_rows,
+                         self.packed(kernel, phase, group, panel),
                          self.bias + channel if self.bias != NULL else NULL, 0, c)
 
     cdef void point(self, Phase *phase, Py_ssize_t group, Py_ssize_t first, Py_ssize_t pixels, const float **pointers,
                     float **out) noexcept nogil:
-        """Where the taps of each pixel lie, pointers (tile, tap, 6), and where its result goes, out (pixel)."""
+        """Where the taps of each pixel lie, pointers (tile, tap, tile_rows), and where its result goes, out (pixel)."""
         cdef const float *zeros = <const float *> (self.workspace + self.zero_offset)
         cdef const float *source = self.source
         cdef const float *image
@@ -256,14 +257,14 @@ cdef class IndirectConv(Step):
             source = <const float *> (self.workspace + self.frame_offset)
         for pixel in range(pixels):
             image = source + n * self.source_h * self.source_w * self.source_c + group * self.depth
-            at = pointers + pixel // NNP_TILE_ROWS * phase.taps * NNP_TILE_ROWS + pixel % NNP_TILE_ROWS
+            at = pointers + pixel // self.tile_rows * phase.taps * self.tile_rows + pixel % self.tile_rows
             for t in range(phase.taps):
                 h = i * self.step_h + tap[2 * t]
                 w = j * self.step_w + tap[2 * t + 1]
                 if 0 <= h < self.source_h and 0 <= w < self.source_w:
-                    at[t * NNP_TILE_ROWS] = image + (h * self.source_w + w) * self.source_c
+                    at[t * self.tile_rows] = image + (h * self.source_w + w) * self.source_c
                 else:
-                    at[t * NNP_TILE_ROWS] = zeros
+                    at[t * self.tile_rows] = zeros
             out[pixel] = self.out + ((n * self.out_h + phase.out_h + i * phase.out_step_h) * self.out_w
                                      + phase.out_w + j * phase.out_step_w) * self.out_c
             j += 1
@@ -438,14 +439,15 @@ cdef class Conv2dWeightGrad(Step):
                         Py_ssize_t first, Py_ssize_t last, float *partial) noexcept nogil:
         """partial (depth, oc), rows first to last, += the outer products of a strip."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, row = first, col
+        cdef Py_ssize_t rows = tile_rows(self.cols)
         while row < last:
             col = 0
             while col < self.cols:
-                kernel.outer_tile(<int> min(NNP_TILE_ROWS, last - row), <int> min(width, self.cols - col), segments,
+                kernel.outer_tile(<int> min(rows, last - row), <int> min(width, self.cols - col), segments,
                                   segment, row, self.stride_w * self.c, col, self.oc, partial + row * self.cols + col,
                                   self.cols)
                 col += width
-            row += NNP_TILE_ROWS
+            row += rows
 
     cdef Py_ssize_t cut(self, Py_ssize_t group, Py_ssize_t tap, Py_ssize_t row, Py_ssize_t rows,
                         nnp_segment *segment) noexcept nogil:
