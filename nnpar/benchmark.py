@@ -364,12 +364,13 @@ def conv2d(
     groups: int = 1,
     which: Pass = "forward",
 ) -> Operation:
-    """One pass of a convolution; arguments as those of :func:`nnpar.ops.conv2d`."""
+    """One pass of a convolution, forward with bias; arguments as those of :func:`nnpar.ops.conv2d`."""
     shape = shapes.conv2d(input_shape, weight_shape, stride, padding, dilation, groups, "conv2d")
     step: Step
     if which == "forward":
         result = arrays.empty(shape.output_shape)
-        step = convolution.forward(shape, numbers(input_shape, 1), _weights(weight_shape), None, result)
+        bias = numbers((shape.output_shape[1],), 4)
+        step = convolution.forward(shape, numbers(input_shape, 1), _weights(weight_shape), bias, result)
     elif which == "input_grad":
         result = arrays.empty(input_shape)
         step = convolution.input_grad(shape, numbers(shape.output_shape, 3), _weights(weight_shape), result)
