@@ -58,6 +58,7 @@ cdef struct Phase:
     Py_ssize_t rows, cols                                # grid of output pixels in an image
     Py_ssize_t out_h, out_w, out_step_h, out_step_w      # output pixel of grid position (0, 0), and its step
     Py_ssize_t first_tap, taps
+    Py_ssize_t top, bottom, left, right                  # smallest and largest tap_h and tap_w
     Py_ssize_t first_task, blocks
 
 
@@ -99,7 +100,7 @@ cdef class IndirectConv(Step):
     cdef float *out
     cdef Phase *phases
     cdef Frame frame                                     # source images to be framed, or NULL
-    cdef Py_ssize_t *tap                                 # (taps, 2): tap_h, tap_w; taps of a phase together
+    cdef Py_ssize_t *tap                                 # (taps, 3): tap_h, tap_w, and what they add to an address
     cdef Py_ssize_t *position                            # (taps * merged, 2): kh, kw in the order of packed weights
     cdef Py_ssize_t phase_count, taps, tasks
     cdef Py_ssize_t n, source_h, source_w, source_c, out_h, out_w, out_c, step_h, step_w
@@ -110,13 +111,13 @@ cdef class IndirectConv(Step):
     cdef Py_ssize_t zero_offset, frame_offset, thread_offset, thread_bytes   # in the workspace
 
     cdef int lay_out(self, Geometry s, list phases, list taps, list positions) except -1:
-        """Fix the schedule: `phases` as tuples of Phase's first six fields and its taps' number; `taps` and `positions`
-        as rows of `tap` and `position`."""
+        """Fix the schedule: `phases` as tuples of Phase's first six fields and its taps' number; `taps` as (tap_h,
+        tap_w) and `positions` as rows of `position`, phase after phase."""
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t panels = ceil_div(self.cols, kernel.vector * kernel.tile_vectors)
         cdef Py_ssize_t padded = ceil_div(self.cols, kernel.vector) * kernel.vector
         cdef Py_ssize_t i, first_tap = 0, blocks = 0, most_taps = max(phase[6] for phase in phases)
-        table = numpy.array(taps, numpy.intp).reshape(-1, 2)
+        table = numpy.array([(h, w, (h * self.source_w + w) * self.source_c) for h, w in taps], numpy.intp)
         order = numpy.array(positions, numpy.intp).reshape(-1, 2)
         records = numpy.zeros((len(phases), sizeof(Phase) // sizeof(Py_ssize_t)), numpy.intp)
         self.arrays += [table, order, records]
@@ -136,6 +137,9 @@ cdef class IndirectConv(Step):
             self.phases[i].out_step_h, self.phases[i].out_step_w = phase[4], phase[5]
             self.phases[i].taps, self.phases[i].first_tap = phase[6], first_tap
             self.phases[i].blocks = ceil_div(s.n * phase[0] * phase[1], self.block)
+            reach = taps[first_tap:first_tap + phase[6]] or [(0, 0)]
+            self.phases[i].top, self.phases[i].left = min(reach)[0], min(w for _, w in reach)
+            self.phases[i].bottom, self.phases[i].right = max(reach)[0], max(w for _, w in reach)
             first_tap += phase[6]
             blocks += self.phases[i].blocks
         self.panel_groups = max(1, min(panels, FEW_TASKS // max(1, blocks * s.groups)))
@@ -206,8 +210,8 @@ cdef class IndirectConv(Step):
 
     cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t task, char *scratch) noexcept nogil:
         """A block of pixels of a phase, for one group and one share of its panels."""
-        cdef Py_ssize_t p = 0, block, group, share, panel, tile, first, last, pixels
-        cdef Py_ssize_t panels = self.panels(kernel), tiles
+        cdef Py_ssize_t p = 0, block, group, share, panel, first, last, pixels
+        cdef Py_ssize_t panels = self.panels(kernel)
         cdef Phase *phase
         cdef const float **pointers = <const float **> scratch
         cdef float *out[BLOCK_PIXELS]
@@ -221,56 +225,74 @@ cdef class IndirectConv(Step):
         first = panels * share // self.panel_groups
         last = panels * (share + 1) // self.panel_groups
         pixels = min(self.n * phase.rows * phase.cols - block * self.block, self.block)
-        tiles = ceil_div(pixels, self.tile_rows)
         self.point(phase, group, block * self.block, pixels, pointers, out)
         for panel in range(first, last):
-            for tile in range(tiles):
-                self.tile(kernel, phase, group, panel, tile, pixels, pointers, out)
+            self.multiply(kernel, phase, group, panel, pixels, pointers, out)
 
-    cdef void tile(self, const nnp_kernels *kernel, Phase *phase, Py_ssize_t group, Py_ssize_t panel, Py_ssize_t tile,
-                   Py_ssize_t pixels, const float **pointers, float **out) noexcept nogil:
-        """A tile of pixels times a panel."""
+    cdef void multiply(self, const nnp_kernels *kernel, Phase *phase, Py_ssize_t group, Py_ssize_t panel,
+                       Py_ssize_t pixels, const float **pointers, float **out) noexcept nogil:
+        """A block of pixels times a panel."""
         cdef Py_ssize_t channel = group * self.cols + panel * kernel.vector * kernel.tile_vectors, i
-        cdef int rows = <int> min(self.tile_rows, pixels - tile * self.tile_rows)
+        cdef Py_ssize_t taps = phase.taps, depth = self.depth, height = self.tile_rows, pixel = 0
+        cdef const float *weights = self.packed(kernel, phase, group, panel)
+        cdef const float *bias = self.bias + channel if self.bias != NULL else NULL
+        cdef int cols = self.panel_cols(kernel, panel), rows
         cdef float *c[NNP_TALL_ROWS]
-        for i in range(rows):
-            c[i] = out[tile * self.tile_rows + i] + channel
-        kernel.gemm_tile(rows, self.panel_cols(kernel, panel), phase.taps, self.depth,
-                         pointers + tile * phase.taps * self.tile_rows, self.tile_rows,
-                         self.packed(kernel, phase, group, panel),
-                         self.bias + channel if self.bias != NULL else NULL, 0, c)
+        while pixel < pixels:
+            rows = <int> min(height, pixels - pixel)
+            for i in range(rows):
+                c[i] = out[pixel + i] + channel
+            kernel.gemm_tile(rows, cols, taps, depth, pointers + pixel * taps, height, weights, bias, 0, c)
+            pixel += height
 
     cdef void point(self, Phase *phase, Py_ssize_t group, Py_ssize_t first, Py_ssize_t pixels, const float **pointers,
                     float **out) noexcept nogil:
         """Where the taps of each pixel lie, pointers (tile, tap, tile_rows), and where its result goes, out (pixel)."""
         cdef const float *zeros = <const float *> (self.workspace + self.zero_offset)
         cdef const float *source = self.source
-        cdef const float *image
-        cdef const Py_ssize_t *tap = self.tap + 2 * phase.first_tap
-        cdef const float **at
+        cdef const float *pixel
+        cdef const Py_ssize_t *tap = self.tap + 3 * phase.first_tap
+        cdef Py_ssize_t taps = phase.taps, height = self.tile_rows, source_h = self.source_h, source_w = self.source_w
+        cdef Py_ssize_t top = -phase.top, bottom = source_h - phase.bottom
+        cdef Py_ssize_t left = -phase.left, right = source_w - phase.right
+        cdef Py_ssize_t step = phase.out_step_w * self.out_c
         cdef Py_ssize_t area = phase.rows * phase.cols, n = first // area, i = first % area // phase.cols
-        cdef Py_ssize_t j = first % phase.cols, pixel, t, h, w
+        cdef Py_ssize_t j = first % phase.cols, end, t, h, w, row = 0
+        cdef float *to
         if self.frame.images != NULL:
             source = <const float *> (self.workspace + self.frame_offset)
-        for pixel in range(pixels):
-            image = source + n * self.source_h * self.source_w * self.source_c + group * self.depth
-            at = pointers + pixel // self.tile_rows * phase.taps * self.tile_rows + pixel % self.tile_rows
-            for t in range(phase.taps):
-                h = i * self.step_h + tap[2 * t]
-                w = j * self.step_w + tap[2 * t + 1]
-                if 0 <= h < self.source_h and 0 <= w < self.source_w:
-                    at[t * self.tile_rows] = image + (h * self.source_w + w) * self.source_c
+        while pixels > 0:
+            # The rest of a row of the grid, or of the block.
+            end = min(phase.cols, j + pixels)
+            pixels -= end - j
+            h = i * self.step_h
+            to = self.out + ((n * self.out_h + phase.out_h + i * phase.out_step_h) * self.out_w
+                             + phase.out_w) * self.out_c
+            while j < end:
+                w = j * self.step_w
+                pixel = source + ((n * source_h + h) * source_w + w) * self.source_c + group * self.depth
+                if top <= h < bottom and left <= w < right:
+                    for t in range(taps):
+                        pointers[t * height] = pixel + tap[3 * t + 2]
                 else:
-                    at[t * self.tile_rows] = zeros
-            out[pixel] = self.out + ((n * self.out_h + phase.out_h + i * phase.out_step_h) * self.out_w
-                                     + phase.out_w + j * phase.out_step_w) * self.out_c
-            j += 1
-            if j == phase.cols:
-                j = 0
-                i += 1
-                if i == phase.rows:
-                    i = 0
-                    n += 1
+                    for t in range(taps):
+                        if 0 <= h + tap[3 * t] < source_h and 0 <= w + tap[3 * t + 1] < source_w:
+                            pointers[t * height] = pixel + tap[3 * t + 2]
+                        else:
+                            pointers[t * height] = zeros
+                out[0] = to + j * step
+                out += 1
+                j += 1
+                row += 1
+                pointers += 1
+                if row == height:
+                    row = 0
+                    pointers += (taps - 1) * height
+            j = 0
+            i += 1
+            if i == phase.rows:
+                i = 0
+                n += 1
 
 
 cdef class Conv2d(IndirectConv):
