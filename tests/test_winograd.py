@@ -30,10 +30,11 @@ CASES = [
     # Channels around vectors, panels, cache lines, rows of filters, and rows of a task of the weight gradient.
     *(conv3x3(f"c-{c}", 1, c, 5, 6, 7) for c in (1, 2, 4, 8, 15, 16, 17, 31, 33, 64, 65, 97, 100)),
     *(conv3x3(f"oc-{oc}", 1, 7, 5, 6, oc) for oc in (1, 2, 4, 8, 12, 13, 15, 16, 17, 31, 33, 48, 64, 65, 100, 129)),
-    # Blocks of tiles: one of all threads and several, blocks of a thread, chunks of the weight gradient.
+    # Blocks of tiles: of all threads, one and several, of a thread; filters and sums that never go to memory.
     conv3x3("shared-blocks", 3, 9, 29, 30, 10),
     conv3x3("own-blocks", 13, 7, 31, 32, 5),
-    conv3x3("shared-sums", 6, 129, 13, 19, 130),
+    conv3x3("shared-sums", 8, 129, 13, 19, 130),
+    conv3x3("streamed", 2, 171, 9, 6, 175),
 ]  # fmt: skip
 every_case = pytest.mark.parametrize("case", CASES, ids=cases.name_of)
 
@@ -122,7 +123,7 @@ def test_the_error_is_small_in_practice():
         assert abs(error).max() < worst
 
 
-@pytest.mark.parametrize("name", ["shared-blocks", "own-blocks", "shared-sums", "9x13"])
+@pytest.mark.parametrize("name", ["shared-blocks", "own-blocks", "shared-sums", "streamed", "9x13"])
 def test_threads_do_not_change_a_bit(name):
     case = next(case for case in CASES if case.name == name)
     x, w, bias, dy = case.arrays(draw=cases.normals)
