@@ -11,6 +11,7 @@
 #include "tiles/elementwise.h"
 #include "tiles/loss.h"
 #include "tiles/optimizer.h"
+#include "tiles/winograd.h"
 
 #define NNP_TABLE                                                                                                      \
     {                                                                                                                  \
@@ -19,8 +20,14 @@
         .tile_vectors = NNP_TILE_VECTORS,                                                                              \
         .gemm_tile = gemm_tile,                                                                                        \
         .outer_tile = outer_tile,                                                                                      \
+        .dot_tile = dot_tile,                                                                                          \
         .pack_panel = pack_panel,                                                                                      \
         .copy_matrix = copy_matrix,                                                                                    \
+        .winograd_input = winograd_input,                                                                              \
+        .winograd_output_grad = winograd_output_grad,                                                                  \
+        .winograd_output = winograd_output,                                                                            \
+        .winograd_weight = winograd_weight,                                                                            \
+        .winograd_weight_grad = winograd_weight_grad,                                                                  \
         .max_pool_row = max_pool_row,                                                                                  \
         .max_pool_grad_row = max_pool_grad_row,                                                                        \
         .avg_pool_row = avg_pool_row,                                                                                  \

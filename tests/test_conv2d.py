@@ -1,4 +1,5 @@
-"""ops.conv2d and its gradients against NumPy in float64 and against ONNX Runtime."""
+"""ops.conv2d and its gradients against NumPy in float64 and against ONNX Runtime, by the algorithms that only multiply
+and add: small integers have to come out equal. Winograd's has its own file."""
 
 import math
 
@@ -8,10 +9,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import nnpar
 from nnpar import ops, reference
 
 SMALL = cases.small(cases.CONV2D_CASES)
 every_case = pytest.mark.parametrize("case", SMALL, ids=cases.name_of)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def exact():
+    nnpar.set_precision("exact")
+    yield
+    nnpar.set_precision("fast")
 
 
 def nans(shape):

@@ -17,7 +17,7 @@ import pytest
 
 from nnpar import arrays, ops
 from nnpar._kernels.elementwise import Transpose
-from nnpar._kernels.gemm import Gemm
+from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.loss import SoftmaxCrossEntropy, SquaredError
 from nnpar._kernels.optimizer import AdamUpdate, SGDUpdate
 from nnpar._kernels.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad
@@ -73,7 +73,7 @@ def run_gemm(guard):
                     np.testing.assert_array_equal(out, 2 * expected)
             padded = guard.nans(m * (n + 3))  # without what would follow the last row
             rows = np.lib.stride_tricks.as_strided(padded[-(m - 1) * (n + 3) - n :], (m, n), (4 * (n + 3), 4))
-            Gemm(left, right, rows)()
+            gemm_step(left, right, rows)()
             np.testing.assert_array_equal(rows, expected)
 
 
@@ -125,6 +125,24 @@ def run_conv2d_weight_grad(guard):
         out = guard_weight(guard, np.full(case.w_shape, np.nan, np.float32))
         ops.conv2d_weight_grad(guard(x), guard(dy), case.w_shape, *case.window, out=out)
         np.testing.assert_array_equal(out, ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window))
+
+
+def run_winograd(guard):
+    for size in TAILS:
+        for c, h, w, oc, padding in [(size, 5, 4, 3, 1), (3, 5, 4, size, 1), (2, size, 3, 2, 2), (2, 3, size, 2, 0)]:
+            if min(h, w) + 2 * padding < 3:
+                continue
+            case = cases.Conv2dCase("guarded", 1, c, h, w, oc, (3, 3), padding=(padding, padding))
+            x, w, bias, dy = case.arrays()
+            y = ops.conv2d(guard(x), guard_weight(guard, w), guard(bias), *case.window, algorithm="winograd",
+                           out=guard.nans(*case.y_shape))  # fmt: skip
+            dx = ops.conv2d_input_grad(guard(dy), guard_weight(guard, w), case.x_shape, *case.window,
+                                       algorithm="winograd", out=guard.nans(*case.x_shape))  # fmt: skip
+            dw = guard_weight(guard, np.full(case.w_shape, np.nan, np.float32))
+            ops.conv2d_weight_grad(guard(x), guard(dy), case.w_shape, *case.window, algorithm="winograd", out=dw)
+            np.testing.assert_allclose(y, ops.conv2d(x, w, bias, *case.window), atol=1e-2)
+            np.testing.assert_allclose(dx, ops.conv2d_input_grad(dy, w, case.x_shape, *case.window), atol=1e-2)
+            np.testing.assert_allclose(dw, ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window), atol=1e-2)
 
 
 def guard_weight(guard, w):
@@ -235,7 +253,7 @@ pytestmark = [
 def test_nothing_is_touched_outside(side):
     result = in_process("run_all", side)
     assert result.returncode == 0, f"ended with {result.returncode} in {result.stdout}\n{result.stderr}"
-    assert len(result.stdout.split()) == len(RUNS) == 8
+    assert len(result.stdout.split()) == len(RUNS) == 9
 
 
 def test_guards_work(side):

@@ -4,12 +4,17 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 cdef extern from "kernels.h" nogil:
     enum: NNP_TILE_ROWS
+    enum: NNP_TALL_ROWS
     enum: NNP_DEPTHWISE_ROWS
 
     ctypedef struct nnp_segment:
         const float *a
         const float *b
         Py_ssize_t length
+
+    ctypedef struct nnp_patch:
+        Py_ssize_t first, row_stride, col_stride
+        int top, bottom, left, right
 
     ctypedef struct nnp_pool:
         Py_ssize_t channels, height, width, out_height, out_width
@@ -37,15 +42,27 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct nnp_kernels:
         const char *isa
         int vector, tile_vectors
-        void gemm_tile(int rows, int cols, Py_ssize_t taps, Py_ssize_t depth, const float **a, const float *b,
-                       const float *bias, int accumulate, float **c) noexcept nogil
+        void gemm_tile(int rows, int cols, Py_ssize_t taps, Py_ssize_t depth, const float **a,
+                       Py_ssize_t a_stride, const float *b, const float *bias, int accumulate,
+                       float **c) noexcept nogil
         void outer_tile(int rows, int cols, Py_ssize_t segments, const nnp_segment *segment, Py_ssize_t a_offset,
                         Py_ssize_t a_step, Py_ssize_t b_offset, Py_ssize_t b_step, float *c,
                         Py_ssize_t c_stride) noexcept nogil
+        void dot_tile(int rows, Py_ssize_t depth, const float **a, const float *x, float *out) noexcept nogil
         void pack_panel(Py_ssize_t depth, int cols, float alpha, const float *b, Py_ssize_t k_stride,
                         Py_ssize_t n_stride, float *panel) noexcept nogil
         void copy_matrix(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t row_stride,
                          Py_ssize_t col_stride, float *dst, Py_ssize_t ld) noexcept nogil
+        void winograd_input(Py_ssize_t n, const nnp_patch *p, const float *image, float *v,
+                            Py_ssize_t v_stride) noexcept nogil
+        void winograd_output_grad(Py_ssize_t n, const nnp_patch *p, const float *image, float *z,
+                                  Py_ssize_t z_stride) noexcept nogil
+        void winograd_output(Py_ssize_t n, const nnp_patch *p, const float *m, Py_ssize_t m_stride, const float *bias,
+                             float *image) noexcept nogil
+        void winograd_weight(Py_ssize_t n, const float *g, Py_ssize_t g_stride, float *u,
+                             Py_ssize_t u_stride) noexcept nogil
+        void winograd_weight_grad(Py_ssize_t n, const float *u, Py_ssize_t u_stride, float *g,
+                                  Py_ssize_t g_stride) noexcept nogil
         void max_pool_row(const nnp_pool *s, const float *x, Py_ssize_t oh, float *y_row,
                           uint8_t *argmax_row) noexcept nogil
         void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t *argmax, Py_ssize_t ih,

@@ -88,12 +88,11 @@ class Conv2d(Layer):
     def forward(self, at: Lowering) -> list[Step]:
         s = self._shape(at.x.shape, at.name)
         at.y = arrays.empty(s.output_shape)
-        at.saved["shape"] = s
         return [convolution.forward(s, at.x, self.weight, self.bias, at.y)]
 
     def backward(self, at: Lowering) -> list[Step]:
-        s = at.saved["shape"]
-        steps: list[Step] = [convolution.weight_grad(s, at.x, at.dy, at.gradients["weight"])]
+        s = self._shape(at.x.shape, at.name)
+        steps = [convolution.weight_grad(s, at.x, at.dy, at.gradients["weight"])]
         if self.bias is not None:
             steps.append(elementwise.BiasGrad(at.dy, at.gradients["bias"]))
         if at.needs_dx:
