@@ -19,6 +19,8 @@
     X(max_pool_grad_row)                                                                                               \
     X(avg_pool_row)                                                                                                    \
     X(avg_pool_grad_row)                                                                                               \
+    X(depthwise_rows)                                                                                                  \
+    X(depthwise_weight_grad_rows)                                                                                      \
     X(relu)                                                                                                            \
     X(relu_grad)                                                                                                       \
     X(scale)                                                                                                           \
