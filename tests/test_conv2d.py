@@ -203,6 +203,7 @@ def test_depthwise_bits_do_not_depend_on_the_place(kernel):
     y = ops.conv2d(x, w, bias, groups=20)
     cases.assert_equal(ops.conv2d(x[:, :, 1:, 1:], w, bias, groups=20), y[:, :, 1:, 1:])
     cases.assert_equal(ops.conv2d(x[:, :, :-1, :-3], w, bias, groups=20), y[:, :, :-1, :-3])
+    cases.assert_equal(ops.conv2d(x[..., : kernel[1] + 2], w, bias, groups=20), y[..., :3])  # too narrow for blocks
     padding = (kernel[0] - 1, kernel[1] - 1)
     turned = ops.conv2d(dy, w[:, :, ::-1, ::-1], padding=padding, groups=20)
     cases.assert_equal(ops.conv2d_input_grad(dy, w, x.shape, groups=20), turned)
