@@ -37,6 +37,23 @@ typedef struct {
     int count_include_pad; /* average pooling: divide by the whole window, or by the part inside the image */
 } nnp_pool;
 
+/* Rows of output that a depthwise kernel can compute from the same rows of the source. */
+#define NNP_DEPTHWISE_ROWS 2
+
+/* One axis of a depthwise convolution. Output position i, of `out`, reads for each of its `taps` k the source position
+ * i * step + start + k * dilation, if that lies in [0, source), and the weight at kernel position kernel + k *
+ * kernel_step. */
+typedef struct {
+    ptrdiff_t out, source, taps, step, start, dilation, kernel, kernel_step;
+} nnp_axis;
+
+/* Depthwise geometry. The source is (h.source, w.source, pixel), the weights are (KH, kernel_w, pixel); rows of the
+ * output are out_row apart, its pixels out_pixel. */
+typedef struct {
+    nnp_axis h, w;
+    ptrdiff_t pixel, kernel_w, out_row, out_pixel;
+} nnp_depthwise;
+
 /* Where in training a random number is drawn: the four counter words of Philox4x32-10 but the first, and its key. */
 typedef struct {
     uint32_t key[2];
@@ -102,6 +119,17 @@ typedef struct {
     void (*max_pool_grad_row)(const nnp_pool *s, const float *dy, const uint8_t *argmax, ptrdiff_t ih, float *dx_row);
     void (*avg_pool_row)(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row);
     void (*avg_pool_grad_row)(const nnp_pool *s, const float *dy, ptrdiff_t ih, float *dx_row);
+
+    /* `channels` of the channels of one image; x, w, bias, y, dy and dw are at the first of them. Rows row to row +
+     * rows
+     * <= NNP_DEPTHWISE_ROWS: y, at the first of these rows, = sum over taps of x * w, + bias unless NULL. Each element
+     * is summed in one chain over the taps, whatever the rows; taps to the left and right of the image may be left out,
+     * or be zeros. */
+    void (*depthwise_rows)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows, const float *x,
+                           const float *w, const float *bias, float *y);
+    /* dw (KH, kernel_w, pixel) += sum over the pixels of the same rows, the first of which lies at dy, of x * dy. */
+    void (*depthwise_weight_grad_rows)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows,
+                                       const float *x, const float *dy, float *dw);
 
     /* Element by element over n floats; y may be x. */
     void (*relu)(ptrdiff_t n, const float *x, float *y);

@@ -5,10 +5,12 @@
 
 #include "tiles/gemm.h"
 
+#include "tiles/pool.h"
+
+#include "tiles/depthwise.h"
 #include "tiles/elementwise.h"
 #include "tiles/loss.h"
 #include "tiles/optimizer.h"
-#include "tiles/pool.h"
 #include "tiles/winograd.h"
 
 #define NNP_TABLE                                                                                                      \
@@ -30,6 +32,8 @@
         .max_pool_grad_row = max_pool_grad_row,                                                                        \
         .avg_pool_row = avg_pool_row,                                                                                  \
         .avg_pool_grad_row = avg_pool_grad_row,                                                                        \
+        .depthwise_rows = depthwise_rows,                                                                              \
+        .depthwise_weight_grad_rows = depthwise_weight_grad_rows,                                                      \
         .relu = relu,                                                                                                  \
         .relu_grad = relu_grad,                                                                                        \
         .scale = scale,                                                                                                \

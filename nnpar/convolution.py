@@ -11,21 +11,33 @@ import os
 from typing import Literal
 
 from nnpar._checks import Array
-from nnpar._kernels import conv, winograd
+from nnpar._kernels import conv, depthwise, winograd
 from nnpar._kernels.step import Step
 from nnpar.shapes import Conv2dShape
 
 __all__ = ["ALGORITHMS", "choose", "fits", "forward", "get_precision", "input_grad", "set_precision", "weight_grad"]
 
-Algorithm = Literal["indirect", "winograd"]
+Algorithm = Literal["indirect", "depthwise", "winograd"]
 Pass = Literal["forward", "input_grad", "weight_grad"]
 Precision = Literal["fast", "exact"]
 
-ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "winograd")
+ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "winograd")
 
-_FORWARD = {"indirect": conv.Conv2d, "winograd": winograd.WinogradConv2d}
-_INPUT_GRAD = {"indirect": conv.Conv2dInputGrad, "winograd": winograd.WinogradConv2dInputGrad}
-_WEIGHT_GRAD = {"indirect": conv.Conv2dWeightGrad, "winograd": winograd.WinogradConv2dWeightGrad}
+_FORWARD = {
+    "indirect": conv.Conv2d,
+    "depthwise": depthwise.DepthwiseConv2d,
+    "winograd": winograd.WinogradConv2d,
+}
+_INPUT_GRAD = {
+    "indirect": conv.Conv2dInputGrad,
+    "depthwise": depthwise.DepthwiseConv2dInputGrad,
+    "winograd": winograd.WinogradConv2dInputGrad,
+}
+_WEIGHT_GRAD = {
+    "indirect": conv.Conv2dWeightGrad,
+    "depthwise": depthwise.DepthwiseConv2dWeightGrad,
+    "winograd": winograd.WinogradConv2dWeightGrad,
+}
 
 _precision: Precision = "fast"
 
@@ -61,6 +73,8 @@ def get_precision() -> Precision:
 
 def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
     """Whether an algorithm can compute a pass of a convolution."""
+    if algorithm == "depthwise":
+        return shape.groups == shape.input_shape[1] == shape.weight_shape[0]
     if algorithm == "winograd":
         return (
             shape.weight_shape[2:] == (3, 3)
@@ -81,6 +95,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
     =========== ========================================================== ===========================================
     `winograd`  3x3, stride 1, no dilation or groups, 8 channels or more   ``2 (k + 40) u M``
                 to read, 16 tiles of 4x4 outputs or more
+    `depthwise` each channel a group of its own, as many out as in         ``2 k u M``
     `indirect`  all else; up to 16 channels images are framed by zeros     ``2 k u M``
                 and the taps of a kernel row are read as one run
     =========== ========================================================== ===========================================
@@ -99,7 +114,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
 
     Returns
     -------
-    {"indirect", "winograd"}
+    {"indirect", "depthwise", "winograd"}
 
     Raises
     ------
@@ -115,6 +130,8 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
     for name in usable:
         if name == wanted:
             return name
+    if "depthwise" in usable:
+        return "depthwise"
     return "winograd" if "winograd" in usable and _winograd_pays(shape, which) else "indirect"
 
 

@@ -127,7 +127,8 @@ NNP_TILE(7, 1)
 NNP_TILE(8, 1)
 NNP_TILE(9, 1)
 NNP_TILE(10, 1)
-NNP_TILE(11, 1) NNP_TILE(12, 1) NNP_TILES(2)
+NNP_TILE(11, 1)
+NNP_TILE(12, 1) NNP_TILES(2)
 #if NNP_TILE_VECTORS == 4
     NNP_TILES(3) NNP_TILES(4)
 #define NNP_TABLE_OF(OP)                                                                                               \

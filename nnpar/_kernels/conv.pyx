@@ -35,6 +35,7 @@ cdef enum:
     STRIP_PIXELS = 256     # weight gradient: pixels that a tile sums in registers before it goes back to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
     CHUNK_TASKS = 64       # weight gradient: tasks that chunks of pixels should make
+    REDUCE_ROWS = 256      # weight gradient: rows (input channel, position) of a panel that are added up at once
     CHUNK_BYTES = 16 << 20  # weight gradient: bytes of partial sums, at most
 
 
@@ -68,10 +69,6 @@ cdef class Geometry:
     shape : nnpar.shapes.Conv2dShape
     """
 
-    cdef readonly Py_ssize_t n, c, h, w, oc, kh, kw, oh, ow, groups
-    cdef readonly Py_ssize_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w
-    cdef readonly double flops
-
     def __init__(self, shape):
         self.n, self.c, self.h, self.w = shape.input_shape
         self.oc, _, self.kh, self.kw = shape.weight_shape
@@ -88,9 +85,9 @@ cdef class Geometry:
         return 4.0 * (self.n * (self.h * self.w * self.c + self.oh * self.ow * self.oc)
                       + self.oc * self.c // self.groups * self.kh * self.kw)
 
-    cdef Py_ssize_t merged(self) noexcept:
-        """Taps in a run of the images: a whole row of the kernel where there are few channels, else one."""
-        return self.kw if self.c <= FEW_CHANNELS and self.groups == 1 and self.dilation_w == 1 else 1
+    cdef Py_ssize_t merged(self, Py_ssize_t channels) noexcept:
+        """Taps in a run of images with so many channels: a whole row of the kernel where there are few, else one."""
+        return self.kw if channels <= FEW_CHANNELS and self.groups == 1 and self.dilation_w == 1 else 1
 
 
 cdef class IndirectConv(Step):
@@ -295,7 +292,7 @@ cdef class Conv2d(IndirectConv):
         self.source_h, self.source_w, self.source_c = shape.h, shape.w, shape.c
         self.out_h, self.out_w, self.out_c = shape.oh, shape.ow, shape.oc
         self.step_h, self.step_w = shape.stride_h, shape.stride_w
-        channels, merged = shape.c // shape.groups, shape.merged()
+        channels, merged = shape.c // shape.groups, shape.merged(shape.c)
         self.depth, self.cols = channels * merged, shape.oc // shape.groups
         self.weight_k, self.weight_n = shape.kh * shape.kw, channels * shape.kh * shape.kw
         pad_h, pad_w = shape.pad_h, shape.pad_w
@@ -308,7 +305,7 @@ cdef class Conv2d(IndirectConv):
         self.lay_out(shape, [(shape.oh, shape.ow, 0, 0, 1, 1, len(taps))], taps, positions)
 
 
-def _axis_phases(size, stride, pad, dilation, kernel):
+def axis_phases(size, stride, pad, dilation, kernel):
     """Input positions by their remainder modulo the stride: (first position, count, [(k, offset of the output)])."""
     for remainder in range(min(stride, size)):
         taps = [(k, (remainder + pad - k * dilation) // stride) for k in range(kernel)
@@ -336,13 +333,27 @@ cdef class Conv2dInputGrad(IndirectConv):
         self.step_h, self.step_w = 1, 1
         self.depth, self.cols = shape.oc // shape.groups, shape.c // shape.groups
         self.weight_k, self.weight_n = self.cols * shape.kh * shape.kw, shape.kh * shape.kw
+        pad_h, pad_w = shape.dilation_h * (shape.kh - 1) - shape.pad_h, shape.dilation_w * (shape.kw - 1) - shape.pad_w
+        if shape.stride_h == shape.stride_w == 1 and min(pad_h, pad_w) >= 0 and shape.merged(shape.oc) > 1:
+            self.lay_out_rows(shape, pad_h, pad_w)
+            return
         phases, taps, positions = [], [], []
-        for h0, rows, taps_h in _axis_phases(shape.h, shape.stride_h, shape.pad_h, shape.dilation_h, shape.kh):
-            for w0, cols, taps_w in _axis_phases(shape.w, shape.stride_w, shape.pad_w, shape.dilation_w, shape.kw):
+        for h0, rows, taps_h in axis_phases(shape.h, shape.stride_h, shape.pad_h, shape.dilation_h, shape.kh):
+            for w0, cols, taps_w in axis_phases(shape.w, shape.stride_w, shape.pad_w, shape.dilation_w, shape.kw):
                 phases.append((rows, cols, h0, w0, shape.stride_h, shape.stride_w, len(taps_h) * len(taps_w)))
                 taps += [(off_h, off_w) for _, off_h in taps_h for _, off_w in taps_w]
                 positions += [(kh, kw) for kh, _ in taps_h for kw, _ in taps_w]
         self.lay_out(shape, phases, taps, positions)
+
+    cdef int lay_out_rows(self, Geometry shape, Py_ssize_t pad_h, Py_ssize_t pad_w) except -1:
+        """With stride 1 and few channels of dy: a convolution of dy, framed by zeros, with the kernel turned round."""
+        self.frame = Frame(self.source, shape.n, shape.oh, shape.ow, shape.oc, pad_h, pad_w)
+        self.source_h, self.source_w = shape.oh + 2 * pad_h, shape.ow + 2 * pad_w
+        self.depth *= shape.kw
+        positions = [(kh, kw) for kh in range(shape.kh) for kw in reversed(range(shape.kw))]
+        taps = [((shape.kh - 1 - kh) * shape.dilation_h, 0) for kh in range(shape.kh)]
+        self.lay_out(shape, [(shape.h, shape.w, 0, 0, 1, 1, len(taps))], taps, positions)
+        return 0
 
 
 cdef class Conv2dWeightGrad(Step):
@@ -363,10 +374,11 @@ cdef class Conv2dWeightGrad(Step):
     cdef Py_ssize_t channels, kernel_area                # depth * taps = channels * kernel_area
     cdef Py_ssize_t n, h, w, c, oh, ow, oc               # of the images, framed or not, and of dy
     cdef Py_ssize_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, taps_w
-    cdef Py_ssize_t chunks, strip_rows, row_blocks
+    cdef Py_ssize_t chunks, strip_rows, row_blocks, reduce_rows
     cdef Py_ssize_t frame_offset, thread_offset, thread_bytes    # in the workspace
 
     def __init__(self, Geometry shape, x, dy, dw):
+        cdef const nnp_kernels *kernel = kernels()
         self.name = "conv2d_weight_grad"
         self.x, self.dy, self.dw = self.floats(x), self.floats(dy), self.floats(dw, write=True)
         self.n, self.h, self.w, self.c = shape.n, shape.h, shape.w, shape.c
@@ -376,7 +388,7 @@ cdef class Conv2dWeightGrad(Step):
         self.pad_h, self.pad_w = shape.pad_h, shape.pad_w
         self.channels, self.cols = shape.c // shape.groups, shape.oc // shape.groups
         self.kernel_area = shape.kh * shape.kw
-        merged = shape.merged()
+        merged = shape.merged(shape.c)
         self.depth, self.taps_w = self.channels * merged, shape.kw // merged
         self.taps = shape.kh * self.taps_w
         framed_bytes = 0
@@ -387,13 +399,15 @@ cdef class Conv2dWeightGrad(Step):
 
         self.strip_rows = max(1, STRIP_PIXELS // max(1, self.ow))
         self.row_blocks = ceil_div(self.depth, BLOCK_ROWS)
+        self.reduce_rows = max(1, min(REDUCE_ROWS // self.kernel_area, self.channels))
         wanted = ceil_div(CHUNK_TASKS, self.groups * self.taps * self.row_blocks)
         strips = ceil_div(self.n * self.oh, self.strip_rows)
         self.chunks = max(1, min(wanted, strips, CHUNK_BYTES // (4 * self.partial_size())))
         self.cost(shape.flops, shape.bytes)
         self.frame_offset = aligned(4 * self.chunks * self.partial_size())
         self.thread_offset = self.frame_offset + framed_bytes
-        self.thread_bytes = max(aligned(sizeof(nnp_segment) * self.strip_rows), aligned(4 * self.cols))
+        self.thread_bytes = max(aligned(sizeof(nnp_segment) * self.strip_rows),
+                                aligned(4 * self.reduce_rows * self.kernel_area * kernel.vector * kernel.tile_vectors))
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
 
     cdef Py_ssize_t partial_size(self) noexcept nogil:
@@ -403,7 +417,8 @@ cdef class Conv2dWeightGrad(Step):
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t tasks = self.chunks * self.groups * self.taps * self.row_blocks
-        cdef Py_ssize_t sums = self.groups * self.taps * self.depth, task
+        cdef Py_ssize_t sums = (self.groups * ceil_div(self.channels, self.reduce_rows)
+                                * ceil_div(self.cols, kernel.vector * kernel.tile_vectors)), task
         cdef Py_ssize_t framed_rows = self.n * self.h if self.frame.images != NULL else 0
         cdef char *scratch = NULL
         cdef nnp_float_mode mode = 0
@@ -472,12 +487,19 @@ cdef class Conv2dWeightGrad(Step):
                 count += 1
         return count
 
-    cdef void reduce(self, const nnp_kernels *kernel, Py_ssize_t task, float *total) noexcept nogil:
-        """dw (group's oc, ic, tap) = the partials of one (group, position, ic), added in the order of their chunks."""
-        cdef Py_ssize_t group = task // (self.kernel_area * self.channels), ic = task % self.channels
-        cdef Py_ssize_t position = task // self.channels % self.kernel_area
-        kernel.sum_rows(self.chunks, self.cols, <const float *> self.workspace + task * self.cols, self.partial_size(),
-                        0, total)
-        kernel.copy_matrix(self.cols, 1, total, 1, 1,
-                           self.dw + (group * self.cols * self.channels + ic) * self.kernel_area + position,
+    cdef void reduce(self, const nnp_kernels *kernel, Py_ssize_t task, float *sums) noexcept nogil:
+        """dw of a group's block of input channels and panel of output channels: the partials added in the order of
+        their chunks, as sums (ic, position, oc), which are then transposed."""
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, panels = ceil_div(self.cols, width)
+        cdef Py_ssize_t col = task % panels * width, blocks = ceil_div(self.channels, self.reduce_rows)
+        cdef Py_ssize_t ic = task // panels % blocks * self.reduce_rows, group = task // panels // blocks
+        cdef Py_ssize_t rows = min(self.reduce_rows, self.channels - ic), cols = min(width, self.cols - col), i, p
+        cdef const float *partials = (<const float *> self.workspace
+                                      + (group * self.kernel_area * self.channels + ic) * self.cols + col)
+        for i in range(rows):
+            for p in range(self.kernel_area):
+                kernel.sum_rows(self.chunks, cols, partials + (p * self.channels + i) * self.cols,
+                                self.partial_size(), 0, sums + (i * self.kernel_area + p) * width)
+        kernel.copy_matrix(cols, rows * self.kernel_area, sums, 1, width,
+                           self.dw + ((group * self.cols + col) * self.channels + ic) * self.kernel_area,
                            self.channels * self.kernel_area)

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 cdef extern from "kernels.h" nogil:
     enum: NNP_TILE_ROWS
     enum: NNP_TALL_ROWS
+    enum: NNP_DEPTHWISE_ROWS
 
     ctypedef struct nnp_segment:
         const float *a
@@ -19,6 +20,13 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t channels, height, width, out_height, out_width
         Py_ssize_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w
         int count_include_pad
+
+    ctypedef struct nnp_axis:
+        Py_ssize_t out, source, taps, step, start, dilation, kernel, kernel_step
+
+    ctypedef struct nnp_depthwise:
+        nnp_axis h, w
+        Py_ssize_t pixel, kernel_w, out_row, out_pixel
 
     ctypedef struct nnp_philox:
         uint32_t key[2]
@@ -61,6 +69,10 @@ cdef extern from "kernels.h" nogil:
                                float *dx_row) noexcept nogil
         void avg_pool_row(const nnp_pool *s, const float *x, Py_ssize_t oh, float *y_row) noexcept nogil
         void avg_pool_grad_row(const nnp_pool *s, const float *dy, Py_ssize_t ih, float *dx_row) noexcept nogil
+        void depthwise_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows, const float *x,
+                            const float *w, const float *bias, float *y) noexcept nogil
+        void depthwise_weight_grad_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows,
+                                        const float *x, const float *dy, float *dw) noexcept nogil
         void relu(Py_ssize_t n, const float *x, float *y) noexcept nogil
         void relu_grad(Py_ssize_t n, const float *dy, const float *y, float *dx) noexcept nogil
         void scale(Py_ssize_t n, float factor, float *x) noexcept nogil
