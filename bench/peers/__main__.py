@@ -1,4 +1,8 @@
-"""nnpar beside other libraries, kernel by kernel: ``python bench/peers``; see bench/README.md."""
+"""nnpar beside other libraries, kernel by kernel: ``python bench/peers``. See bench/README.md.
+
+A coordinator asks one worker process for each library (process.py, worker.py, with_*.py) to measure tasks (tasks.py) in
+turns (coordinator.py), and writes a report (report.py, picture.py).
+"""
 
 from __future__ import annotations
 
@@ -25,9 +29,11 @@ from nnpar import benchmark  # noqa: E402
 
 
 def main() -> None:
-    """Measure, and write the report even if interrupted."""
+    """Measure, and write the report whatever ends it."""
     options = _arguments()
     chosen = [task for task in tasks() if options.only in task.name]
+    if not chosen:
+        sys.exit(f"--only: expected a part of a task's name, such as 'conv 3x3: vgg', got {options.only!r}")
     python, missing = environment.install(options.environment)
     report = Report(benchmark._machine(), absent=missing)
     try:
@@ -35,16 +41,17 @@ def main() -> None:
             _measure_all(report, chosen, threads, options, python)
     except KeyboardInterrupt:
         print("interrupted: the report has what was measured", file=sys.stderr)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    report.to_json(options.output.with_suffix(".json"))
-    report.to_markdown(options.output.with_suffix(".md"))
-    picture.draw(report, options.output.with_suffix(".png"))
+    finally:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        report.to_json(options.output.with_suffix(".json"))
+        report.to_markdown(options.output.with_suffix(".md"))
+        picture.draw(report, options.output.with_suffix(".png"))
 
 
 def _arguments() -> argparse.Namespace:
     cores = len(os.sched_getaffinity(0))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    parser = argparse.ArgumentParser(prog="python bench/peers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python bench/peers", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("peers"), help="path of .json, .md and .png, without it")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2][:cores], choices=range(1, cores + 1))
     parser.add_argument("--only", default="", metavar="TEXT", help="tasks whose 'group: case pass' contains it")

@@ -41,7 +41,7 @@ def draw(report: Report, path: Path) -> None:
     cases = {group: list(dict.fromkeys(row.case for row in rows if row.group == group)) for group in GROUPS}
     groups = [group for group in GROUPS if cases[group]]
     heights = [len(cases[group]) + 1.2 for group in groups]
-    figure = Figure(figsize=(2.6 + 3.4 * len(counts), MARGIN + LINE * sum(heights)), dpi=130, layout="constrained")
+    figure = Figure(figsize=(2.6 + 3.8 * len(counts), MARGIN + LINE * sum(heights)), dpi=130, layout="constrained")
     title = f"nnpar beside the best of its peers\n{report.machine['processor']}, {report.machine['isa']}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=plots.NORMAL, color=plots.INK, fontweight="bold")
     table = figure.subplots(len(groups), len(counts), sharex=True, squeeze=False, height_ratios=heights)
