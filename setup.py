@@ -38,7 +38,19 @@ FAMILIES = {"x86_64": ["avx512", "avx2", "sse2", "scalar"], "aarch64": ["neon", 
 OPENMP_FLAGS = {"linux": (["-fopenmp"], ["-fopenmp"]), "darwin": (["-Xpreprocessor", "-fopenmp"], ["-lomp"])}
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 CSRC = sorted(str(path) for path in Path("csrc").rglob("*.[ch]"))
-MODULES = ["runtime", "step", "gemm", "conv", "pool", "batch_norm", "elementwise", "loss", "optimizer"]
+MODULES = [
+    "runtime",
+    "step",
+    "gemm",
+    "conv",
+    "winograd",
+    "depthwise",
+    "pool",
+    "batch_norm",
+    "elementwise",
+    "loss",
+    "optimizer",
+]
 
 
 def processor() -> str:

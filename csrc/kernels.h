@@ -12,6 +12,8 @@
 /* Rows of the matrix-multiply tile. Six rows of four vectors fill 24 of the 32 registers of AVX-512 and NEON; six rows
  * of two vectors fill 12 of the 16 of SSE and AVX2. One height for all, so that schedules do not depend on the ISA. */
 #define NNP_TILE_ROWS 6
+/* Where a tile is only one vector wide: as many sums in flight as two vectors of six rows. */
+#define NNP_TALL_ROWS 12
 
 /* Samples of one call of softmax. */
 #define NNP_SOFTMAX_SAMPLES 16
@@ -23,6 +25,13 @@ typedef struct {
     ptrdiff_t length;
 } nnp_segment;
 
+/* A square of pixels of a channels-last image: row i, column j at first + i * row_stride + j * col_stride. Of its rows
+ * only [top, bottom) are inside the image, of its columns [left, right). */
+typedef struct {
+    ptrdiff_t first, row_stride, col_stride;
+    int top, bottom, left, right;
+} nnp_patch;
+
 /* Pooling geometry. Images are channels-last: x is (height, width, channels), y is (out_height, out_width, channels).
  */
 typedef struct {
@@ -30,6 +39,23 @@ typedef struct {
     ptrdiff_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
     int count_include_pad; /* average pooling: divide by the whole window, or by the part inside the image */
 } nnp_pool;
+
+/* Rows of output that a depthwise kernel can compute from the same rows of the source. */
+#define NNP_DEPTHWISE_ROWS 2
+
+/* One axis of a depthwise convolution. Output position i, of `out`, reads for each of its `taps` k the source position
+ * i * step + start + k * dilation, if that lies in [0, source), and the weight at kernel position kernel + k *
+ * kernel_step. */
+typedef struct {
+    ptrdiff_t out, source, taps, step, start, dilation, kernel, kernel_step;
+} nnp_axis;
+
+/* Depthwise geometry. The source is (h.source, w.source, pixel), the weights are (KH, kernel_w, pixel); rows of the
+ * output are out_row apart, its pixels out_pixel. */
+typedef struct {
+    nnp_axis h, w;
+    ptrdiff_t pixel, kernel_w, out_row, out_pixel;
+} nnp_depthwise;
 
 /* Where in training a random number is drawn: the four counter words of Philox4x32-10 but the first, and its key. */
 typedef struct {
@@ -55,17 +81,20 @@ typedef struct {
     int tile_vectors; /* vectors across the widest tile: a panel of B is at most tile_vectors * vector columns wide */
 
     /* C = A B, or C += A B if accumulate, then + bias (cols) unless NULL.
-     * C is (rows <= 6, cols <= tile_vectors * vector): row i at c[i].
-     * A's row i is `taps` runs of `depth` floats: run t at a[t * NNP_TILE_ROWS + i]. B is one packed panel (taps *
+     * C is (rows <= 6, cols <= tile_vectors * vector), or (rows <= 12, cols <= vector): row i at c[i].
+     * A's row i is `taps` runs of `depth` floats: run t at a[t * a_stride + i]. B is one packed panel (taps *
      * depth, width), width = cols rounded up to whole vectors. Each element is summed in one chain over (tap, depth),
      * whatever the tile. */
-    void (*gemm_tile)(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a, const float *b,
-                      const float *bias, int accumulate, float *const *c);
+    void (*gemm_tile)(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a, ptrdiff_t a_stride,
+                      const float *b, const float *bias, int accumulate, float *const *c);
 
-    /* C += sum over segments s, steps k of a[s][a_offset + k*a_step + i] * b[s][b_offset + k*b_step + j], C (rows <= 6,
-     * cols). */
+    /* C += sum over segments s, steps k of a[s][a_offset + k*a_step + i] * b[s][b_offset + k*b_step + j], C as
+     * above. A tile's sum starts from zero and is added to C at its end. */
     void (*outer_tile)(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,
                        ptrdiff_t a_step, ptrdiff_t b_offset, ptrdiff_t b_step, float *c, ptrdiff_t c_stride);
+
+    /* out[i] = sum of a[i][k] * x[k] over k < depth, for rows <= 6. The lanes of vectors are chains of their own. */
+    void (*dot_tile)(int rows, ptrdiff_t depth, const float *const *a, const float *x, float *out);
 
     /* panel (depth, width) = alpha * B (depth, cols) of any strides, zeros to the right. */
     void (*pack_panel)(ptrdiff_t depth, int cols, float alpha, const float *b, ptrdiff_t k_stride, ptrdiff_t n_stride,
@@ -74,6 +103,19 @@ typedef struct {
     /* dst (rows, cols), row-major with leading dimension ld, = src of any strides. Also the transposition. */
     void (*copy_matrix)(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t row_stride, ptrdiff_t col_stride,
                         float *dst, ptrdiff_t ld);
+
+    /* Winograd's F(4x4, 3x3) of n channels, see tiles/winograd.h. What belongs to position k = 6 * i + j of the 36 lies
+     * at k * stride. input: v = B^T d B of 6 x 6 pixels; output_grad: z = A dy A^T of 4 x 4 pixels; pixels outside the
+     * image are zeros. output: 4 x 4 pixels = A^T m A, + bias (n) unless NULL; those outside, below bottom or right of
+     * right, are not written. */
+    void (*winograd_input)(ptrdiff_t n, const nnp_patch *p, const float *image, float *v, ptrdiff_t v_stride);
+    void (*winograd_output_grad)(ptrdiff_t n, const nnp_patch *p, const float *image, float *z, ptrdiff_t z_stride);
+    void (*winograd_output)(ptrdiff_t n, const nnp_patch *p, const float *m, ptrdiff_t m_stride, const float *bias,
+                            float *image);
+    /* n filters side by side, tap 3 * i + j at (3 * i + j) * g_stride, which may be negative: u = G g G^T, and the
+     * gradient g = G^T u G. */
+    void (*winograd_weight)(ptrdiff_t n, const float *g, ptrdiff_t g_stride, float *u, ptrdiff_t u_stride);
+    void (*winograd_weight_grad)(ptrdiff_t n, const float *u, ptrdiff_t u_stride, float *g, ptrdiff_t g_stride);
 
     /* One row of output (forward) or of input (gradient) of one image. argmax is kh * kernel_w + kw, a byte. */
     void (*max_pool_row)(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row, uint8_t *argmax_row);
@@ -100,6 +142,16 @@ typedef struct {
      * dresidual may be dy. */
     void (*batch_norm_grad)(ptrdiff_t pixels, ptrdiff_t channels, const float *dy, const float *x, const float *y,
                             const float *of_dy, const float *of_x, const float *shift, float *dx, float *dresidual);
+    /* `channels` of the channels of one image; x, w, bias, y, dy and dw are at the first of them. Rows row to row +
+     * rows
+     * <= NNP_DEPTHWISE_ROWS: y, at the first of these rows, = sum over taps of x * w, + bias unless NULL. Each element
+     * is summed in one chain over the taps, whatever the rows; taps to the left and right of the image may be left out,
+     * or be zeros. */
+    void (*depthwise_rows)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows, const float *x,
+                           const float *w, const float *bias, float *y);
+    /* dw (KH, kernel_w, pixel) += sum over the pixels of the same rows, the first of which lies at dy, of x * dy. */
+    void (*depthwise_weight_grad_rows)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows,
+                                       const float *x, const float *dy, float *dw);
 
     /* Element by element over n floats; y may be x. */
     void (*relu)(ptrdiff_t n, const float *x, float *y);

@@ -9,10 +9,13 @@
 #include "tiles/parts.h"
 
 #include "tiles/batch_norm.h"
+#include "tiles/pool.h"
+
+#include "tiles/depthwise.h"
 #include "tiles/elementwise.h"
 #include "tiles/loss.h"
 #include "tiles/optimizer.h"
-#include "tiles/pool.h"
+#include "tiles/winograd.h"
 
 #define NNP_TABLE                                                                                                      \
     {                                                                                                                  \
@@ -21,8 +24,14 @@
         .tile_vectors = NNP_TILE_VECTORS,                                                                              \
         .gemm_tile = gemm_tile,                                                                                        \
         .outer_tile = outer_tile,                                                                                      \
+        .dot_tile = dot_tile,                                                                                          \
         .pack_panel = pack_panel,                                                                                      \
         .copy_matrix = copy_matrix,                                                                                    \
+        .winograd_input = winograd_input,                                                                              \
+        .winograd_output_grad = winograd_output_grad,                                                                  \
+        .winograd_output = winograd_output,                                                                            \
+        .winograd_weight = winograd_weight,                                                                            \
+        .winograd_weight_grad = winograd_weight_grad,                                                                  \
         .max_pool_row = max_pool_row,                                                                                  \
         .max_pool_grad_row = max_pool_grad_row,                                                                        \
         .avg_pool_row = avg_pool_row,                                                                                  \
@@ -32,6 +41,8 @@
         .scale_shift = scale_shift,                                                                                    \
         .channel_grad_sums = channel_grad_sums,                                                                        \
         .batch_norm_grad = batch_norm_grad,                                                                            \
+        .depthwise_rows = depthwise_rows,                                                                              \
+        .depthwise_weight_grad_rows = depthwise_weight_grad_rows,                                                      \
         .relu = relu,                                                                                                  \
         .relu_grad = relu_grad,                                                                                        \
         .scale = scale,                                                                                                \

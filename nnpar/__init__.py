@@ -1,6 +1,7 @@
 """Train and serve convolutional networks on CPUs: fast, small, and the same bits at any number of threads."""
 
-from nnpar import data, initializers, losses, ops, optimizers, zoo
+from nnpar import convolution, data, initializers, losses, ops, optimizers, zoo
+from nnpar.convolution import get_precision, set_precision
 from nnpar.history import History
 from nnpar.layers import (
     AvgPool2d,
@@ -40,8 +41,10 @@ __all__ = [
     "Sequential",
     "Trainer",
     "__version__",
+    "convolution",
     "data",
     "get_num_threads",
+    "get_precision",
     "get_seed",
     "initializers",
     "load",
@@ -51,5 +54,6 @@ __all__ = [
     "ops",
     "optimizers",
     "set_num_threads",
+    "set_precision",
     "zoo",
 ]

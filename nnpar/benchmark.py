@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 import nnpar
-from nnpar import _checks, arrays, plots, shapes, threads
+from nnpar import _checks, arrays, convolution, plots, shapes, threads
 from nnpar._checks import Array, IntOrPair
-from nnpar._kernels import conv, elementwise, pool, runtime
-from nnpar._kernels.gemm import Gemm
+from nnpar._kernels import elementwise, pool, runtime
+from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.step import Step
 from nnpar.shapes import Shape
 
@@ -344,13 +344,13 @@ def numbers(shape: Shape, seed: int) -> Array:
 def gemm(name: str, m: int, n: int, k: int) -> Operation:
     """(m, k) @ (k, n)."""
     c = arrays.empty((m, n))
-    return Operation(name, f"({m}, {k}) @ ({k}, {n})", Gemm(numbers((m, k), 1), numbers((k, n), 2), c), c)
+    return Operation(name, f"({m}, {k}) @ ({k}, {n})", gemm_step(numbers((m, k), 1), numbers((k, n), 2), c), c)
 
 
 def linear(name: str, batch: int, inputs: int, outputs: int) -> Operation:
     """A dense layer with bias, (N, in) @ (out, in).T."""
     y = arrays.empty((batch, outputs))
-    step = Gemm(numbers((batch, inputs), 1), numbers((outputs, inputs), 2).T, y, numbers((outputs,), 3))
+    step = gemm_step(numbers((batch, inputs), 1), numbers((outputs, inputs), 2).T, y, numbers((outputs,), 3))
     return Operation(name, f"({batch}, {inputs}) @ ({outputs}, {inputs}).T + bias", step, y)
 
 
@@ -364,19 +364,19 @@ def conv2d(
     groups: int = 1,
     which: Pass = "forward",
 ) -> Operation:
-    """One pass of a convolution; arguments as those of :func:`nnpar.ops.conv2d`."""
+    """One pass of a convolution, forward with bias; arguments as those of :func:`nnpar.ops.conv2d`."""
     shape = shapes.conv2d(input_shape, weight_shape, stride, padding, dilation, groups, "conv2d")
-    geometry = conv.Geometry(shape)
     step: Step
     if which == "forward":
         result = arrays.empty(shape.output_shape)
-        step = conv.Conv2d(geometry, numbers(input_shape, 1), _weights(weight_shape), None, result)
+        bias = numbers((shape.output_shape[1],), 4)
+        step = convolution.forward(shape, numbers(input_shape, 1), _weights(weight_shape), bias, result)
     elif which == "input_grad":
         result = arrays.empty(input_shape)
-        step = conv.Conv2dInputGrad(geometry, numbers(shape.output_shape, 3), _weights(weight_shape), result)
+        step = convolution.input_grad(shape, numbers(shape.output_shape, 3), _weights(weight_shape), result)
     else:
         result = np.empty(weight_shape, np.float32)
-        step = conv.Conv2dWeightGrad(geometry, numbers(input_shape, 1), numbers(shape.output_shape, 3), result)
+        step = convolution.weight_grad(shape, numbers(input_shape, 1), numbers(shape.output_shape, 3), result)
     size = f"{shape.input_shape} * {shape.weight_shape}"
     for word, value, usual in (
         ("stride", shape.stride, (1, 1)),

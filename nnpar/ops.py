@@ -6,9 +6,11 @@ channels-last memory. ``out=`` receives the result and is returned; it must not 
 gives an empty result, or a gradient of zeros.
 
 NaN and infinity propagate to every result that they take part in; whether a product with the zeros of a padding takes
-part is left open. Float64 beyond the range of float32 becomes infinite. Denormal numbers count as zero.
+part is left open. Winograd's convolution (see :func:`nnpar.convolution.choose`) carries them to all 4x4 outputs of a
+tile, and to all taps of a filter's gradient. Float64 beyond the range of float32 becomes infinite. Denormal numbers
+count as zero.
 
-Each function has a twin of the same name and arguments in :mod:`nnpar.reference`.
+Each function has a twin of the same name and arguments, but for `algorithm`, in :mod:`nnpar.reference`.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnpar import _checks, arrays, random, shapes
+from nnpar import _checks, arrays, convolution, random, shapes
 from nnpar._checks import Array, IntOrPair
-from nnpar._kernels import conv, elementwise, loss, pool
-from nnpar._kernels.gemm import Gemm
+from nnpar._kernels import elementwise, loss, pool
+from nnpar._kernels.gemm import gemm_step
 from nnpar._results import Result, images_of
 from nnpar.batch_norm import (
     batch_norm2d,
@@ -97,7 +99,7 @@ def gemm(a: ArrayLike, b: ArrayLike, *, alpha: float = 1.0, beta: float = 0.0, o
         np.copyto(result.array, result.out)
     if not result.array.size:
         return result.after()
-    return result.after(Gemm(left, right, result.array, None, alpha, beta))
+    return result.after(gemm_step(left, right, result.array, None, alpha, beta))
 
 
 def linear(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, out: Array | None = None) -> Array:
@@ -126,7 +128,7 @@ def linear(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, out: Ar
     result = Result(out, (inputs.shape[0], weight.shape[0]), "linear", inputs, weight, add)
     if not result.array.size:
         return result.after()
-    return result.after(Gemm(inputs, weight.T, result.array, add))
+    return result.after(gemm_step(inputs, weight.T, result.array, add))
 
 
 def _bias(bias: ArrayLike | None, size: int, who: str) -> Array | None:
@@ -146,6 +148,7 @@ def conv2d(
     dilation: IntOrPair = 1,
     groups: int = 1,
     *,
+    algorithm: str | None = None,
     out: Array | None = None,
 ) -> Array:
     """Two-dimensional cross-correlation, the convolution of neural networks.
@@ -162,6 +165,8 @@ def conv2d(
         Along height and width; the padding, of zeros, is on both sides.
     groups : int
         Output channels of group g see only the input channels of group g.
+    algorithm : str, optional
+        Instead of the one that :func:`nnpar.convolution.choose` would take.
     out : ndarray of shape (N, OC, OH, OW), float32, optional
 
     Returns
@@ -172,7 +177,7 @@ def conv2d(
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not fit, or the algorithm cannot compute this.
 
     Examples
     --------
@@ -188,7 +193,7 @@ def conv2d(
     shape = shapes.conv2d(images.shape, weight.shape, stride, padding, dilation, groups, "conv2d")
     add = _bias(bias, weight.shape[0], "conv2d")
     result = Result(out, shape.output_shape, "conv2d", images, weight, add)
-    return result.after(conv.Conv2d(conv.Geometry(shape), images, weight, add, result.array))
+    return result.after(convolution.forward(shape, images, weight, add, result.array, algorithm))
 
 
 def conv2d_input_grad(
@@ -200,6 +205,7 @@ def conv2d_input_grad(
     dilation: IntOrPair = 1,
     groups: int = 1,
     *,
+    algorithm: str | None = None,
     out: Array | None = None,
 ) -> Array:
     """Gradient of :func:`conv2d` with respect to its input.
@@ -212,6 +218,8 @@ def conv2d_input_grad(
         (N, C, H, W).
     stride, padding, dilation, groups
         As in the forward pass.
+    algorithm : str, optional
+        Instead of the one that :func:`nnpar.convolution.choose` would take.
     out : ndarray of shape (N, C, H, W), float32, optional
 
     Returns
@@ -221,7 +229,7 @@ def conv2d_input_grad(
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not fit, or the algorithm cannot compute this.
     """
     who = "conv2d_input_grad"
     grad = images_of(dy, who, "dy")
@@ -230,7 +238,7 @@ def conv2d_input_grad(
     shape = shapes.conv2d(input_shape, weight.shape, stride, padding, dilation, groups, who)
     _checks.same_shape(grad, shape.output_shape, who, "dy")
     result = Result(out, input_shape, who, grad, weight)
-    return result.after(conv.Conv2dInputGrad(conv.Geometry(shape), grad, weight, result.array))
+    return result.after(convolution.input_grad(shape, grad, weight, result.array, algorithm))
 
 
 def conv2d_weight_grad(
@@ -242,6 +250,7 @@ def conv2d_weight_grad(
     dilation: IntOrPair = 1,
     groups: int = 1,
     *,
+    algorithm: str | None = None,
     out: Array | None = None,
 ) -> Array:
     """Gradient of :func:`conv2d` with respect to its weights.
@@ -254,6 +263,8 @@ def conv2d_weight_grad(
         (OC, C / groups, KH, KW).
     stride, padding, dilation, groups
         As in the forward pass.
+    algorithm : str, optional
+        Instead of the one that :func:`nnpar.convolution.choose` would take.
     out : ndarray of shape (OC, C / groups, KH, KW), float32, optional
 
     Returns
@@ -263,7 +274,7 @@ def conv2d_weight_grad(
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not fit, or the algorithm cannot compute this.
     """
     who = "conv2d_weight_grad"
     images, grad = images_of(x, who, "x"), images_of(dy, who, "dy")
@@ -272,7 +283,7 @@ def conv2d_weight_grad(
     _checks.same_shape(grad, shape.output_shape, who, "dy")
     out = _checks.output(out, weight_shape, who, images, grad)
     array = out if out is not None and out.flags.c_contiguous else np.empty(weight_shape, np.float32)
-    conv.Conv2dWeightGrad(conv.Geometry(shape), images, grad, array)()
+    convolution.weight_grad(shape, images, grad, array, algorithm)()
     if out is None or out is array:
         return array
     np.copyto(out, array)

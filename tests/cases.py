@@ -2,8 +2,8 @@
 
 Sizes lie around the edges at which kernels change: tiles of 6 rows; panels of 64, 16, 8 or 4 columns and vectors of 16,
 8, 4 or 1 floats, by instruction set; blocks of 1024 steps and 96 rows in matrix multiplication; runs of 16 channels,
-blocks of 96 pixels, strips of 256 pixels and 64 chunks in convolution; 256 channels in
-pooling; rows of 512 floats in batch normalisation.
+blocks of 96 pixels, strips of 256 pixels and 64 chunks in convolution, blocks of 4 and 7 pixels if it is depthwise;
+256 channels in pooling; rows of 512 floats in batch normalisation.
 
 Most tests draw small integers. Their products and sums are exact in float32, in any order: the result has to be equal,
 and no tolerance can hide a wrong element. Real numbers are compared with float64, within the bound of `assert_within`.
@@ -11,7 +11,7 @@ and no tolerance can hide a wrong element. Real numbers are compared with float6
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -190,14 +190,95 @@ GEMM_CASES = [
     *_gemm(*((13, n, 7) for n in (2, 7, 8, 15, 31, 32, 47, 48, 49, 127, 128, 129, 257))),  # panels
     *_gemm(*((7, 37, k) for k in (15, 16, 31, 32, 33, 512, 1023, 1024, 1025, 2050))),  # blocks of the summed axis
     *_gemm((97, 129, 1031), (101, 103, 107), (193, 67, 1031)),  # several of each
+    *_gemm((7, 530, 1030), (95, 577, 15), (6, 1100, 33)),  # panels packed by who multiplies them; thin products
     *_gemm((7, 300, 1100), (1, 513, 97), (3, 1031, 515)),  # cheaper as the transposed product
     *_gemm((300, 7, 1100), (513, 1, 97), (1031, 3, 515)),
-    # LeNet's dense layers at a batch of 64, ResNet's and VGG's last ones, and square products.
-    *_gemm((64, 120, 400), (64, 84, 120), (64, 10, 84), prefix="lenet", benchmark=True),
-    *_gemm((32, 1000, 2048), prefix="resnet50", benchmark=True),
+    # LeNet's dense layers at a batch of 64, ResNet's and VGG's last ones; the products that convolutions of LeNet, of
+    # colour images and of 64 channels would be; square ones.
+    *_gemm((64, 120, 400), (64, 84, 120), (64, 10, 84), (6272, 16, 150), prefix="lenet", benchmark=True),
+    *_gemm((32, 1000, 2048), (1, 1000, 2048), prefix="resnet50", benchmark=True),
     *_gemm((32, 4096, 25088), prefix="vgg16", benchmark=True),
-    *_gemm((256, 256, 256), (1024, 1024, 1024), prefix="square", benchmark=True),
+    *_gemm((128, 10, 512), prefix="mlp", benchmark=True),
+    *_gemm((65536, 32, 27), (64, 1024, 576), prefix="im2col", benchmark=True),
+    *_gemm(*((size, size, size) for size in (256, 512, 1024, 2048)), prefix="square", benchmark=True),
 ]
+
+
+def _depthwise(
+    name: str,
+    n: int,
+    c: int,
+    h: int,
+    w: int,
+    kernel: Pair,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> Conv2dCase:
+    return Conv2dCase(f"depthwise-{name}", n, c, h, w, c, kernel, stride, padding, dilation, c)
+
+
+def _layers(*cases: Conv2dCase) -> list[Conv2dCase]:
+    return [replace(case, benchmark=True) for case in cases]
+
+
+def _same(name: str, n: int, c: int, size: int, oc: int, kernel: int, stride: int = 1, groups: int = 1) -> Conv2dCase:
+    """Square images, padded so that the stride alone decides the size of the result."""
+    pad = kernel // 2
+    return Conv2dCase(name, n, c, size, size, oc, (kernel, kernel), (stride, stride), (pad, pad), (1, 1), groups)
+
+
+# Layers of known networks, at batches that keep most below 4 GFLOP. Names are network-stage-what.
+LAYERS = _layers(
+    _same("lenet-1", 64, 1, 28, 6, 5),
+    Conv2dCase("lenet-2", 64, 6, 14, 14, 16, (5, 5)),
+    # VGG-16, and a small one for images of 32 pixels.
+    _same("vgg-1-1", 8, 3, 224, 64, 3),
+    _same("vgg-2-1", 2, 64, 112, 128, 3),
+    _same("vgg-3-2", 1, 256, 56, 256, 3),
+    _same("vgg-4-2", 1, 512, 28, 512, 3),
+    _same("vgg-5-1", 4, 512, 14, 512, 3),
+    _same("vgg_small-1-1", 64, 3, 32, 64, 3),
+    _same("vgg_small-1-2", 64, 64, 32, 64, 3),
+    _same("vgg_small-2-2", 64, 128, 16, 128, 3),
+    _same("vgg_small-3-2", 64, 256, 8, 256, 3),
+    # ResNet-20 for images of 32 pixels; ResNet-18 and ResNet-50, which share stages and names.
+    _same("resnet20-stem", 128, 3, 32, 16, 3),
+    _same("resnet20-1", 128, 16, 32, 16, 3),
+    _same("resnet20-2-stride", 128, 16, 32, 32, 3, 2),
+    _same("resnet20-2-shortcut", 128, 16, 32, 32, 1, 2),
+    _same("resnet20-2", 128, 32, 16, 32, 3),
+    _same("resnet20-3-stride", 128, 32, 16, 64, 3, 2),
+    _same("resnet20-3", 128, 64, 8, 64, 3),
+    _same("resnet-stem", 16, 3, 224, 64, 7, 2),
+    _same("resnet-2-3x3", 16, 64, 56, 64, 3),
+    _same("resnet-3-3x3", 16, 128, 28, 128, 3),
+    _same("resnet-4-3x3", 16, 256, 14, 256, 3),
+    _same("resnet-5-3x3", 16, 512, 7, 512, 3),
+    _same("resnet-3-stride", 8, 128, 56, 128, 3, 2),
+    _same("resnet-5-stride", 16, 256, 14, 512, 3, 2),
+    _same("resnet18-3-shortcut", 16, 64, 56, 128, 1, 2),
+    _same("resnet-3-shortcut", 8, 256, 56, 512, 1, 2),
+    _same("resnet-2-1x1", 8, 64, 56, 256, 1),
+    _same("resnet-2-1x1-reduce", 8, 256, 56, 64, 1),
+    _same("resnet-4-1x1", 8, 256, 14, 1024, 1),
+    _same("resnet-5-1x1-reduce", 8, 2048, 7, 512, 1),
+    # MobileNet, EfficientNet, ConvNeXt, Inception, U-Net.
+    _same("mobilenet-depthwise", 8, 96, 56, 96, 3, groups=96),
+    _same("mobilenet-depthwise-stride", 8, 64, 112, 64, 3, 2, 64),
+    _same("mobilenet-depthwise-deep", 16, 512, 14, 512, 3, groups=512),
+    _same("mobilenet-depthwise-deep-stride", 16, 512, 14, 512, 3, 2, 512),
+    _same("mobilenet-depthwise-last", 8, 960, 7, 960, 3, groups=960),
+    _same("mobilenet-pointwise", 8, 32, 112, 64, 1),
+    _same("mobilenet-pointwise-deep", 16, 512, 14, 512, 1),
+    _same("efficientnet-depthwise", 8, 240, 28, 240, 5, groups=240),
+    _same("convnext-depthwise", 8, 96, 56, 96, 7, groups=96),
+    _same("inception-5x5", 8, 48, 35, 64, 5),
+    Conv2dCase("inception-1x7", 8, 192, 17, 17, 192, (1, 7), padding=(0, 3)),
+    Conv2dCase("inception-7x1", 8, 192, 17, 17, 192, (7, 1), padding=(3, 0)),
+    _same("unet-1", 1, 32, 256, 32, 3),
+    _same("unet-2", 1, 64, 128, 64, 3),
+)
 
 
 CONV2D_CASES = [
@@ -242,9 +323,42 @@ CONV2D_CASES = [
     Conv2dCase("groups-2", 2, 18, 5, 6, 10, (3, 3), (1, 1), (1, 1), (1, 1), 2),
     Conv2dCase("groups-3-few", 1, 6, 6, 5, 9, (3, 2), (2, 1), (1, 1), (1, 2), 3),
     Conv2dCase("groups-panels", 1, 18, 3, 4, 134, (2, 2), (1, 1), (0, 0), (1, 1), 2),
-    Conv2dCase("depthwise", 2, 17, 7, 6, 17, (3, 3), (1, 1), (1, 1), (1, 1), 17),
-    Conv2dCase("depthwise-stride", 1, 9, 7, 8, 9, (3, 3), (2, 2), (1, 1), (1, 1), 9),
-    Conv2dCase("depthwise-multiplier", 1, 5, 6, 7, 15, (3, 3), (1, 1), (1, 1), (1, 1), 5),
+    Conv2dCase("groups-multiplier", 1, 5, 6, 7, 15, (3, 3), (1, 1), (1, 1), (1, 1), 5),
+    # Depthwise: channels around vectors and blocks of 12 KB of weights; pixels around blocks of 4 and 7 and tiles of 6.
+    *(
+        _depthwise(f"c-{c}", 2, c, 5, 8, (3, 3), padding=(1, 1))
+        for c in (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100)
+    ),
+    _depthwise("channel-blocks", 1, 201, 6, 7, (7, 5), padding=(3, 2)),
+    *(_depthwise(f"3x3-{p}", 1, 9, 3, p, (3, 3), padding=(1, 1)) for p in (1, 2, 3, 4, 5, 6, 7, 9, 14, 15)),
+    *(_depthwise(f"5x5-{p}", 2, 9, p, p, (5, 5), padding=(2, 2)) for p in (1, 2, 3, 4, 6, 7, 8, 11)),
+    *(_depthwise(f"7x7-{p}", 1, 17, p, p, (7, 7), padding=(3, 3)) for p in (1, 4, 7, 13)),
+    *(_depthwise(f"tiles-{p}", 1, 9, 2, p, (2, 2), (1, 2)) for p in (2, 3, 10, 11, 12, 13, 14, 25)),
+    _depthwise("1x1", 2, 9, 5, 7, (1, 1)),
+    _depthwise("1x1-stride-padding", 2, 17, 5, 6, (1, 1), (2, 3), (1, 2)),
+    _depthwise("no-padding", 2, 17, 9, 10, (3, 3)),
+    _depthwise("stride", 2, 17, 9, 8, (3, 3), (2, 2), (1, 1)),
+    _depthwise("stride-5x5", 1, 9, 14, 15, (5, 5), (2, 2), (2, 2)),
+    _depthwise("stride-height", 1, 9, 9, 10, (3, 3), (2, 1), (1, 1)),
+    _depthwise("stride-width", 1, 9, 9, 10, (3, 5), (1, 3), (1, 2)),
+    _depthwise("stride-over-kernel", 2, 9, 11, 10, (2, 3), (3, 4), (0, 1)),
+    _depthwise("stride-over-image", 2, 9, 3, 2, (2, 2), (7, 9), (1, 1)),
+    _depthwise("rows", 1, 9, 8, 5, (5, 1), (1, 1), (2, 0)),
+    _depthwise("columns", 1, 9, 5, 8, (1, 5), (1, 1), (0, 2)),
+    _depthwise("rectangle", 2, 5, 9, 11, (4, 3), (1, 1), (2, 0)),
+    _depthwise("dilation", 1, 9, 9, 11, (3, 3), (1, 1), (2, 3), (2, 3)),
+    _depthwise("dilation-height", 1, 9, 9, 11, (3, 3), (1, 1), (2, 1), (2, 1)),
+    _depthwise("dilation-stride", 2, 9, 9, 11, (3, 2), (2, 3), (3, 1), (2, 4)),
+    _depthwise("dilation-of-stride", 1, 9, 12, 13, (3, 4), (4, 6), (1, 2), (2, 4)),
+    _depthwise("padding-over-kernel", 1, 9, 3, 2, (3, 3), (1, 1), (4, 5)),
+    _depthwise("padding-over-kernel-stride", 1, 9, 3, 2, (2, 3), (1, 2), (4, 5)),
+    _depthwise("kernel-over-image", 2, 9, 2, 3, (5, 7), (1, 1), (2, 3)),
+    _depthwise("kernel-over-image-stride", 2, 9, 2, 3, (7, 5), (2, 2), (3, 2)),
+    _depthwise("kernel-is-image", 3, 9, 7, 5, (7, 5)),
+    _depthwise("no-tap-inside", 1, 9, 1, 1, (2, 2), (2, 2), (1, 1), (2, 2)),
+    _depthwise("many-taps", 1, 3, 31, 33, (29, 31), padding=(1, 0)),
+    _depthwise("chunks", 3, 40, 20, 21, (3, 3), padding=(1, 1)),
+    _depthwise("chunks-stride", 2, 24, 33, 30, (5, 5), (2, 2), (2, 2)),
     # Chunks and strips of the weight gradient: rows longer than a strip, short rows, images that end inside a strip.
     Conv2dCase("long-rows", 2, 3, 3, 521, 4, (2, 3), (1, 2), (1, 1)),
     Conv2dCase("longer-rows", 1, 9, 3, 613, 7, (2, 3), (1, 1), (1, 1)),
@@ -254,21 +368,7 @@ CONV2D_CASES = [
     Conv2dCase("blocks", 1, 101, 6, 7, 67, (2, 2)),
     Conv2dCase("chunks-of-strips", 2, 9, 131, 5, 7, (5, 5), padding=(2, 2)),
     Conv2dCase("chunks-of-strips-few", 4, 3, 101, 3, 5, (33, 3), padding=(16, 1)),
-    Conv2dCase("depthwise-strips", 2, 40, 20, 20, 40, (3, 3), (1, 1), (1, 1), (1, 1), 40),
-    # Layers of LeNet-5, VGG-16, ResNet-50 and MobileNetV2.
-    Conv2dCase("lenet-1", 8, 1, 28, 28, 6, (5, 5), padding=(2, 2), benchmark=True),
-    Conv2dCase("lenet-2", 8, 6, 14, 14, 16, (5, 5), benchmark=True),
-    Conv2dCase("vgg-1-1", 8, 3, 224, 224, 64, (3, 3), padding=(1, 1), benchmark=True),
-    Conv2dCase("vgg-2-1", 8, 64, 112, 112, 128, (3, 3), padding=(1, 1), benchmark=True),
-    Conv2dCase("vgg-3-2", 8, 256, 56, 56, 256, (3, 3), padding=(1, 1), benchmark=True),
-    Conv2dCase("vgg-5-1", 8, 512, 14, 14, 512, (3, 3), padding=(1, 1), benchmark=True),
-    Conv2dCase("resnet-stem", 8, 3, 224, 224, 64, (7, 7), (2, 2), (3, 3), benchmark=True),
-    Conv2dCase("resnet-2-1x1", 8, 64, 56, 56, 256, (1, 1), benchmark=True),
-    Conv2dCase("resnet-2-3x3", 8, 64, 56, 56, 64, (3, 3), padding=(1, 1), benchmark=True),
-    Conv2dCase("resnet-3-stride", 8, 128, 56, 56, 128, (3, 3), (2, 2), (1, 1), benchmark=True),
-    Conv2dCase("resnet-3-shortcut", 8, 256, 56, 56, 512, (1, 1), (2, 2), benchmark=True),
-    Conv2dCase("resnet-5-3x3", 8, 512, 7, 7, 512, (3, 3), padding=(1, 1), benchmark=True),
-    Conv2dCase("mobilenet-depthwise", 8, 96, 56, 56, 96, (3, 3), padding=(1, 1), groups=96, benchmark=True),
+    *LAYERS,
 ]
 
 
@@ -319,7 +419,7 @@ BATCH_NORM_CASES = [
 ]
 
 
-def small(cases: list[Any], most_flops: float = 3e7) -> list[Any]:
+def small(cases: list[Any], most_flops: float = 3.5e7) -> list[Any]:
     """Return the cases that are quick to check; the others are left to the benchmarks."""
     return [case for case in cases if case.flops <= most_flops]
 

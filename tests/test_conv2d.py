@@ -1,4 +1,5 @@
-"""ops.conv2d and its gradients against NumPy in float64 and against ONNX Runtime."""
+"""ops.conv2d and its gradients against NumPy in float64 and against ONNX Runtime, by the algorithms that only multiply
+and add: small integers have to come out equal. Winograd's has its own file."""
 
 import math
 
@@ -8,10 +9,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import nnpar
 from nnpar import ops, reference
 
 SMALL = cases.small(cases.CONV2D_CASES)
 every_case = pytest.mark.parametrize("case", SMALL, ids=cases.name_of)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def exact():
+    nnpar.set_precision("exact")
+    yield
+    nnpar.set_precision("fast")
 
 
 def nans(shape):
@@ -136,7 +145,11 @@ def test_conv2d_weight_grad_against_onnx(case):
     cases.assert_equal(ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window), np.concatenate(expected))
 
 
-FEW = [case for case in SMALL if case.name in ("1x1", "c-3", "groups-2", "dilation-stride", "depthwise-stride")]
+FEW = [
+    case
+    for case in SMALL
+    if case.name in ("1x1", "c-3", "groups-2", "dilation-stride", "depthwise-stride", "depthwise-c-17")
+]
 few_cases = pytest.mark.parametrize("case", FEW, ids=cases.name_of)
 
 
@@ -180,6 +193,20 @@ def test_conv2d_out_of_any_strides(case):
         assert call(out=out) is out
         cases.assert_equal(out, call())
         assert (whole[:, [0, -1]] == 7).all()
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (7, 7), (3, 2)])
+def test_depthwise_bits_do_not_depend_on_the_place(kernel):
+    """In a part of the image, pixels fall on other places of other tiles; each is the same chain of multiply-adds."""
+    case = cases.Conv2dCase("any", 2, 20, 17, 29, 20, kernel, groups=20)
+    x, w, bias, dy = case.arrays(draw=cases.normals)
+    y = ops.conv2d(x, w, bias, groups=20)
+    cases.assert_equal(ops.conv2d(x[:, :, 1:, 1:], w, bias, groups=20), y[:, :, 1:, 1:])
+    cases.assert_equal(ops.conv2d(x[:, :, :-1, :-3], w, bias, groups=20), y[:, :, :-1, :-3])
+    cases.assert_equal(ops.conv2d(x[..., : kernel[1] + 2], w, bias, groups=20), y[..., :3])  # too narrow for blocks
+    padding = (kernel[0] - 1, kernel[1] - 1)
+    turned = ops.conv2d(dy, w[:, :, ::-1, ::-1], padding=padding, groups=20)
+    cases.assert_equal(ops.conv2d_input_grad(dy, w, x.shape, groups=20), turned)
 
 
 def test_conv2d_returns_channels_last_memory():

@@ -18,7 +18,7 @@ import pytest
 from nnpar import arrays, ops
 from nnpar._kernels.batch_norm import BatchNormalize, BatchNormGrad, BatchStatistics
 from nnpar._kernels.elementwise import Transpose
-from nnpar._kernels.gemm import Gemm
+from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.loss import SoftmaxCrossEntropy, SquaredError
 from nnpar._kernels.optimizer import AdamUpdate, SGDUpdate
 from nnpar._kernels.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad
@@ -74,7 +74,7 @@ def run_gemm(guard):
                     np.testing.assert_array_equal(out, 2 * expected)
             padded = guard.nans(m * (n + 3))  # without what would follow the last row
             rows = np.lib.stride_tricks.as_strided(padded[-(m - 1) * (n + 3) - n :], (m, n), (4 * (n + 3), 4))
-            Gemm(left, right, rows)()
+            gemm_step(left, right, rows)()
             np.testing.assert_array_equal(rows, expected)
 
 
@@ -94,7 +94,14 @@ def conv2d_cases():
         yield cases.Conv2dCase("few-channels", 2, 3, 5, 4, size, (3, 2), (2, 1), (1, 1))
         yield cases.Conv2dCase("pixels", 1, 9, 2, size, 3, (2, 1), (1, 2))
         yield cases.Conv2dCase("1x1", 1, size, 2, 3, 7, (1, 1), (1, 2))
-        yield cases.Conv2dCase("depthwise", 1, size, 4, 3, size, (3, 3), (1, 1), (1, 1), (1, 1), size)
+        for kernel, stride in [
+            ((3, 3), (1, 1)),
+            ((5, 5), (1, 1)),
+            ((7, 7), (1, 1)),
+            ((3, 3), (2, 2)),
+            ((2, 2), (1, 1)),
+        ]:
+            yield cases.Conv2dCase("depthwise", 1, size, 5, 8, size, kernel, stride, (kernel[0] // 2,) * 2, groups=size)
     yield from cases.small(cases.CONV2D_CASES, most_flops=1e6)
 
 
@@ -119,6 +126,24 @@ def run_conv2d_weight_grad(guard):
         out = guard_weight(guard, np.full(case.w_shape, np.nan, np.float32))
         ops.conv2d_weight_grad(guard(x), guard(dy), case.w_shape, *case.window, out=out)
         np.testing.assert_array_equal(out, ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window))
+
+
+def run_winograd(guard):
+    for size in TAILS:
+        for c, h, w, oc, padding in [(size, 5, 4, 3, 1), (3, 5, 4, size, 1), (2, size, 3, 2, 2), (2, 3, size, 2, 0)]:
+            if min(h, w) + 2 * padding < 3:
+                continue
+            case = cases.Conv2dCase("guarded", 1, c, h, w, oc, (3, 3), padding=(padding, padding))
+            x, w, bias, dy = case.arrays()
+            y = ops.conv2d(guard(x), guard_weight(guard, w), guard(bias), *case.window, algorithm="winograd",
+                           out=guard.nans(*case.y_shape))  # fmt: skip
+            dx = ops.conv2d_input_grad(guard(dy), guard_weight(guard, w), case.x_shape, *case.window,
+                                       algorithm="winograd", out=guard.nans(*case.x_shape))  # fmt: skip
+            dw = guard_weight(guard, np.full(case.w_shape, np.nan, np.float32))
+            ops.conv2d_weight_grad(guard(x), guard(dy), case.w_shape, *case.window, algorithm="winograd", out=dw)
+            np.testing.assert_allclose(y, ops.conv2d(x, w, bias, *case.window), atol=1e-2)
+            np.testing.assert_allclose(dx, ops.conv2d_input_grad(dy, w, case.x_shape, *case.window), atol=1e-2)
+            np.testing.assert_allclose(dw, ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window), atol=1e-2)
 
 
 def guard_weight(guard, w):
@@ -258,7 +283,7 @@ pytestmark = [
 def test_nothing_is_touched_outside(side):
     result = in_process("run_all", side)
     assert result.returncode == 0, f"ended with {result.returncode} in {result.stdout}\n{result.stderr}"
-    assert len(result.stdout.split()) == len(RUNS) == 9
+    assert len(result.stdout.split()) == len(RUNS) == 10
 
 
 def test_guards_work(side):

@@ -25,4 +25,4 @@ def test_the_public_names_are_there_and_documented():
             assert thing.__doc__, name
     for name in ops.__all__:
         own, twin = (list(inspect.signature(getattr(module, name)).parameters) for module in (ops, reference))
-        assert own == twin, name
+        assert [parameter for parameter in own if parameter != "algorithm"] == twin, name

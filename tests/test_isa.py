@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 FILES = [
     "test_gemm.py",
     "test_conv2d.py",
+    "test_winograd.py",
     "test_pool2d.py",
     "test_batch_norm.py",
     "test_elementwise.py",

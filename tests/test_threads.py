@@ -21,6 +21,8 @@ CONVOLUTIONS = [
     cases.Conv2dCase("stride", 4, 33, 30, 29, 70, (3, 3), (2, 2), (1, 1), (1, 1), 1),
     cases.Conv2dCase("colour", 4, 3, 64, 63, 16, (5, 5), (2, 2), (2, 2)),
     cases.Conv2dCase("depthwise", 4, 40, 33, 31, 40, (3, 3), (1, 1), (1, 1), (1, 1), 40),
+    cases.Conv2dCase("depthwise-stride", 4, 70, 31, 29, 70, (5, 5), (2, 2), (2, 2), (1, 1), 70),
+    cases.Conv2dCase("depthwise-blocks", 2, 300, 17, 19, 300, (7, 7), (1, 1), (3, 3), (1, 1), 300),
     cases.Conv2dCase("wide", 1, 130, 9, 9, 260, (1, 1)),
     cases.Conv2dCase("long-rows", 1, 9, 5, 4001, 17, (2, 3), (1, 1), (1, 1)),
 ]

@@ -23,9 +23,9 @@ NNP_INLINE vec tile_start(int accumulate, const float *c, int whole, vec_mask la
 }
 
 NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff_t taps, ptrdiff_t depth,
-                               const float *const *a, const float *b, const float *bias, int accumulate,
-                               float *const *c) {
-    vec sum[NNP_TILE_ROWS][NNP_TILE_VECTORS];
+                               const float *const *a, ptrdiff_t a_stride, const float *b, const float *bias,
+                               int accumulate, float *const *c) {
+    vec sum[NNP_TALL_ROWS][NNP_TILE_VECTORS];
     const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
     NNP_UNROLL
     for (int i = 0; i < ROWS; i++) {
@@ -33,8 +33,8 @@ NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff
         for (int j = 0; j < VECS; j++)
             sum[i][j] = tile_start(accumulate, accumulate ? c[i] + j * NNP_VECTOR : NULL, j < VECS - 1, last);
     }
-    for (ptrdiff_t t = 0; t < taps; t++, a += NNP_TILE_ROWS) {
-        const float *row[NNP_TILE_ROWS];
+    for (ptrdiff_t t = 0; t < taps; t++, a += a_stride) {
+        const float *row[NNP_TALL_ROWS];
         NNP_UNROLL
         for (int i = 0; i < ROWS; i++) row[i] = a[i] + depth;
         for (ptrdiff_t k = -depth; k < 0; k++) {
@@ -70,12 +70,12 @@ NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff
 NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdiff_t segments,
                                 const nnp_segment *segment, ptrdiff_t a_offset, ptrdiff_t a_step, ptrdiff_t b_offset,
                                 ptrdiff_t b_step, float *c, ptrdiff_t c_stride) {
-    vec sum[NNP_TILE_ROWS][NNP_TILE_VECTORS];
+    vec sum[NNP_TALL_ROWS][NNP_TILE_VECTORS];
     const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
     NNP_UNROLL
     for (int i = 0; i < ROWS; i++) {
         NNP_UNROLL
-        for (int j = 0; j < VECS; j++) sum[i][j] = tile_start(1, c + i * c_stride + j * NNP_VECTOR, j < VECS - 1, last);
+        for (int j = 0; j < VECS; j++) sum[i][j] = vec_zero();
     }
     for (ptrdiff_t s = 0; s < segments; s++) {
         const float *a = segment[s].a + a_offset, *b = segment[s].b + b_offset;
@@ -95,16 +95,23 @@ NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdif
     NNP_UNROLL
     for (int i = 0; i < ROWS; i++) {
         NNP_UNROLL
-        for (int j = 0; j < VECS - 1; j++) vec_store(c + i * c_stride + j * NNP_VECTOR, sum[i][j]);
-        vec_store_first(c + i * c_stride + (VECS - 1) * NNP_VECTOR, last, sum[i][VECS - 1]);
+        for (int j = 0; j < VECS; j++) {
+            float *at = c + i * c_stride + j * NNP_VECTOR;
+            const vec total = vec_add(tile_start(1, at, j < VECS - 1, last), sum[i][j]);
+            if (j < VECS - 1)
+                vec_store(at, total);
+            else
+                vec_store_first(at, last, total);
+        }
     }
 }
 
-/* One function per tile size: rows 1 to 6, vectors 1 to NNP_TILE_VECTORS. */
+/* One function per tile size: rows 1 to 6, vectors 1 to NNP_TILE_VECTORS; and rows 7 to 12 of one vector. */
 #define NNP_TILE(ROWS, VECS)                                                                                           \
     static void gemm_tile_##ROWS##x##VECS(int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a,            \
-                                          const float *b, const float *bias, int accumulate, float *const *c) {        \
-        gemm_tile_body(ROWS, VECS, cols, taps, depth, a, b, bias, accumulate, c);                                      \
+                                          ptrdiff_t a_stride, const float *b, const float *bias, int accumulate,       \
+                                          float *const *c) {                                                           \
+        gemm_tile_body(ROWS, VECS, cols, taps, depth, a, a_stride, b, bias, accumulate, c);                            \
     }                                                                                                                  \
     static void outer_tile_##ROWS##x##VECS(int cols, ptrdiff_t n, const nnp_segment *s, ptrdiff_t ao, ptrdiff_t as,    \
                                            ptrdiff_t bo, ptrdiff_t bs, float *c, ptrdiff_t cs) {                       \
@@ -112,74 +119,136 @@ NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdif
     }
 #define NNP_TILES(VECS)                                                                                                \
     NNP_TILE(1, VECS) NNP_TILE(2, VECS) NNP_TILE(3, VECS) NNP_TILE(4, VECS) NNP_TILE(5, VECS) NNP_TILE(6, VECS)
-#define NNP_ROWS_OF(OP, VECS) {OP##_1x##VECS, OP##_2x##VECS, OP##_3x##VECS, OP##_4x##VECS, OP##_5x##VECS, OP##_6x##VECS}
+#define NNP_ROWS_OF(OP, VECS) OP##_1x##VECS, OP##_2x##VECS, OP##_3x##VECS, OP##_4x##VECS, OP##_5x##VECS, OP##_6x##VECS
+#define NNP_TALL_OF(OP) {NNP_ROWS_OF(OP, 1), OP##_7x1, OP##_8x1, OP##_9x1, OP##_10x1, OP##_11x1, OP##_12x1}
 
 NNP_TILES(1)
-NNP_TILES(2)
+NNP_TILE(7, 1)
+NNP_TILE(8, 1)
+NNP_TILE(9, 1)
+NNP_TILE(10, 1)
+NNP_TILE(11, 1)
+NNP_TILE(12, 1) NNP_TILES(2)
 #if NNP_TILE_VECTORS == 4
-NNP_TILES(3)
-NNP_TILES(4)
-#define NNP_TABLE_OF(OP) {NNP_ROWS_OF(OP, 1), NNP_ROWS_OF(OP, 2), NNP_ROWS_OF(OP, 3), NNP_ROWS_OF(OP, 4)}
+    NNP_TILES(3) NNP_TILES(4)
+#define NNP_TABLE_OF(OP)                                                                                               \
+    {                                                                                                                  \
+        NNP_TALL_OF(OP), {NNP_ROWS_OF(OP, 2)}, {NNP_ROWS_OF(OP, 3)}, { NNP_ROWS_OF(OP, 4) }                            \
+    }
 #else
-#define NNP_TABLE_OF(OP) {NNP_ROWS_OF(OP, 1), NNP_ROWS_OF(OP, 2)}
+#define NNP_TABLE_OF(OP)                                                                                               \
+    {                                                                                                                  \
+        NNP_TALL_OF(OP), { NNP_ROWS_OF(OP, 2) }                                                                        \
+    }
 #endif
 
-typedef void gemm_tile_function(int, ptrdiff_t, ptrdiff_t, const float *const *, const float *, const float *, int,
-                                float *const *);
+        typedef void gemm_tile_function(int, ptrdiff_t, ptrdiff_t, const float *const *, ptrdiff_t, const float *,
+                                        const float *, int, float *const *);
 typedef void outer_tile_function(int, ptrdiff_t, const nnp_segment *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
                                  float *, ptrdiff_t);
-static gemm_tile_function *const gemm_tiles[NNP_TILE_VECTORS][NNP_TILE_ROWS] = NNP_TABLE_OF(gemm_tile);
-static outer_tile_function *const outer_tiles[NNP_TILE_VECTORS][NNP_TILE_ROWS] = NNP_TABLE_OF(outer_tile);
+static gemm_tile_function *const gemm_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_TABLE_OF(gemm_tile);
+static outer_tile_function *const outer_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_TABLE_OF(outer_tile);
 
 static int vectors_across(int cols) { return (cols + NNP_VECTOR - 1) / NNP_VECTOR; }
 
-static void gemm_tile(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a, const float *b,
-                      const float *bias, int accumulate, float *const *c) {
-    assert(1 <= rows && rows <= NNP_TILE_ROWS && 1 <= cols && cols <= NNP_TILE_VECTORS * NNP_VECTOR);
-    gemm_tiles[vectors_across(cols) - 1][rows - 1](cols, taps, depth, a, b, bias, accumulate, c);
+static void check_tile(int rows, int cols) {
+    assert(1 <= cols && cols <= NNP_TILE_VECTORS * NNP_VECTOR);
+    assert(1 <= rows && rows <= (cols <= NNP_VECTOR ? NNP_TALL_ROWS : NNP_TILE_ROWS));
+}
+
+static void gemm_tile(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a, ptrdiff_t a_stride,
+                      const float *b, const float *bias, int accumulate, float *const *c) {
+    check_tile(rows, cols);
+    gemm_tiles[vectors_across(cols) - 1][rows - 1](cols, taps, depth, a, a_stride, b, bias, accumulate, c);
 }
 
 static void outer_tile(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,
                        ptrdiff_t a_step, ptrdiff_t b_offset, ptrdiff_t b_step, float *c, ptrdiff_t c_stride) {
-    assert(1 <= rows && rows <= NNP_TILE_ROWS && 1 <= cols && cols <= NNP_TILE_VECTORS * NNP_VECTOR);
+    check_tile(rows, cols);
     outer_tiles[vectors_across(cols) - 1][rows - 1](cols, segments, segment, a_offset, a_step, b_offset, b_step, c,
                                                     c_stride);
 }
 
-/* dst (cols, rows) = factor * src (rows, cols) transposed: by squares of vectors, what is left one by one. Leading
- * dimensions of src along rows, of dst along cols. */
+/* A square of vectors of src, times factor, transposed into dst; or only its first rows and columns. */
+NNP_INLINE void transpose_square(const int whole, int rows, int cols, vec factor, const float *src, ptrdiff_t src_ld,
+                                 float *dst, ptrdiff_t dst_ld) {
+    const vec_mask across = vec_first(cols), down = vec_first(rows);
+    vec square[NNP_VECTOR];
+    NNP_UNROLL
+    for (int i = 0; i < NNP_VECTOR; i++) {
+        if (whole)
+            square[i] = vec_mul(factor, vec_load(src + i * src_ld));
+        else
+            square[i] = i < rows ? vec_mul(factor, vec_load_first(src + i * src_ld, across)) : vec_zero();
+    }
+    vec_transpose(square);
+    NNP_UNROLL
+    for (int j = 0; j < NNP_VECTOR; j++) {
+        if (whole)
+            vec_store(dst + j * dst_ld, square[j]);
+        else if (j < cols)
+            vec_store_first(dst + j * dst_ld, down, square[j]);
+    }
+}
+
+/* dst (cols, rows) = factor * src (rows, cols) transposed, by squares of vectors. src_ld from row to row of src, dst_ld
+ * of dst. */
 static void transpose(ptrdiff_t rows, ptrdiff_t cols, float factor, const float *src, ptrdiff_t src_ld, float *dst,
                       ptrdiff_t dst_ld) {
     const vec times = vec_set(factor);
-    ptrdiff_t i = 0;
-    for (; i + NNP_VECTOR <= rows; i += NNP_VECTOR) {
-        ptrdiff_t j = 0;
-        for (; j + NNP_VECTOR <= cols; j += NNP_VECTOR) {
-            vec square[NNP_VECTOR];
-            NNP_UNROLL
-            for (int r = 0; r < NNP_VECTOR; r++) square[r] = vec_mul(times, vec_load(src + (i + r) * src_ld + j));
-            vec_transpose(square);
-            NNP_UNROLL
-            for (int r = 0; r < NNP_VECTOR; r++) vec_store(dst + (j + r) * dst_ld + i, square[r]);
+    for (ptrdiff_t i = 0; i < rows; i += NNP_VECTOR)
+        for (ptrdiff_t j = 0; j < cols; j += NNP_VECTOR) {
+            const int h = (int)(rows - i < NNP_VECTOR ? rows - i : NNP_VECTOR);
+            const int w = (int)(cols - j < NNP_VECTOR ? cols - j : NNP_VECTOR);
+            const float *from = src + i * src_ld + j;
+            float *to = dst + j * dst_ld + i;
+            if (h == NNP_VECTOR && w == NNP_VECTOR)
+                transpose_square(1, h, w, times, from, src_ld, to, dst_ld);
+            else if (4 * h * w >= NNP_VECTOR * NNP_VECTOR)
+                transpose_square(0, h, w, times, from, src_ld, to, dst_ld);
+            else
+                for (int r = 0; r < h; r++)
+                    for (int c = 0; c < w; c++) to[c * dst_ld + r] = factor * from[r * src_ld + c];
         }
-        for (; j < cols; j++)
-            for (int r = 0; r < NNP_VECTOR; r++) dst[j * dst_ld + i + r] = factor * src[(i + r) * src_ld + j];
-    }
-    for (; i < rows; i++)
-        for (ptrdiff_t j = 0; j < cols; j++) dst[j * dst_ld + i] = factor * src[i * src_ld + j];
 }
 
 /* With no axis contiguous in the source, by strips of the nearer one: a cache line each. */
 enum { STRIP = 16 };
 
+/* Rows of a panel whose columns lie side by side in the source, too. */
+NNP_INLINE void pack_rows(const int VECS, ptrdiff_t depth, int cols, float alpha, const float *b, ptrdiff_t k_stride,
+                          float *panel) {
+    const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
+    const vec times = vec_set(alpha);
+    for (ptrdiff_t k = 0; k < depth; k++, b += k_stride, panel += VECS * NNP_VECTOR) {
+        NNP_UNROLL
+        for (int j = 0; j < VECS - 1; j++)
+            vec_store(panel + j * NNP_VECTOR, vec_mul(times, vec_load(b + j * NNP_VECTOR)));
+        vec_store(panel + (VECS - 1) * NNP_VECTOR, vec_mul(times, vec_load_first(b + (VECS - 1) * NNP_VECTOR, last)));
+    }
+}
+
 static void pack_panel(ptrdiff_t depth, int cols, float alpha, const float *b, ptrdiff_t k_stride, ptrdiff_t n_stride,
                        float *panel) {
     const int width = vectors_across(cols) * NNP_VECTOR;
+    if (n_stride == 1) {
+        switch (vectors_across(cols)) {
+        case 1:
+            pack_rows(1, depth, cols, alpha, b, k_stride, panel);
+            return;
+        case 2:
+            pack_rows(2, depth, cols, alpha, b, k_stride, panel);
+            return;
+        case 3:
+            pack_rows(3, depth, cols, alpha, b, k_stride, panel);
+            return;
+        default:
+            pack_rows(4, depth, cols, alpha, b, k_stride, panel);
+            return;
+        }
+    }
     if (k_stride == 1)
         transpose(cols, depth, alpha, b, n_stride, panel, width);
-    else if (n_stride == 1)
-        for (ptrdiff_t k = 0; k < depth; k++)
-            for (int j = 0; j < cols; j++) panel[k * width + j] = alpha * b[k * k_stride + j];
     else
         for (ptrdiff_t k0 = 0; k0 < depth; k0 += STRIP)
             for (int j = 0; j < cols; j++)
@@ -204,6 +273,61 @@ static void copy_matrix(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdif
         for (ptrdiff_t j = 0; j < cols; j++)
             for (ptrdiff_t i = i0; i < i0 + STRIP && i < rows; i++)
                 dst[i * ld + j] = src[i * row_stride + j * col_stride];
+}
+
+static float vec_sum(vec v) {
+    float lane[NNP_VECTOR], sum = 0.0f;
+    vec_store(lane, v);
+    for (int i = 0; i < NNP_VECTOR; i++) sum += lane[i];
+    return sum;
+}
+
+/* Each row has two chains of vectors, the even and the odd ones. */
+NNP_INLINE void dot_tile_body(const int ROWS, ptrdiff_t depth, const float *const *a, const float *x, float *out) {
+    vec even[NNP_TILE_ROWS], odd[NNP_TILE_ROWS];
+    const float *row[NNP_TILE_ROWS];
+    NNP_UNROLL
+    for (int i = 0; i < ROWS; i++) even[i] = odd[i] = vec_zero(), row[i] = a[i];
+    ptrdiff_t k = 0;
+    for (; k + 2 * NNP_VECTOR <= depth; k += 2 * NNP_VECTOR) {
+        const vec x0 = vec_load(x + k), x1 = vec_load(x + k + NNP_VECTOR);
+        NNP_UNROLL
+        for (int i = 0; i < ROWS; i++) {
+            even[i] = vec_mul_add(vec_load(row[i] + k), x0, even[i]);
+            odd[i] = vec_mul_add(vec_load(row[i] + k + NNP_VECTOR), x1, odd[i]);
+        }
+    }
+    for (; k < depth; k += NNP_VECTOR) {
+        const vec_mask last = vec_first((int)(depth - k < NNP_VECTOR ? depth - k : NNP_VECTOR));
+        const vec x0 = vec_load_first(x + k, last);
+        NNP_UNROLL
+        for (int i = 0; i < ROWS; i++) even[i] = vec_mul_add(vec_load_first(row[i] + k, last), x0, even[i]);
+    }
+    NNP_UNROLL
+    for (int i = 0; i < ROWS; i++) out[i] = vec_sum(vec_add(even[i], odd[i]));
+}
+
+static void dot_tile(int rows, ptrdiff_t depth, const float *const *a, const float *x, float *out) {
+    switch (rows) {
+    case 1:
+        dot_tile_body(1, depth, a, x, out);
+        return;
+    case 2:
+        dot_tile_body(2, depth, a, x, out);
+        return;
+    case 3:
+        dot_tile_body(3, depth, a, x, out);
+        return;
+    case 4:
+        dot_tile_body(4, depth, a, x, out);
+        return;
+    case 5:
+        dot_tile_body(5, depth, a, x, out);
+        return;
+    default:
+        dot_tile_body(6, depth, a, x, out);
+        return;
+    }
 }
 
 /* Twelve chains hide a latency of up to six cycles at two multiply-adds a cycle. The values stay finite: x <- x/2 +

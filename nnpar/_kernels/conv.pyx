@@ -22,19 +22,20 @@ import numpy
 from cython.parallel cimport parallel, prange, threadid
 from libc.string cimport memset
 
-from nnpar._kernels.csrc cimport (NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
+from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
                                   nnp_restore_float_mode, nnp_segment)
-from nnpar._kernels.runtime cimport kernels
+from nnpar._kernels.runtime cimport kernels, tile_rows
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
-    BLOCK_TILES = 16       # tiles of six pixels whose pointers are made at once: their source pixels stay in cache
+    BLOCK_PIXELS = 96      # pixels whose pointers are made at once: their source pixels stay in cache
     POINTERS = 16384       # of a block, at most: large kernels get smaller blocks
     FEW_CHANNELS = 16       # with so many or fewer, the taps of a kernel row are merged into one run
     FEW_TASKS = 16         # with fewer blocks of pixels than this, panels of output channels become tasks too
     STRIP_PIXELS = 256     # weight gradient: pixels that a tile sums in registers before it goes back to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
     CHUNK_TASKS = 64       # weight gradient: tasks that chunks of pixels should make
+    REDUCE_ROWS = 256      # weight gradient: rows (input channel, position) of a panel that are added up at once
     CHUNK_BYTES = 16 << 20  # weight gradient: bytes of partial sums, at most
 
 
@@ -57,6 +58,7 @@ cdef struct Phase:
     Py_ssize_t rows, cols                                # grid of output pixels in an image
     Py_ssize_t out_h, out_w, out_step_h, out_step_w      # output pixel of grid position (0, 0), and its step
     Py_ssize_t first_tap, taps
+    Py_ssize_t top, bottom, left, right                  # smallest and largest tap_h and tap_w
     Py_ssize_t first_task, blocks
 
 
@@ -67,10 +69,6 @@ cdef class Geometry:
     ----------
     shape : nnpar.shapes.Conv2dShape
     """
-
-    cdef readonly Py_ssize_t n, c, h, w, oc, kh, kw, oh, ow, groups
-    cdef readonly Py_ssize_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w
-    cdef readonly double flops
 
     def __init__(self, shape):
         self.n, self.c, self.h, self.w = shape.input_shape
@@ -88,9 +86,9 @@ cdef class Geometry:
         return 4.0 * (self.n * (self.h * self.w * self.c + self.oh * self.ow * self.oc)
                       + self.oc * self.c // self.groups * self.kh * self.kw)
 
-    cdef Py_ssize_t merged(self) noexcept:
-        """Taps in a run of the images: a whole row of the kernel where there are few channels, else one."""
-        return self.kw if self.c <= FEW_CHANNELS and self.groups == 1 and self.dilation_w == 1 else 1
+    cdef Py_ssize_t merged(self, Py_ssize_t channels) noexcept:
+        """Taps in a run of images with so many channels: a whole row of the kernel where there are few, else one."""
+        return self.kw if channels <= FEW_CHANNELS and self.groups == 1 and self.dilation_w == 1 else 1
 
 
 cdef class IndirectConv(Step):
@@ -102,24 +100,24 @@ cdef class IndirectConv(Step):
     cdef float *out
     cdef Phase *phases
     cdef Frame frame                                     # source images to be framed, or NULL
-    cdef Py_ssize_t *tap                                 # (taps, 2): tap_h, tap_w; taps of a phase together
+    cdef Py_ssize_t *tap                                 # (taps, 3): tap_h, tap_w, and what they add to an address
     cdef Py_ssize_t *position                            # (taps * merged, 2): kh, kw in the order of packed weights
     cdef Py_ssize_t phase_count, taps, tasks
     cdef Py_ssize_t n, source_h, source_w, source_c, out_h, out_w, out_c, step_h, step_w
     cdef Py_ssize_t groups, depth, cols                  # of a group: floats of a run, output channels
     cdef Py_ssize_t merged, channels, kernel_area, kernel_w   # depth = merged * channels
     cdef Py_ssize_t weight_k, weight_n                   # strides of the weights along depth and cols
-    cdef Py_ssize_t block_tiles, panel_groups
+    cdef Py_ssize_t tile_rows, block, panel_groups      # pixels of a tile, of a block of tiles
     cdef Py_ssize_t zero_offset, frame_offset, thread_offset, thread_bytes   # in the workspace
 
     cdef int lay_out(self, Geometry s, list phases, list taps, list positions) except -1:
-        """Fix the schedule: `phases` as tuples of Phase's first six fields and its taps' number; `taps` and `positions`
-        as rows of `tap` and `position`."""
+        """Fix the schedule: `phases` as tuples of Phase's first six fields and its taps' number; `taps` as (tap_h,
+        tap_w) and `positions` as rows of `position`, phase after phase."""
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t panels = ceil_div(self.cols, kernel.vector * kernel.tile_vectors)
         cdef Py_ssize_t padded = ceil_div(self.cols, kernel.vector) * kernel.vector
         cdef Py_ssize_t i, first_tap = 0, blocks = 0, most_taps = max(phase[6] for phase in phases)
-        table = numpy.array(taps, numpy.intp).reshape(-1, 2)
+        table = numpy.array([(h, w, (h * self.source_w + w) * self.source_c) for h, w in taps], numpy.intp)
         order = numpy.array(positions, numpy.intp).reshape(-1, 2)
         records = numpy.zeros((len(phases), sizeof(Phase) // sizeof(Py_ssize_t)), numpy.intp)
         self.arrays += [table, order, records]
@@ -131,13 +129,17 @@ cdef class IndirectConv(Step):
         self.kernel_area, self.kernel_w = s.kh * s.kw, s.kw
         self.merged = len(positions) // max(1, len(taps))
         self.channels = self.depth // max(1, self.merged)
-        self.block_tiles = max(1, min(BLOCK_TILES, POINTERS // (NNP_TILE_ROWS * max(1, most_taps))))
+        self.tile_rows = tile_rows(self.cols)
+        self.block = self.tile_rows * max(1, min(BLOCK_PIXELS, POINTERS // max(1, most_taps)) // self.tile_rows)
         for i, phase in enumerate(phases):
             self.phases[i].rows, self.phases[i].cols = phase[0], phase[1]
             self.phases[i].out_h, self.phases[i].out_w = phase[2], phase[3]
             self.phases[i].out_step_h, self.phases[i].out_step_w = phase[4], phase[5]
             self.phases[i].taps, self.phases[i].first_tap = phase[6], first_tap
-            self.phases[i].blocks = ceil_div(s.n * phase[0] * phase[1], NNP_TILE_ROWS * self.block_tiles)
+            self.phases[i].blocks = ceil_div(s.n * phase[0] * phase[1], self.block)
+            reach = taps[first_tap:first_tap + phase[6]] or [(0, 0)]
+            self.phases[i].top, self.phases[i].left = min(reach)[0], min(w for _, w in reach)
+            self.phases[i].bottom, self.phases[i].right = max(reach)[0], max(w for _, w in reach)
             first_tap += phase[6]
             blocks += self.phases[i].blocks
         self.panel_groups = max(1, min(panels, FEW_TASKS // max(1, blocks * s.groups)))
@@ -151,7 +153,7 @@ cdef class IndirectConv(Step):
         self.thread_offset = self.frame_offset
         if self.frame.images != NULL:
             self.thread_offset += aligned(4 * s.n * self.source_h * self.source_w * self.source_c)
-        self.thread_bytes = aligned(sizeof(float *) * NNP_TILE_ROWS * self.block_tiles * most_taps)
+        self.thread_bytes = aligned(sizeof(float *) * self.block * most_taps)
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
         return 0
 
@@ -208,11 +210,11 @@ cdef class IndirectConv(Step):
 
     cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t task, char *scratch) noexcept nogil:
         """A block of pixels of a phase, for one group and one share of its panels."""
-        cdef Py_ssize_t p = 0, block, group, share, panel, tile, first, last, pixels
-        cdef Py_ssize_t panels = self.panels(kernel), tiles
+        cdef Py_ssize_t p = 0, block, group, share, panel, first, last, pixels
+        cdef Py_ssize_t panels = self.panels(kernel)
         cdef Phase *phase
         cdef const float **pointers = <const float **> scratch
-        cdef float *out[BLOCK_TILES * NNP_TILE_ROWS]
+        cdef float *out[BLOCK_PIXELS]
         while p + 1 < self.phase_count and self.phases[p + 1].first_task <= task:
             p += 1
         phase = &self.phases[p]
@@ -222,57 +224,75 @@ cdef class IndirectConv(Step):
         share = task // phase.blocks // self.groups
         first = panels * share // self.panel_groups
         last = panels * (share + 1) // self.panel_groups
-        pixels = self.n * phase.rows * phase.cols - block * self.block_tiles * NNP_TILE_ROWS
-        pixels = min(pixels, self.block_tiles * NNP_TILE_ROWS)
-        tiles = ceil_div(pixels, NNP_TILE_ROWS)
-        self.point(phase, group, block * self.block_tiles * NNP_TILE_ROWS, pixels, pointers, out)
+        pixels = min(self.n * phase.rows * phase.cols - block * self.block, self.block)
+        self.point(phase, group, block * self.block, pixels, pointers, out)
         for panel in range(first, last):
-            for tile in range(tiles):
-                self.tile(kernel, phase, group, panel, tile, pixels, pointers, out)
+            self.multiply(kernel, phase, group, panel, pixels, pointers, out)
 
-    cdef void tile(self, const nnp_kernels *kernel, Phase *phase, Py_ssize_t group, Py_ssize_t panel, Py_ssize_t tile,
-                   Py_ssize_t pixels, const float **pointers, float **out) noexcept nogil:
-        """Six pixels times a panel."""
+    cdef void multiply(self, const nnp_kernels *kernel, Phase *phase, Py_ssize_t group, Py_ssize_t panel,
+                       Py_ssize_t pixels, const float **pointers, float **out) noexcept nogil:
+        """A block of pixels times a panel."""
         cdef Py_ssize_t channel = group * self.cols + panel * kernel.vector * kernel.tile_vectors, i
-        cdef int rows = <int> min(NNP_TILE_ROWS, pixels - tile * NNP_TILE_ROWS)
-        cdef float *c[NNP_TILE_ROWS]
-        for i in range(rows):
-            c[i] = out[tile * NNP_TILE_ROWS + i] + channel
-        kernel.gemm_tile(rows, self.panel_cols(kernel, panel), phase.taps, self.depth,
-                         pointers + tile * phase.taps * NNP_TILE_ROWS, self.packed(kernel, phase, group, panel),
-                         self.bias + channel if self.bias != NULL else NULL, 0, c)
+        cdef Py_ssize_t taps = phase.taps, depth = self.depth, height = self.tile_rows, pixel = 0
+        cdef const float *weights = self.packed(kernel, phase, group, panel)
+        cdef const float *bias = self.bias + channel if self.bias != NULL else NULL
+        cdef int cols = self.panel_cols(kernel, panel), rows
+        cdef float *c[NNP_TALL_ROWS]
+        while pixel < pixels:
+            rows = <int> min(height, pixels - pixel)
+            for i in range(rows):
+                c[i] = out[pixel + i] + channel
+            kernel.gemm_tile(rows, cols, taps, depth, pointers + pixel * taps, height, weights, bias, 0, c)
+            pixel += height
 
     cdef void point(self, Phase *phase, Py_ssize_t group, Py_ssize_t first, Py_ssize_t pixels, const float **pointers,
                     float **out) noexcept nogil:
-        """Where the taps of each pixel lie, pointers (tile, tap, 6), and where its result goes, out (pixel)."""
+        """Where the taps of each pixel lie, pointers (tile, tap, tile_rows), and where its result goes, out (pixel)."""
         cdef const float *zeros = <const float *> (self.workspace + self.zero_offset)
         cdef const float *source = self.source
-        cdef const float *image
-        cdef const Py_ssize_t *tap = self.tap + 2 * phase.first_tap
-        cdef const float **at
+        cdef const float *pixel
+        cdef const Py_ssize_t *tap = self.tap + 3 * phase.first_tap
+        cdef Py_ssize_t taps = phase.taps, height = self.tile_rows, source_h = self.source_h, source_w = self.source_w
+        cdef Py_ssize_t top = -phase.top, bottom = source_h - phase.bottom
+        cdef Py_ssize_t left = -phase.left, right = source_w - phase.right
+        cdef Py_ssize_t step = phase.out_step_w * self.out_c
         cdef Py_ssize_t area = phase.rows * phase.cols, n = first // area, i = first % area // phase.cols
-        cdef Py_ssize_t j = first % phase.cols, pixel, t, h, w
+        cdef Py_ssize_t j = first % phase.cols, end, t, h, w, row = 0
+        cdef float *to
         if self.frame.images != NULL:
             source = <const float *> (self.workspace + self.frame_offset)
-        for pixel in range(pixels):
-            image = source + n * self.source_h * self.source_w * self.source_c + group * self.depth
-            at = pointers + pixel // NNP_TILE_ROWS * phase.taps * NNP_TILE_ROWS + pixel % NNP_TILE_ROWS
-            for t in range(phase.taps):
-                h = i * self.step_h + tap[2 * t]
-                w = j * self.step_w + tap[2 * t + 1]
-                if 0 <= h < self.source_h and 0 <= w < self.source_w:
-                    at[t * NNP_TILE_ROWS] = image + (h * self.source_w + w) * self.source_c
+        while pixels > 0:
+            # The rest of a row of the grid, or of the block.
+            end = min(phase.cols, j + pixels)
+            pixels -= end - j
+            h = i * self.step_h
+            to = self.out + ((n * self.out_h + phase.out_h + i * phase.out_step_h) * self.out_w
+                             + phase.out_w) * self.out_c
+            while j < end:
+                w = j * self.step_w
+                pixel = source + ((n * source_h + h) * source_w + w) * self.source_c + group * self.depth
+                if top <= h < bottom and left <= w < right:
+                    for t in range(taps):
+                        pointers[t * height] = pixel + tap[3 * t + 2]
                 else:
-                    at[t * NNP_TILE_ROWS] = zeros
-            out[pixel] = self.out + ((n * self.out_h + phase.out_h + i * phase.out_step_h) * self.out_w
-                                     + phase.out_w + j * phase.out_step_w) * self.out_c
-            j += 1
-            if j == phase.cols:
-                j = 0
-                i += 1
-                if i == phase.rows:
-                    i = 0
-                    n += 1
+                    for t in range(taps):
+                        if 0 <= h + tap[3 * t] < source_h and 0 <= w + tap[3 * t + 1] < source_w:
+                            pointers[t * height] = pixel + tap[3 * t + 2]
+                        else:
+                            pointers[t * height] = zeros
+                out[0] = to + j * step
+                out += 1
+                j += 1
+                row += 1
+                pointers += 1
+                if row == height:
+                    row = 0
+                    pointers += (taps - 1) * height
+            j = 0
+            i += 1
+            if i == phase.rows:
+                i = 0
+                n += 1
 
 
 cdef class Conv2d(IndirectConv):
@@ -294,7 +314,7 @@ cdef class Conv2d(IndirectConv):
         self.source_h, self.source_w, self.source_c = shape.h, shape.w, shape.c
         self.out_h, self.out_w, self.out_c = shape.oh, shape.ow, shape.oc
         self.step_h, self.step_w = shape.stride_h, shape.stride_w
-        channels, merged = shape.c // shape.groups, shape.merged()
+        channels, merged = shape.c // shape.groups, shape.merged(shape.c)
         self.depth, self.cols = channels * merged, shape.oc // shape.groups
         self.weight_k, self.weight_n = shape.kh * shape.kw, channels * shape.kh * shape.kw
         pad_h, pad_w = shape.pad_h, shape.pad_w
@@ -307,7 +327,7 @@ cdef class Conv2d(IndirectConv):
         self.lay_out(shape, [(shape.oh, shape.ow, 0, 0, 1, 1, len(taps))], taps, positions)
 
 
-def _axis_phases(size, stride, pad, dilation, kernel):
+def axis_phases(size, stride, pad, dilation, kernel):
     """Input positions by their remainder modulo the stride: (first position, count, [(k, offset of the output)])."""
     for remainder in range(min(stride, size)):
         taps = [(k, (remainder + pad - k * dilation) // stride) for k in range(kernel)
@@ -335,13 +355,27 @@ cdef class Conv2dInputGrad(IndirectConv):
         self.step_h, self.step_w = 1, 1
         self.depth, self.cols = shape.oc // shape.groups, shape.c // shape.groups
         self.weight_k, self.weight_n = self.cols * shape.kh * shape.kw, shape.kh * shape.kw
+        pad_h, pad_w = shape.dilation_h * (shape.kh - 1) - shape.pad_h, shape.dilation_w * (shape.kw - 1) - shape.pad_w
+        if shape.stride_h == shape.stride_w == 1 and min(pad_h, pad_w) >= 0 and shape.merged(shape.oc) > 1:
+            self.lay_out_rows(shape, pad_h, pad_w)
+            return
         phases, taps, positions = [], [], []
-        for h0, rows, taps_h in _axis_phases(shape.h, shape.stride_h, shape.pad_h, shape.dilation_h, shape.kh):
-            for w0, cols, taps_w in _axis_phases(shape.w, shape.stride_w, shape.pad_w, shape.dilation_w, shape.kw):
+        for h0, rows, taps_h in axis_phases(shape.h, shape.stride_h, shape.pad_h, shape.dilation_h, shape.kh):
+            for w0, cols, taps_w in axis_phases(shape.w, shape.stride_w, shape.pad_w, shape.dilation_w, shape.kw):
                 phases.append((rows, cols, h0, w0, shape.stride_h, shape.stride_w, len(taps_h) * len(taps_w)))
                 taps += [(off_h, off_w) for _, off_h in taps_h for _, off_w in taps_w]
                 positions += [(kh, kw) for kh, _ in taps_h for kw, _ in taps_w]
         self.lay_out(shape, phases, taps, positions)
+
+    cdef int lay_out_rows(self, Geometry shape, Py_ssize_t pad_h, Py_ssize_t pad_w) except -1:
+        """With stride 1 and few channels of dy: a convolution of dy, framed by zeros, with the kernel turned round."""
+        self.frame = Frame(self.source, shape.n, shape.oh, shape.ow, shape.oc, pad_h, pad_w)
+        self.source_h, self.source_w = shape.oh + 2 * pad_h, shape.ow + 2 * pad_w
+        self.depth *= shape.kw
+        positions = [(kh, kw) for kh in range(shape.kh) for kw in reversed(range(shape.kw))]
+        taps = [((shape.kh - 1 - kh) * shape.dilation_h, 0) for kh in range(shape.kh)]
+        self.lay_out(shape, [(shape.h, shape.w, 0, 0, 1, 1, len(taps))], taps, positions)
+        return 0
 
 
 cdef class Conv2dWeightGrad(Step):
@@ -362,10 +396,11 @@ cdef class Conv2dWeightGrad(Step):
     cdef Py_ssize_t channels, kernel_area                # depth * taps = channels * kernel_area
     cdef Py_ssize_t n, h, w, c, oh, ow, oc               # of the images, framed or not, and of dy
     cdef Py_ssize_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, taps_w
-    cdef Py_ssize_t chunks, strip_rows, row_blocks
+    cdef Py_ssize_t chunks, strip_rows, row_blocks, reduce_rows
     cdef Py_ssize_t frame_offset, thread_offset, thread_bytes    # in the workspace
 
     def __init__(self, Geometry shape, x, dy, dw):
+        cdef const nnp_kernels *kernel = kernels()
         self.name = "conv2d_weight_grad"
         self.x, self.dy, self.dw = self.floats(x), self.floats(dy), self.floats(dw, write=True)
         self.n, self.h, self.w, self.c = shape.n, shape.h, shape.w, shape.c
@@ -375,7 +410,7 @@ cdef class Conv2dWeightGrad(Step):
         self.pad_h, self.pad_w = shape.pad_h, shape.pad_w
         self.channels, self.cols = shape.c // shape.groups, shape.oc // shape.groups
         self.kernel_area = shape.kh * shape.kw
-        merged = shape.merged()
+        merged = shape.merged(shape.c)
         self.depth, self.taps_w = self.channels * merged, shape.kw // merged
         self.taps = shape.kh * self.taps_w
         framed_bytes = 0
@@ -386,13 +421,15 @@ cdef class Conv2dWeightGrad(Step):
 
         self.strip_rows = max(1, STRIP_PIXELS // max(1, self.ow))
         self.row_blocks = ceil_div(self.depth, BLOCK_ROWS)
+        self.reduce_rows = max(1, min(REDUCE_ROWS // self.kernel_area, self.channels))
         wanted = ceil_div(CHUNK_TASKS, self.groups * self.taps * self.row_blocks)
         strips = ceil_div(self.n * self.oh, self.strip_rows)
         self.chunks = max(1, min(wanted, strips, CHUNK_BYTES // (4 * self.partial_size())))
         self.cost(shape.flops, shape.bytes)
         self.frame_offset = aligned(4 * self.chunks * self.partial_size())
         self.thread_offset = self.frame_offset + framed_bytes
-        self.thread_bytes = max(aligned(sizeof(nnp_segment) * self.strip_rows), aligned(4 * self.cols))
+        self.thread_bytes = max(aligned(sizeof(nnp_segment) * self.strip_rows),
+                                aligned(4 * self.reduce_rows * self.kernel_area * kernel.vector * kernel.tile_vectors))
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
 
     cdef Py_ssize_t partial_size(self) noexcept nogil:
@@ -402,7 +439,8 @@ cdef class Conv2dWeightGrad(Step):
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t tasks = self.chunks * self.groups * self.taps * self.row_blocks
-        cdef Py_ssize_t sums = self.groups * self.taps * self.depth, task
+        cdef Py_ssize_t sums = (self.groups * ceil_div(self.channels, self.reduce_rows)
+                                * ceil_div(self.cols, kernel.vector * kernel.tile_vectors)), task
         cdef Py_ssize_t framed_rows = self.n * self.h if self.frame.images != NULL else 0
         cdef char *scratch = NULL
         cdef nnp_float_mode mode = 0
@@ -438,14 +476,15 @@ cdef class Conv2dWeightGrad(Step):
                         Py_ssize_t first, Py_ssize_t last, float *partial) noexcept nogil:
         """partial (depth, oc), rows first to last, += the outer products of a strip."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, row = first, col
+        cdef Py_ssize_t rows = tile_rows(self.cols)
         while row < last:
             col = 0
             while col < self.cols:
-                kernel.outer_tile(<int> min(NNP_TILE_ROWS, last - row), <int> min(width, self.cols - col), segments,
+                kernel.outer_tile(<int> min(rows, last - row), <int> min(width, self.cols - col), segments,
                                   segment, row, self.stride_w * self.c, col, self.oc, partial + row * self.cols + col,
                                   self.cols)
                 col += width
-            row += NNP_TILE_ROWS
+            row += rows
 
     cdef Py_ssize_t cut(self, Py_ssize_t group, Py_ssize_t tap, Py_ssize_t row, Py_ssize_t rows,
                         nnp_segment *segment) noexcept nogil:
@@ -470,12 +509,19 @@ cdef class Conv2dWeightGrad(Step):
                 count += 1
         return count
 
-    cdef void reduce(self, const nnp_kernels *kernel, Py_ssize_t task, float *total) noexcept nogil:
-        """dw (group's oc, ic, tap) = the partials of one (group, position, ic), added in the order of their chunks."""
-        cdef Py_ssize_t group = task // (self.kernel_area * self.channels), ic = task % self.channels
-        cdef Py_ssize_t position = task // self.channels % self.kernel_area
-        kernel.sum_rows(self.chunks, self.cols, <const float *> self.workspace + task * self.cols, self.partial_size(),
-                        0, total)
-        kernel.copy_matrix(self.cols, 1, total, 1, 1,
-                           self.dw + (group * self.cols * self.channels + ic) * self.kernel_area + position,
+    cdef void reduce(self, const nnp_kernels *kernel, Py_ssize_t task, float *sums) noexcept nogil:
+        """dw of a group's block of input channels and panel of output channels: the partials added in the order of
+        their chunks, as sums (ic, position, oc), which are then transposed."""
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, panels = ceil_div(self.cols, width)
+        cdef Py_ssize_t col = task % panels * width, blocks = ceil_div(self.channels, self.reduce_rows)
+        cdef Py_ssize_t ic = task // panels % blocks * self.reduce_rows, group = task // panels // blocks
+        cdef Py_ssize_t rows = min(self.reduce_rows, self.channels - ic), cols = min(width, self.cols - col), i, p
+        cdef const float *partials = (<const float *> self.workspace
+                                      + (group * self.kernel_area * self.channels + ic) * self.cols + col)
+        for i in range(rows):
+            for p in range(self.kernel_area):
+                kernel.sum_rows(self.chunks, cols, partials + (p * self.channels + i) * self.cols,
+                                self.partial_size(), 0, sums + (i * self.kernel_area + p) * width)
+        kernel.copy_matrix(cols, rows * self.kernel_area, sums, 1, width,
+                           self.dw + ((group * self.cols + col) * self.channels + ic) * self.kernel_area,
                            self.channels * self.kernel_area)

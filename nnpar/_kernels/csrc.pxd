@@ -5,16 +5,29 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 cdef extern from "kernels.h" nogil:
     enum: NNP_TILE_ROWS
     enum: NNP_SOFTMAX_SAMPLES
+    enum: NNP_TALL_ROWS
+    enum: NNP_DEPTHWISE_ROWS
 
     ctypedef struct nnp_segment:
         const float *a
         const float *b
         Py_ssize_t length
 
+    ctypedef struct nnp_patch:
+        Py_ssize_t first, row_stride, col_stride
+        int top, bottom, left, right
+
     ctypedef struct nnp_pool:
         Py_ssize_t channels, height, width, out_height, out_width
         Py_ssize_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w
         int count_include_pad
+
+    ctypedef struct nnp_axis:
+        Py_ssize_t out, source, taps, step, start, dilation, kernel, kernel_step
+
+    ctypedef struct nnp_depthwise:
+        nnp_axis h, w
+        Py_ssize_t pixel, kernel_w, out_row, out_pixel
 
     ctypedef struct nnp_philox:
         uint32_t key[2]
@@ -30,15 +43,27 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct nnp_kernels:
         const char *isa
         int vector, tile_vectors
-        void gemm_tile(int rows, int cols, Py_ssize_t taps, Py_ssize_t depth, const float **a, const float *b,
-                       const float *bias, int accumulate, float **c) noexcept nogil
+        void gemm_tile(int rows, int cols, Py_ssize_t taps, Py_ssize_t depth, const float **a,
+                       Py_ssize_t a_stride, const float *b, const float *bias, int accumulate,
+                       float **c) noexcept nogil
         void outer_tile(int rows, int cols, Py_ssize_t segments, const nnp_segment *segment, Py_ssize_t a_offset,
                         Py_ssize_t a_step, Py_ssize_t b_offset, Py_ssize_t b_step, float *c,
                         Py_ssize_t c_stride) noexcept nogil
+        void dot_tile(int rows, Py_ssize_t depth, const float **a, const float *x, float *out) noexcept nogil
         void pack_panel(Py_ssize_t depth, int cols, float alpha, const float *b, Py_ssize_t k_stride,
                         Py_ssize_t n_stride, float *panel) noexcept nogil
         void copy_matrix(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t row_stride,
                          Py_ssize_t col_stride, float *dst, Py_ssize_t ld) noexcept nogil
+        void winograd_input(Py_ssize_t n, const nnp_patch *p, const float *image, float *v,
+                            Py_ssize_t v_stride) noexcept nogil
+        void winograd_output_grad(Py_ssize_t n, const nnp_patch *p, const float *image, float *z,
+                                  Py_ssize_t z_stride) noexcept nogil
+        void winograd_output(Py_ssize_t n, const nnp_patch *p, const float *m, Py_ssize_t m_stride, const float *bias,
+                             float *image) noexcept nogil
+        void winograd_weight(Py_ssize_t n, const float *g, Py_ssize_t g_stride, float *u,
+                             Py_ssize_t u_stride) noexcept nogil
+        void winograd_weight_grad(Py_ssize_t n, const float *u, Py_ssize_t u_stride, float *g,
+                                  Py_ssize_t g_stride) noexcept nogil
         void max_pool_row(const nnp_pool *s, const float *x, Py_ssize_t oh, float *y_row,
                           uint8_t *argmax_row) noexcept nogil
         void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t *argmax, Py_ssize_t ih,
@@ -57,6 +82,10 @@ cdef extern from "kernels.h" nogil:
         void batch_norm_grad(Py_ssize_t pixels, Py_ssize_t channels, const float *dy, const float *x, const float *y,
                              const float *of_dy, const float *of_x, const float *shift, float *dx,
                              float *dresidual) noexcept nogil
+        void depthwise_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows, const float *x,
+                            const float *w, const float *bias, float *y) noexcept nogil
+        void depthwise_weight_grad_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows,
+                                        const float *x, const float *dy, float *dw) noexcept nogil
         void relu(Py_ssize_t n, const float *x, float *y) noexcept nogil
         void relu_grad(Py_ssize_t n, const float *dy, const float *y, float *dx) noexcept nogil
         void scale(Py_ssize_t n, float factor, float *x) noexcept nogil

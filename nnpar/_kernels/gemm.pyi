@@ -1,7 +1,6 @@
 from nnpar._checks import Array
 from nnpar._kernels.step import Step
 
-class Gemm(Step):
-    def __init__(
-        self, a: Array, b: Array, c: Array, bias: Array | None = None, alpha: float = 1.0, beta: float = 0.0
-    ) -> None: ...
+def gemm_step(
+    a: Array, b: Array, c: Array, bias: Array | None = None, alpha: float = 1.0, beta: float = 0.0
+) -> Step: ...

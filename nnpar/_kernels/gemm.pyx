@@ -1,16 +1,17 @@
-"""Packed matrix multiply.
+"""Matrix multiply.
 
-One operand, the right one, is packed into panels as wide as a tile; the other is read in place, row by row. The
-problem is turned round, C^T = B^T A^T, where that copies less. Tasks are blocks of rows times panels; each element of
-C is one chain of multiply-adds per block of DEPTH steps of the summed axis, blocks in order, so threads cannot change
-it.
+In general one operand, the right one, is packed into panels as wide as a tile; the other is read in place, row by row.
+The problem is turned round, C^T = B^T A^T, where that copies less. Tasks are blocks of rows times panels; each element
+of C is one chain of multiply-adds over the summed axis, in order, so threads cannot change it. A product with few rows
+or columns reads the large operand in place: there would be more to pack than to multiply.
 """
 
-from cython.parallel cimport parallel, prange
+from cython.parallel cimport parallel, prange, threadid
+from libc.string cimport memset
 
-from nnpar._kernels.csrc cimport (NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
-                                  nnp_restore_float_mode)
-from nnpar._kernels.runtime cimport kernels
+from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
+                                  nnp_restore_float_mode, nnp_segment)
+from nnpar._kernels.runtime cimport kernels, tile_rows
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
@@ -19,7 +20,15 @@ cdef enum:
     DEPTH = 1024
     GROUP_COLS = 64
     BLOCK_ROWS = 16 * NNP_TILE_ROWS
-    COPY_ROWS = 16         # rows of a task that copies: a strip of csrc's copy_matrix
+    COPY_ROWS = 16         # rows of a task that copies
+    OWN_PANELS = 8         # with so many, and one block of rows, each thread packs the panels that it multiplies,
+    OWN_GROUP = 4          # so many at a time,
+    OWN_DEPTH = 512        # so deep,
+    STRIP = 16             # going along so many rows of B at once
+    FEW_ROWS = 6           # up to so many rows (or columns) of the result are a thin product
+    THIN_COLS = 48         # columns of a task of a thin product by dot products
+    THIN_ROW_COLS = 1024   # of a thin product by rows
+    THIN_DEPTH = 16        # rows of B that it goes along at once
 
 
 cdef struct Matrix:        # rows x cols by strides, in floats
@@ -27,13 +36,15 @@ cdef struct Matrix:        # rows x cols by strides, in floats
     Py_ssize_t row, col
 
 
-cdef double cycles(Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t k, Py_ssize_t copied, int vector) noexcept:
-    """Rough cost of a product: two vector multiply-adds a cycle over whole tiles, 1.5 cycles for each float copied."""
-    return (<double> ceil_div(rows, NNP_TILE_ROWS) * NNP_TILE_ROWS * ceil_div(cols, vector) * k / 2 + 1.5 * copied)
+cdef double cycles(Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t k, Py_ssize_t packed, Py_ssize_t copied,
+                   int vector) noexcept:
+    """Rough cost of a product: two vector multiply-adds a cycle over whole tiles, and what is copied before."""
+    return (<double> ceil_div(rows, NNP_TILE_ROWS) * NNP_TILE_ROWS * ceil_div(cols, vector) * k / 2 + 0.5 * packed
+            + 1.5 * copied)
 
 
-cdef class Gemm(Step):
-    """c = alpha * a @ b + beta * c, plus bias on each row.
+def gemm_step(a, b, c, bias=None, float alpha=1.0, float beta=0.0):
+    """The step c = alpha * a @ b + beta * c, plus bias on each row, by the algorithm for its shape and strides.
 
     Parameters
     ----------
@@ -41,22 +52,29 @@ cdef class Gemm(Step):
     c : ndarray of shape (m, n), float32, rows contiguous; overlaps neither a nor b; not read if beta is 0
     bias : ndarray of shape (n,), float32, contiguous, optional; then beta must be 0
     """
+    if bias is not None and beta != 0.0:
+        raise ValueError("gemm: bias needs beta = 0")
+    if c.shape[1] > 1 and c.strides[1] != 4:
+        raise ValueError("gemm: expected contiguous rows of c")
+    return (ThinGemm if ThinGemm.fits(a, b) else PackedGemm)(a, b, c, bias, alpha, beta)
+
+
+cdef class PackedGemm(Step):
+    """The product of `gemm_step` by tiles, one operand packed into panels."""
 
     cdef Matrix left, right
     cdef const float *bias
     cdef float *c
-    cdef Py_ssize_t rows, cols, k, c_row, m, n
+    cdef Py_ssize_t rows, cols, k, c_row, m, n, tile_rows
     cdef float alpha, beta
     cdef bint turned, copy_left
     cdef Py_ssize_t left_offset, left_row, out_offset  # in the workspace, after the packed panels
+    cdef bint pack_own                                 # each thread packs what it needs: there is no second use
+    cdef Py_ssize_t own_offset, own_bytes              # and where
 
     def __init__(self, a, b, c, bias=None, float alpha=1.0, float beta=0.0):
         cdef const nnp_kernels *kernel = kernels()
         cdef Matrix left, right
-        if bias is not None and beta != 0.0:
-            raise ValueError("Gemm: bias needs beta = 0")
-        if c.shape[1] > 1 and c.strides[1] != 4:
-            raise ValueError("Gemm: expected contiguous rows of c")
         self.name = "gemm"
         self.m, self.n, self.k = a.shape[0], b.shape[1], a.shape[1] if alpha != 0.0 else 0
         left = Matrix(self.floats(a), a.strides[0] // 4, a.strides[1] // 4)
@@ -66,9 +84,9 @@ cdef class Gemm(Step):
         self.bias = NULL if bias is None else self.floats(bias)
         self.alpha, self.beta = alpha, beta
 
-        straight = cycles(self.m, self.n, self.k, self.k * (self.n + (self.m if left.col != 1 else 0)), kernel.vector)
-        turned = cycles(self.n, self.m, self.k, self.k * (self.m + (self.n if right.row != 1 else 0))
-                        + 2 * self.m * self.n, kernel.vector)
+        m, n, k = self.m, self.n, self.k
+        straight = cycles(m, n, k, k * n, k * m if left.col != 1 else 0, kernel.vector)
+        turned = cycles(n, m, k, k * m, (k * n if right.row != 1 else 0) + m * n, kernel.vector)
         self.turned = beta == 0.0 and turned < straight
         if self.turned:
             self.rows, self.cols = self.n, self.m
@@ -76,14 +94,19 @@ cdef class Gemm(Step):
         else:
             self.rows, self.cols = self.m, self.n
             self.left, self.right = left, right
+        self.tile_rows = tile_rows(self.cols)
         self.copy_left = self.left.col != 1 and self.k > 1
         padded = ceil_div(self.cols, kernel.vector) * kernel.vector
-        self.left_offset = aligned(4 * self.k * padded)
+        panels = ceil_div(self.cols, kernel.vector * kernel.tile_vectors)
+        self.pack_own = self.rows <= BLOCK_ROWS and panels >= OWN_PANELS
+        self.left_offset = 0 if self.pack_own else aligned(4 * self.k * padded)
         # Rows a cache line further apart than a round number: else a strip's 16 rows could share one set of the cache.
         self.left_row = aligned(4 * self.k) // 4 + 16
         self.out_offset = self.left_offset + (4 * self.rows * self.left_row if self.copy_left else 0)
-        self.workspace_bytes = self.out_offset + (aligned(4 * self.rows * self.cols) if self.turned else 0)
+        self.own_offset = self.out_offset + (aligned(4 * self.rows * self.cols) if self.turned else 0)
+        self.own_bytes = 4 * OWN_GROUP * OWN_DEPTH * kernel.vector * kernel.tile_vectors
         self.cost(2.0 * self.m * self.n * self.k, 4.0 * (self.m * self.k + self.k * self.n + self.m * self.n))
+        self.workspace_bytes = self.own_offset + (self.own_bytes * self.most_threads if self.pack_own else 0)
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
@@ -92,21 +115,30 @@ cdef class Gemm(Step):
         cdef Py_ssize_t copies = ceil_div(self.rows, COPY_ROWS), row_blocks = ceil_div(self.rows, BLOCK_ROWS)
         cdef Py_ssize_t turns = ceil_div(self.m, COPY_ROWS), group = max(1, GROUP_COLS // width)
         cdef bint scale = not self.turned and self.beta != 0.0 and self.beta != 1.0
-        cdef Py_ssize_t task
+        cdef Py_ssize_t task, k
         cdef nnp_float_mode mode = 0
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            for task in prange(panels * depth_blocks, schedule="dynamic"):
-                self.pack(kernel, task % panels, task // panels)
+            if not self.pack_own:
+                for task in prange(panels * depth_blocks, schedule="dynamic"):
+                    k = task // panels * DEPTH
+                    self.pack(kernel, task % panels, k, min(DEPTH, self.k - k),
+                              self.packed(kernel, task % panels, task // panels))
             if self.copy_left:
                 for task in prange(copies, schedule="dynamic"):
                     self.copy_rows(kernel, task * COPY_ROWS)
             if scale:
                 for task in prange(self.m, schedule="static"):
                     kernel.scale(self.n, self.beta, self.c + task * self.c_row)
-            for task in prange(row_blocks * ceil_div(panels, group), schedule="dynamic"):
-                self.multiply(kernel, task % row_blocks * BLOCK_ROWS, task // row_blocks * group,
-                              min((task // row_blocks + 1) * group, panels), depth_blocks)
+            if self.pack_own:
+                for task in prange(ceil_div(panels, OWN_GROUP), schedule="dynamic"):
+                    self.pack_and_multiply(kernel, task * OWN_GROUP, min(panels, (task + 1) * OWN_GROUP),
+                                           max(ceil_div(self.k, OWN_DEPTH), 1), <float *> (
+                                               self.workspace + self.own_offset + threadid() * self.own_bytes))
+            else:
+                for task in prange(row_blocks * ceil_div(panels, group), schedule="dynamic"):
+                    self.multiply(kernel, task % row_blocks * BLOCK_ROWS, task // row_blocks * group,
+                                  min((task // row_blocks + 1) * group, panels), depth_blocks)
             if self.turned:
                 for task in prange(turns, schedule="static"):
                     self.turn_back(kernel, task * COPY_ROWS)
@@ -116,17 +148,39 @@ cdef class Gemm(Step):
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
         return <int> min(width, self.cols - panel * width)
 
-    cdef float *packed(self, const nnp_kernels *kernel, Py_ssize_t panel, Py_ssize_t k) noexcept nogil:
-        """Row k of a panel. All panels but the last are whole, so that they follow each other at k * width."""
+    cdef float *packed(self, const nnp_kernels *kernel, Py_ssize_t panel, Py_ssize_t block) noexcept nogil:
+        """A block of a panel. All panels but the last are whole, so that they follow each other at k * width."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
         cdef Py_ssize_t own = ceil_div(self.panel_cols(kernel, panel), kernel.vector) * kernel.vector
-        return <float *> self.workspace + panel * width * self.k + k * own
+        return <float *> self.workspace + panel * width * self.k + block * DEPTH * own
 
-    cdef void pack(self, const nnp_kernels *kernel, Py_ssize_t panel, Py_ssize_t depth_block) noexcept nogil:
-        cdef Py_ssize_t k = depth_block * DEPTH, col = panel * kernel.vector * kernel.tile_vectors
-        kernel.pack_panel(min(DEPTH, self.k - k), self.panel_cols(kernel, panel), self.alpha,
+    cdef void pack(self, const nnp_kernels *kernel, Py_ssize_t panel, Py_ssize_t k, Py_ssize_t depth,
+                   float *packed) noexcept nogil:
+        cdef Py_ssize_t col = panel * kernel.vector * kernel.tile_vectors
+        kernel.pack_panel(depth, self.panel_cols(kernel, panel), self.alpha,
                           self.right.data + k * self.right.row + col * self.right.col, self.right.row, self.right.col,
-                          self.packed(kernel, panel, k))
+                          packed)
+
+    cdef void pack_and_multiply(self, const nnp_kernels *kernel, Py_ssize_t first_panel, Py_ssize_t last_panel,
+                                Py_ssize_t depth_blocks, float *packed) noexcept nogil:
+        """All rows times a few panels, which are packed side by side: so their rows are read in longer runs."""
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, size = OWN_DEPTH * width
+        cdef Py_ssize_t block, row, panel, k, end, own
+        for block in range(depth_blocks):
+            end = min(self.k, (block + 1) * OWN_DEPTH)
+            k = block * OWN_DEPTH
+            while k < end:
+                for panel in range(first_panel, last_panel):
+                    own = ceil_div(self.panel_cols(kernel, panel), kernel.vector) * kernel.vector
+                    self.pack(kernel, panel, k, min(STRIP, end - k),
+                              packed + (panel - first_panel) * size + (k - block * OWN_DEPTH) * own)
+                k += STRIP
+            for panel in range(first_panel, last_panel):
+                row = 0
+                while row < self.rows:
+                    self.tile(kernel, row, panel, block * OWN_DEPTH, end - block * OWN_DEPTH,
+                              packed + (panel - first_panel) * size)
+                    row += self.tile_rows
 
     cdef void copy_rows(self, const nnp_kernels *kernel, Py_ssize_t row) noexcept nogil:
         kernel.copy_matrix(min(COPY_ROWS, self.rows - row), self.k, self.left.data + row * self.left.row,
@@ -141,32 +195,32 @@ cdef class Gemm(Step):
             row = first_row
             while row < end:
                 for panel in range(first_panel, last_panel):
-                    self.tile(kernel, row, panel, block * DEPTH, block == depth_blocks - 1)
-                row += NNP_TILE_ROWS
+                    self.tile(kernel, row, panel, block * DEPTH, min(DEPTH, self.k - block * DEPTH),
+                              self.packed(kernel, panel, block))
+                row += self.tile_rows
 
     cdef void tile(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, Py_ssize_t k,
-                   bint last) noexcept nogil:
-        """Six rows times a panel, DEPTH steps of the summed axis from k."""
+                   Py_ssize_t depth, const float *packed) noexcept nogil:
+        """A tile of rows times a panel, `depth` steps of the summed axis from k."""
         cdef Py_ssize_t col = panel * kernel.vector * kernel.tile_vectors, i
-        cdef int rows = <int> min(NNP_TILE_ROWS, self.rows - row)
+        cdef int rows = <int> min(self.tile_rows, self.rows - row)
         cdef const float *left = self.left.data
         cdef Py_ssize_t left_row = self.left.row, out_row = self.c_row
         cdef float *out = self.c
-        cdef const float *a[NNP_TILE_ROWS]
-        cdef float *c[NNP_TILE_ROWS]
+        cdef const float *a[NNP_TALL_ROWS]
+        cdef float *c[NNP_TALL_ROWS]
         cdef const float *bias = NULL
         cdef int accumulate = k > 0 or (self.beta != 0.0 and not self.turned)
         if self.copy_left:
             left, left_row = <const float *> (self.workspace + self.left_offset), self.left_row
         if self.turned:
             out, out_row = <float *> (self.workspace + self.out_offset), self.cols
-        elif self.bias != NULL and last:
+        elif self.bias != NULL and k + depth == self.k:
             bias = self.bias + col
         for i in range(rows):
             a[i] = left + (row + i) * left_row + k
             c[i] = out + (row + i) * out_row + col
-        kernel.gemm_tile(rows, self.panel_cols(kernel, panel), 1, min(DEPTH, self.k - k), a,
-                         self.packed(kernel, panel, k), bias, accumulate, c)
+        kernel.gemm_tile(rows, self.panel_cols(kernel, panel), 1, depth, a, 0, packed, bias, accumulate, c)
 
     cdef void turn_back(self, const nnp_kernels *kernel, Py_ssize_t row) noexcept nogil:
         """Copy rows of c out of the transposed result (n, m), adding the bias."""
@@ -176,3 +230,109 @@ cdef class Gemm(Step):
         if self.bias != NULL:
             for i in range(rows):
                 kernel.sum_rows(1, self.n, self.bias, 0, 1, self.c + (row + i) * self.c_row)
+
+
+cdef class ThinGemm(Step):
+    """The product of `gemm_step` with few rows of the result, or few columns: the large operand is read once, in place.
+
+    If B's columns are contiguous (a dense layer's weights), each element is a dot product; if its rows are, a few of
+    them go by at a time, each times its elements of A.
+    """
+
+    cdef Matrix left, right
+    cdef const float *bias
+    cdef float *c
+    cdef Py_ssize_t rows, cols, k, c_row, c_col, a_row
+    cdef Py_ssize_t bias_row, bias_col
+    cdef float alpha, beta
+    cdef bint by_rows
+
+    @staticmethod
+    def fits(a, b):
+        """Whether few rows or columns are wanted, and the large operand is contiguous as it has to be."""
+        if a.shape[0] <= FEW_ROWS:
+            return b.shape[0] <= 1 or b.strides[0] == 4 or (b.strides[1] == 4 and b.shape[1] > 1)
+        return b.shape[1] <= FEW_ROWS and (a.shape[1] <= 1 or a.strides[1] == 4)
+
+    def __init__(self, a, b, c, bias=None, float alpha=1.0, float beta=0.0):
+        self.name = "gemm"
+        self.k = a.shape[1] if alpha != 0.0 else 0
+        self.left = Matrix(self.floats(a), a.strides[0] // 4, a.strides[1] // 4)
+        self.right = Matrix(self.floats(b), b.strides[0] // 4, b.strides[1] // 4)
+        self.c = self.floats(c, write=True)
+        self.rows, self.cols = a.shape[0], b.shape[1]
+        self.c_row, self.c_col, self.bias_row, self.bias_col = c.strides[0] // 4, 1, 0, 1
+        self.bias = NULL if bias is None else self.floats(bias)
+        self.alpha, self.beta = alpha, beta
+        if self.rows > FEW_ROWS:
+            self.left, self.right = (Matrix(self.right.data, self.right.col, self.right.row),
+                                     Matrix(self.left.data, self.left.col, self.left.row))
+            self.rows, self.cols = self.cols, self.rows
+            self.c_row, self.c_col, self.bias_row, self.bias_col = 1, self.c_row, 1, 0
+        self.by_rows = self.k > 1 and self.right.row != 1
+        self.a_row = aligned(4 * self.k) // 4          # of A as rows, for the dot products
+        self.workspace_bytes = 4 * self.rows * (self.k if self.by_rows else self.a_row)
+        self.cost(2.0 * self.rows * self.cols * self.k,
+                  4.0 * (self.rows * self.k + self.k * self.cols + self.rows * self.cols))
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t width = THIN_ROW_COLS if self.by_rows else THIN_COLS, task
+        cdef float *a = <float *> self.workspace
+        cdef nnp_float_mode mode = nnp_flush_denormals()
+        if self.by_rows:
+            kernel.copy_matrix(self.k, self.rows, self.left.data, self.left.col, self.left.row, a, self.rows)
+            kernel.scale(self.k * self.rows, self.alpha, a)
+        else:
+            kernel.copy_matrix(self.rows, self.k, self.left.data, self.left.row, self.left.col, a, self.a_row)
+        nnp_restore_float_mode(mode)
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for task in prange(ceil_div(self.cols, width), schedule="static"):
+                if self.by_rows:
+                    self.add_rows(kernel, task * width, min(width, self.cols - task * width))
+                else:
+                    self.dot_columns(kernel, task * width, min(width, self.cols - task * width))
+            nnp_restore_float_mode(mode)
+
+    cdef void dot_columns(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t cols) noexcept nogil:
+        cdef const float *b[NNP_TILE_ROWS]
+        cdef float sums[NNP_TILE_ROWS]
+        cdef float *c
+        cdef Py_ssize_t col = first, i, j
+        cdef int count
+        while col < first + cols:
+            count = <int> min(NNP_TILE_ROWS, first + cols - col)
+            for j in range(count):
+                b[j] = self.right.data + (col + j) * self.right.col
+            for i in range(self.rows):
+                kernel.dot_tile(count, self.k, b, <const float *> self.workspace + i * self.a_row, sums)
+                for j in range(count):
+                    c = self.c + i * self.c_row + (col + j) * self.c_col
+                    c[0] = self.alpha * sums[j] + (self.beta * c[0] if self.beta != 0.0 else 0.0)
+                    if self.bias != NULL:
+                        c[0] += self.bias[i * self.bias_row + (col + j) * self.bias_col]
+            col += count
+
+    cdef void add_rows(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t cols) noexcept nogil:
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, k = 0, col, i
+        cdef float *c = self.c + first
+        cdef nnp_segment s
+        for i in range(self.rows):
+            if self.beta == 0.0:
+                memset(c + i * self.c_row, 0, 4 * cols)
+            else:
+                kernel.scale(cols, self.beta, c + i * self.c_row)
+        while k < self.k:
+            s.a = <const float *> self.workspace + k * self.rows
+            s.b = self.right.data + k * self.right.row + first
+            s.length = min(THIN_DEPTH, self.k - k)
+            col = 0
+            while col < cols:
+                kernel.outer_tile(<int> self.rows, <int> min(width, cols - col), 1, &s, 0, self.rows, col,
+                                  self.right.row, c + col, self.c_row)
+                col += width
+            k += THIN_DEPTH
+        if self.bias != NULL:
+            for i in range(self.rows):
+                kernel.sum_rows(1, cols, self.bias + first, 0, 1, c + i * self.c_row)

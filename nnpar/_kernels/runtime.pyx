@@ -2,8 +2,8 @@
 
 import os
 
-from nnpar._kernels.csrc cimport (NNP_TILE_ROWS, nnp_built_isa, nnp_find_kernels, nnp_in_parallel, nnp_kernels,
-                                  nnp_openmp_threads, nnp_openmp_version, nnp_survive_fork)
+from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_built_isa, nnp_find_kernels, nnp_in_parallel,
+                                  nnp_kernels, nnp_openmp_threads, nnp_openmp_version, nnp_survive_fork)
 
 cdef const nnp_kernels *chosen = NULL
 cdef int configured = 1
@@ -12,6 +12,11 @@ cdef int openmp_threads_at_import = nnp_openmp_threads()
 
 cdef const nnp_kernels *kernels() noexcept nogil:
     return chosen
+
+
+cdef Py_ssize_t tile_rows(Py_ssize_t cols) noexcept nogil:
+    """Rows of the tiles of a matrix with so many columns."""
+    return NNP_TALL_ROWS if cols <= chosen.vector else NNP_TILE_ROWS
 
 
 cdef int thread_count() noexcept nogil:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnpar import _checks, arrays, initializers, shapes
+from nnpar import _checks, arrays, convolution, initializers, shapes
 from nnpar._checks import IntOrPair
-from nnpar._kernels import conv, elementwise
+from nnpar._kernels import elementwise
 from nnpar._kernels.step import Step
 from nnpar.layers.base import Layer, Lowering, Parameter, images_only
 from nnpar.shapes import Shape
@@ -88,17 +88,16 @@ class Conv2d(Layer):
     def forward(self, at: Lowering) -> list[Step]:
         s = self._shape(at.x.shape, at.name)
         at.y = arrays.empty(s.output_shape)
-        at.saved["geometry"] = conv.Geometry(s)
-        return [conv.Conv2d(at.saved["geometry"], at.x, self.weight, self.bias, at.y)]
+        return [convolution.forward(s, at.x, self.weight, self.bias, at.y)]
 
     def backward(self, at: Lowering) -> list[Step]:
-        geometry = at.saved["geometry"]
-        steps: list[Step] = [conv.Conv2dWeightGrad(geometry, at.x, at.dy, at.gradients["weight"])]
+        s = self._shape(at.x.shape, at.name)
+        steps = [convolution.weight_grad(s, at.x, at.dy, at.gradients["weight"])]
         if self.bias is not None:
             steps.append(elementwise.BiasGrad(at.dy, at.gradients["bias"]))
         if at.needs_dx:
             at.dx = arrays.empty(at.x.shape)
-            steps.append(conv.Conv2dInputGrad(geometry, at.dy, self.weight, at.dx))
+            steps.append(convolution.input_grad(s, at.dy, self.weight, at.dx))
         return steps
 
     def settings(self) -> dict[str, Any]:

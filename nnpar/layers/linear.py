@@ -6,7 +6,7 @@ from typing import Any
 
 from nnpar import _checks, arrays, initializers
 from nnpar._kernels import elementwise
-from nnpar._kernels.gemm import Gemm
+from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.step import Step
 from nnpar.layers.base import Layer, Lowering, Parameter
 from nnpar.layers.conv import initialized
@@ -70,15 +70,15 @@ class Linear(Layer):
 
     def forward(self, at: Lowering) -> list[Step]:
         at.y = arrays.empty(self.output_shape(at.x.shape, at.name))
-        return [Gemm(at.x, self.weight.T, at.y, self.bias)]
+        return [gemm_step(at.x, self.weight.T, at.y, self.bias)]
 
     def backward(self, at: Lowering) -> list[Step]:
-        steps: list[Step] = [Gemm(at.dy.T, at.x, at.gradients["weight"])]
+        steps: list[Step] = [gemm_step(at.dy.T, at.x, at.gradients["weight"])]
         if self.bias is not None:
             steps.append(elementwise.BiasGrad(at.dy, at.gradients["bias"]))
         if at.needs_dx:
             at.dx = arrays.empty(at.x.shape)
-            steps.append(Gemm(at.dy, self.weight, at.dx))
+            steps.append(gemm_step(at.dy, self.weight, at.dx))
         return steps
 
     def settings(self) -> dict[str, Any]:

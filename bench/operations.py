@@ -1,0 +1,92 @@
+"""Operations of the benchmarks, beside those of :mod:`nnpar.benchmark`; and the sizes of those that memory limits."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnpar import arrays, shapes
+from nnpar._checks import IntOrPair, Pair
+from nnpar._kernels import elementwise, loss, pool
+from nnpar.benchmark import Operation, numbers
+from nnpar.optimizers import Optimizer
+from nnpar.shapes import Pool2dShape, Shape
+
+# LeNet-5's and VGG-16's first activations at a batch of 8, and a matrix of a dense layer.
+ACTIVATIONS: list[Shape] = [(8, 6, 28, 28), (8, 64, 224, 224), (128, 4096)]
+# Batches of MNIST, ImageNet, pixels to tell ten classes apart, and words.
+LOGITS: list[Shape] = [(64, 10), (256, 1000), (65536, 10), (4096, 1000)]
+# Parameters of LeNet-5, ResNet-20, ResNet-18 and ResNet-50.
+PARAMETERS = [61_706, 272_474, 11_689_512, 25_557_032]
+
+
+def labels(samples: int, classes: int) -> NDArray[np.int64]:
+    """A class for each sample."""
+    return np.arange(samples) * 7 % classes
+
+
+def relu_grad(name: str, shape: Shape) -> Operation:
+    dx = arrays.empty(shape)
+    return Operation(name, str(shape), elementwise.ReluGrad(numbers(shape, 1), numbers(shape, 2), dx), dx)
+
+
+def dropout(name: str, shape: Shape) -> Operation:
+    y = arrays.empty(shape)
+    step = elementwise.Dropout(numbers(shape, 1), y, 0.5, elementwise.Position(0), 1)
+    return Operation(name, str(shape), step, y)
+
+
+def bias_grad(name: str, shape: Shape) -> Operation:
+    db = arrays.empty(shape[1:2])
+    return Operation(name, str(shape), elementwise.BiasGrad(numbers(shape, 1), db), db)
+
+
+def cross_entropy(name: str, shape: Shape) -> Operation:
+    grad = arrays.empty(shape)
+    step = loss.SoftmaxCrossEntropy(numbers(shape, 1), labels(*shape), grad, np.empty(2))
+    return Operation(name, str(shape), step, grad)
+
+
+def mse(name: str, shape: Shape) -> Operation:
+    grad = arrays.empty(shape)
+    step = loss.SquaredError(numbers(shape, 1), numbers(shape, 2), grad, np.empty(2))
+    return Operation(name, str(shape), step, grad)
+
+
+def update(name: str, optimizer: Optimizer, size: int) -> Operation:
+    """A step of the optimizer, which must advance before each run."""
+    parameters = numbers((size,), 1)
+    return Operation(name, str((size,)), optimizer.attach(parameters, numbers((size,), 2)), parameters)
+
+
+def max_pool2d_grad(
+    name: str, input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0
+) -> Operation:
+    shape, window = _window(input_shape, kernel_size, stride, padding)
+    y, dx = arrays.empty(shape.output_shape), arrays.empty(input_shape)
+    argmax = arrays.bytes_like(y)
+    pool.MaxPool2d(numbers(input_shape, 1), y, argmax, *window)()
+    return Operation(
+        name, str(input_shape), pool.MaxPool2dGrad(numbers(shape.output_shape, 2), argmax, dx, *window), dx
+    )
+
+
+def avg_pool2d(
+    name: str, input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0
+) -> Operation:
+    shape, window = _window(input_shape, kernel_size, stride, padding)
+    y = arrays.empty(shape.output_shape)
+    return Operation(name, str(input_shape), pool.AvgPool2d(numbers(input_shape, 1), y, *window, True), y)
+
+
+def avg_pool2d_grad(
+    name: str, input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0
+) -> Operation:
+    shape, window = _window(input_shape, kernel_size, stride, padding)
+    dx = arrays.empty(input_shape)
+    return Operation(name, str(input_shape), pool.AvgPool2dGrad(numbers(shape.output_shape, 2), dx, *window, True), dx)
+
+
+def _window(
+    input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair
+) -> tuple[Pool2dShape, tuple[Pair, Pair, Pair]]:
+    shape = shapes.pool2d(input_shape, kernel_size, stride, padding, "pool2d")
+    return shape, (shape.kernel_size, shape.stride, shape.padding)

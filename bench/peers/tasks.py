@@ -1,0 +1,142 @@
+"""What is measured: operations on the shapes of tests/cases.py and bench/operations.py."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import cases
+import operations
+from numpy.typing import NDArray
+
+from nnpar.benchmark import numbers
+
+Inputs = dict[str, Callable[[], NDArray[Any]]]
+
+FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input gradient", "weight gradient"  # of convolutions
+BACKWARD, UPDATE = "backward", "update"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One operation on one shape.
+
+    Attributes
+    ----------
+    case : str
+        Name of the shape.
+    group : str
+        Of cases that are summed up together.
+    which : str
+        The pass.
+    operation : str
+        Method of the libraries.
+    inputs : dict
+        Makers of its arrays.
+    options : dict
+        Its other arguments.
+    shape : str
+        For people.
+    """
+
+    case: str
+    group: str
+    which: str
+    operation: str
+    inputs: Inputs
+    options: dict[str, Any]
+    shape: str
+
+    @property
+    def name(self) -> str:
+        """Group, case and pass."""
+        return f"{self.group}: {self.case} {self.which}"
+
+
+MEMORY = "memory-bound"
+CONVOLUTIONS = ["conv 3x3", "conv 1x1", "conv 5x5, 1x7", "conv strided", "conv depthwise"]
+GROUPS = [*CONVOLUTIONS, "gemm square", "gemm awkward", MEMORY]
+
+
+def tasks() -> list[Task]:
+    """All of them, in the order of `GROUPS`."""
+    found = [*_convolutions(), *_products(), *_activations(), *_pools(), *_losses(), *_updates()]
+    return sorted(found, key=lambda task: GROUPS.index(task.group))
+
+
+def _arrays(**shapes_and_seeds: tuple[tuple[int, ...], int]) -> Inputs:
+    """The numbers that nnpar.benchmark and bench/operations.py take for the same arguments."""
+    return {name: partial(numbers, shape, seed) for name, (shape, seed) in shapes_and_seeds.items()}
+
+
+def _kind(case: cases.Conv2dCase) -> str:
+    if case.groups > 1:
+        return "conv depthwise"
+    if case.stride != (1, 1):
+        return "conv strided"
+    return {(3, 3): "conv 3x3", (1, 1): "conv 1x1"}.get(case.kernel, "conv 5x5, 1x7")
+
+
+def _convolutions() -> Iterator[Task]:
+    for case in cases.CONV2D_CASES:
+        if case.benchmark:
+            x, w, dy = (case.x_shape, 1), (case.w_shape, 2), (case.y_shape, 3)
+            window = dict(zip(("stride", "padding", "dilation", "groups"), case.window, strict=True))
+            task = partial(Task, case.name, _kind(case), shape=f"{case.x_shape} * {case.w_shape}")
+            yield task(FORWARD, "conv2d", _arrays(x=x, w=w, bias=((case.oc,), 4)), window)
+            options = {**window, "input_shape": case.x_shape}
+            yield task(INPUT_GRAD, "conv2d_input_grad", _arrays(dy=dy, w=w), options)
+            options = {**window, "weight_shape": case.w_shape}
+            yield task(WEIGHT_GRAD, "conv2d_weight_grad", _arrays(x=x, dy=dy), options)
+
+
+def _products() -> Iterator[Task]:
+    for case in cases.GEMM_CASES:
+        if case.benchmark:
+            group = "gemm square" if case.m == case.n == case.k else "gemm awkward"
+            inputs = _arrays(a=((case.m, case.k), 1), b=((case.k, case.n), 2))
+            yield Task(case.name, group, FORWARD, "gemm", inputs, {}, f"({case.m}, {case.k}) @ ({case.k}, {case.n})")
+
+
+def _activations() -> Iterator[Task]:
+    for shape in operations.ACTIVATIONS:
+        task = partial(Task, f"relu-{_label(shape)}", MEMORY, options={}, shape=str(shape))
+        yield task(FORWARD, "relu", _arrays(x=(shape, 1)))
+        yield task(BACKWARD, "relu_grad", _arrays(dy=(shape, 1), y=(shape, 2)))
+
+
+def _pools() -> Iterator[Task]:
+    """The maximum except over whole images, the mean except with padding."""
+    for case in cases.POOL2D_CASES:
+        if case.benchmark:
+            x, dy, stride = (case.x_shape, 1), (case.y_shape, 2), case.stride or case.kernel
+            window: dict[str, Any] = {"kernel_size": case.kernel, "stride": stride}
+            shape = f"{case.x_shape}, window {case.kernel}, stride {stride}"
+            if case.kernel != (case.h, case.w):
+                options = {**window, "padding": case.padding}
+                task = partial(Task, f"max-{case.name}", MEMORY, options=options, shape=shape)
+                yield task(FORWARD, "max_pool2d", _arrays(x=x))
+                yield task(BACKWARD, "max_pool2d_grad", _arrays(x=x, dy=dy))
+            if case.padding == (0, 0):
+                task = partial(Task, f"avg-{case.name}", MEMORY, shape=shape)
+                yield task(FORWARD, "avg_pool2d", _arrays(x=x), window)
+                yield task(BACKWARD, "avg_pool2d_grad", _arrays(dy=dy), {**window, "input_shape": case.x_shape})
+
+
+def _losses() -> Iterator[Task]:
+    """The loss and its gradient together."""
+    for shape in operations.LOGITS:
+        inputs: Inputs = {**_arrays(logits=(shape, 1)), "labels": partial(operations.labels, shape[0], shape[1])}
+        case = f"cross_entropy-{_label(shape)}"
+        yield Task(case, MEMORY, BACKWARD, "softmax_cross_entropy", inputs, {}, str(shape))
+
+
+def _updates() -> Iterator[Task]:
+    for size in operations.PARAMETERS:
+        inputs = _arrays(parameters=((size,), 1), gradients=((size,), 2))
+        yield Task(f"sgd-{size}", MEMORY, UPDATE, "sgd", inputs, {"lr": 1e-3, "momentum": 0.9}, str((size,)))
+        yield Task(f"adam-{size}", MEMORY, UPDATE, "adam", inputs, {"lr": 1e-3}, str((size,)))
+
+
+def _label(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,101 @@
+"""nnpar: prepared steps, as its own benchmarks make them. Their arrays are those of the inputs' files."""
+
+import functools
+import time
+from typing import Any
+
+import operations
+from library import Array, Pair, Prepared
+
+import nnpar
+from nnpar import benchmark
+from nnpar._kernels import runtime
+from nnpar._kernels.step import Step
+from nnpar.benchmark import Operation
+from nnpar.optimizers import Optimizer
+from nnpar.shapes import Shape
+
+
+class Nnpar:
+    """The steps that ops and layers run."""
+
+    def __init__(self, threads: int) -> None:
+        nnpar.set_num_threads(threads)
+        self._threads = threads
+        self.versions = {"nnpar": nnpar.__version__, "isa": runtime.isa()}
+
+    def ceilings(self) -> dict[str, float]:
+        """GFLOP/s of multiply-adds; GB/s of a ReLU to other memory or of SGD in place, over large arrays."""
+        return {
+            "gflops": max(benchmark.multiply_add_peak(self._threads) for _ in range(3)),
+            "gbs": max(step.bytes / min(_time(step) for _ in range(3)) / 1e9 for step in self._large_steps),
+        }
+
+    @functools.cached_property
+    def _large_steps(self) -> tuple[Step, Step]:
+        """Made once: large arrays take long to fill."""
+        optimizer = nnpar.SGD(momentum=0.9)
+        update = operations.update("update", optimizer, benchmark.MEMORY_SHAPE[0])
+        optimizer.advance()
+        return benchmark.relu("relu", benchmark.MEMORY_SHAPE).step, update.step
+
+    def gemm(self, a: Array, b: Array) -> Prepared:
+        return _prepared(benchmark.gemm("gemm", a.shape[0], b.shape[1], a.shape[1]))
+
+    def conv2d(self, x: Array, w: Array, bias: Array, **window: Any) -> Prepared:
+        return _prepared(benchmark.conv2d("conv2d", x.shape, w.shape, **window))
+
+    def conv2d_input_grad(self, dy: Array, w: Array, input_shape: Shape, **window: Any) -> Prepared:
+        return _prepared(benchmark.conv2d("conv2d", input_shape, w.shape, **window, which="input_grad"))
+
+    def conv2d_weight_grad(self, x: Array, dy: Array, weight_shape: Shape, **window: Any) -> Prepared:
+        return _prepared(benchmark.conv2d("conv2d", x.shape, weight_shape, **window, which="weight_grad"))
+
+    def relu(self, x: Array) -> Prepared:
+        return _prepared(benchmark.relu("relu", x.shape))
+
+    def relu_grad(self, dy: Array, y: Array) -> Prepared:
+        return _prepared(operations.relu_grad("relu_grad", y.shape))
+
+    def max_pool2d(self, x: Array, kernel_size: Pair, stride: Pair, padding: Pair) -> Prepared:
+        return _prepared(benchmark.max_pool2d("max_pool2d", x.shape, kernel_size, stride, padding))
+
+    def max_pool2d_grad(self, x: Array, dy: Array, kernel_size: Pair, stride: Pair, padding: Pair) -> Prepared:
+        return _prepared(operations.max_pool2d_grad("max_pool2d_grad", x.shape, kernel_size, stride, padding))
+
+    def avg_pool2d(self, x: Array, kernel_size: Pair, stride: Pair) -> Prepared:
+        return _prepared(operations.avg_pool2d("avg_pool2d", x.shape, kernel_size, stride))
+
+    def avg_pool2d_grad(self, dy: Array, input_shape: Shape, kernel_size: Pair, stride: Pair) -> Prepared:
+        return _prepared(operations.avg_pool2d_grad("avg_pool2d_grad", input_shape, kernel_size, stride))
+
+    def softmax_cross_entropy(self, logits: Array, labels: Array) -> Prepared:
+        return _prepared(operations.cross_entropy("softmax_cross_entropy", logits.shape))
+
+    def sgd(self, parameters: Array, gradients: Array, lr: float, momentum: float) -> Prepared:
+        return _update(nnpar.SGD(lr, momentum), parameters.size)
+
+    def adam(self, parameters: Array, gradients: Array, lr: float) -> Prepared:
+        return _update(nnpar.Adam(lr), parameters.size)
+
+
+def _prepared(operation: Operation) -> Prepared:
+    step = operation.step
+    return Prepared(step, lambda _: operation.result, step.flops, step.bytes)
+
+
+def _update(optimizer: Optimizer, size: int) -> Prepared:
+    operation = operations.update("update", optimizer, size)
+    step = operation.step
+
+    def run() -> None:
+        optimizer.advance()
+        step()
+
+    return Prepared(run, lambda _: operation.result, step.flops, step.bytes)
+
+
+def _time(step: Step) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started

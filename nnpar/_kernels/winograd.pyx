@@ -1,0 +1,421 @@
+"""Convolution by Winograd's F(4x4, 3x3): 3x3 filters, stride 1, no dilation, no groups.
+
+The image is cut into tiles of 4x4 outputs, which need 6x6 inputs. Transformed (csrc/tiles/winograd.h), a tile is 36
+rows of channels, and the convolution is 36 matrix products, one for each position k of the 6x6:
+
+    forward          m[k] (tile, oc) = v[k] (tile, ic) u[k] (ic, oc)         v from x, u from w, y from m
+    input gradient   the same from dy to dx, the filter turned round
+    weight gradient  du[k] (ic, oc)  = v[k]^T (ic, tile) z[k] (tile, oc)     z from dy, dw from du
+
+Tiles are taken in blocks. Where u stays in the second-level cache, a block is a task: its transforms and products are
+done by one thread, with v and m of its own. Otherwise, with many channels or few tiles, all threads share a block, and
+the tasks are tiles in the transforms, positions and channels in the products. If one block is all there is, u of many
+channels would be used only once: it never goes to memory, but is made and used piece by piece.
+"""
+
+from cython.parallel cimport parallel, prange, threadid
+from libc.string cimport memset
+
+from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
+                                  nnp_patch, nnp_restore_float_mode, nnp_segment)
+from nnpar._kernels.runtime cimport kernels, tile_rows
+from nnpar._kernels.step cimport Step, aligned, ceil_div
+
+cdef enum:
+    POSITIONS = 36
+    LINE = 16              # floats in a cache line
+    STREAM_ROWS = 32       # rows of filters that a thread transforms and uses at once, where they are used once,
+    STREAM_COLS = 64       # and their columns: 36 x 32 x 64 floats stay in its second-level cache
+    FILTER_ROWS = 16       # rows of filters transformed at once: 9 x 16 x 64 floats stay in the first-level cache
+    OWN_TILES = 48         # tiles of a block that a thread has for itself
+    OWN_SUM_TILES = 96     # the same for the weight gradient
+    SHARED_TILES = 128     # tiles of a block that all threads share
+    SHARED_BYTES = 4 << 20  # of transformed filters: with more, threads share blocks, and so each read of the filters
+    FEW_BLOCKS = 16        # with fewer, too
+    SUM_ROWS = 3 * NNP_TILE_ROWS  # weight gradient: input channels that are transformed back at once
+    BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
+    CHUNK_BYTES = 16 << 20  # weight gradient: of partial sums, at most
+    FEW_CHUNKS = 8         # weight gradient: with room for fewer, the threads share one
+
+
+cdef Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil:
+    """Floats rounded up to an odd number of cache lines: the 36 positions then lie in different sets of a cache."""
+    return LINE * (ceil_div(floats, LINE) | 1)
+
+
+cdef Py_ssize_t padded_row(Py_ssize_t floats) noexcept nogil:
+    """Floats of a row of which a tile reads one panel: beyond that an odd number of lines, for the same reason."""
+    cdef Py_ssize_t lines = ceil_div(floats, LINE)
+    return LINE * (lines | 1 if lines > 4 else lines)
+
+
+cdef struct Grid:          # tiles of a batch of images
+    Py_ssize_t rows, cols, tiles
+    Py_ssize_t in_h, in_w, in_c, out_h, out_w, out_c, pad_h, pad_w
+
+
+cdef Grid make_grid(Py_ssize_t n, Py_ssize_t in_h, Py_ssize_t in_w, Py_ssize_t in_c, Py_ssize_t out_h,
+                    Py_ssize_t out_w, Py_ssize_t out_c, Py_ssize_t pad_h, Py_ssize_t pad_w) noexcept:
+    cdef Grid g = Grid(ceil_div(out_h, 4), ceil_div(out_w, 4), 0, in_h, in_w, in_c, out_h, out_w, out_c, pad_h, pad_w)
+    g.tiles = n * g.rows * g.cols
+    return g
+
+
+cdef nnp_patch patch(Py_ssize_t image, Py_ssize_t h, Py_ssize_t w, int size, Py_ssize_t height, Py_ssize_t width,
+                     Py_ssize_t channels) noexcept nogil:
+    """The pixels from (h, w) of an image of a batch, a square of `size`, and which of them lie inside."""
+    cdef nnp_patch p
+    p.row_stride, p.col_stride = width * channels, channels
+    p.first = (image * height + h) * p.row_stride + w * channels
+    p.top, p.left = <int> min(max(-h, 0), size), <int> min(max(-w, 0), size)
+    p.bottom, p.right = <int> max(min(height - h, size), 0), <int> max(min(width - w, size), 0)
+    return p
+
+
+cdef nnp_patch input_patch(const Grid *g, Py_ssize_t tile) noexcept nogil:
+    return patch(tile // (g.rows * g.cols), tile // g.cols % g.rows * 4 - g.pad_h, tile % g.cols * 4 - g.pad_w, 6,
+                 g.in_h, g.in_w, g.in_c)
+
+
+cdef nnp_patch output_patch(const Grid *g, Py_ssize_t tile) noexcept nogil:
+    return patch(tile // (g.rows * g.cols), tile // g.cols % g.rows * 4, tile % g.cols * 4, 4, g.out_h, g.out_w,
+                 g.out_c)
+
+
+cdef class WinogradConv(Step):
+    """Common part of the forward pass and the input gradient.
+
+    Parameters
+    ----------
+    shape : Geometry
+        Of a convolution that `fits`.
+    """
+
+    cdef const float *source
+    cdef const float *weight
+    cdef const float *bias
+    cdef float *out
+    cdef Grid grid
+    cdef Py_ssize_t weight_k, weight_n                   # strides of the filters along source and output channels
+    cdef bint turned                                     # filters turned round by 180 degrees
+    cdef bint shared, streamed
+    cdef Py_ssize_t block, blocks                        # tiles of a block
+    cdef Py_ssize_t u_rows, u_stride, v_row, v_stride, m_row, m_stride
+    cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace: of a thread, v and m; or u if streamed
+
+    cdef int lay_out(self, double flops, double nbytes) except -1:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t depth = self.grid.in_c, cols = self.grid.out_c
+        self.v_row, self.m_row = LINE * ceil_div(depth, LINE), LINE * ceil_div(cols, LINE)
+        self.shared = (4 * POSITIONS * depth * cols > SHARED_BYTES
+                       or self.grid.tiles < FEW_BLOCKS * OWN_TILES)
+        self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
+        self.blocks = ceil_div(self.grid.tiles, self.block)
+        self.streamed = self.shared and self.blocks == 1 and 4 * POSITIONS * depth * cols > SHARED_BYTES
+        padded = ceil_div(cols, kernel.vector) * kernel.vector
+        self.u_rows = STREAM_ROWS if self.streamed else depth
+        self.u_stride = odd_lines(self.u_rows * (STREAM_COLS if self.streamed else padded))
+        self.v_stride, self.m_stride = odd_lines(self.block * self.v_row), odd_lines(self.block * self.m_row)
+        self.cost(flops, nbytes)
+        u_bytes = aligned(4 * POSITIONS * self.u_stride)
+        v_bytes = aligned(4 * POSITIONS * (self.v_stride + self.m_stride))
+        taps_bytes = aligned(4 * 9 * FILTER_ROWS * kernel.vector * kernel.tile_vectors)
+        self.v_offset = 0 if self.streamed else u_bytes
+        self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
+        if self.streamed:
+            self.thread_bytes = u_bytes + taps_bytes
+        else:
+            self.thread_bytes = taps_bytes if self.shared else max(v_bytes, taps_bytes)
+        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+        return 0
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
+        cdef Py_ssize_t panels = ceil_div(self.grid.out_c, width)
+        cdef Py_ssize_t filter_tasks = 0 if self.streamed else panels * ceil_div(self.grid.in_c, FILTER_ROWS)
+        cdef Py_ssize_t group = max(1, STREAM_COLS // width), task, b, first, count
+        cdef float *own = NULL
+        cdef float *u = <float *> self.workspace
+        cdef float *v = <float *> (self.workspace + self.v_offset)
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            own = <float *> (self.workspace + self.thread_offset + threadid() * self.thread_bytes)
+            for task in prange(filter_tasks, schedule="static"):
+                self.transform_filters(kernel, task // panels * FILTER_ROWS, task % panels, u, 0, 0, own)
+            if self.shared:
+                for b in range(self.blocks):
+                    first = b * self.block
+                    count = min(self.block, self.grid.tiles - first)
+                    for task in prange(count, schedule="static"):
+                        self.transform_tile(kernel, first + task, v + task * self.v_row)
+                    if self.streamed:
+                        for task in prange(ceil_div(panels, group), schedule="dynamic"):
+                            self.stream(kernel, task * group, min(panels, (task + 1) * group), count, v, own)
+                    else:
+                        for task in prange(POSITIONS * panels, schedule="dynamic"):
+                            self.multiply(kernel, task // panels, task % panels, count, v, u, 0, 0, self.grid.in_c)
+                    for task in prange(count, schedule="static"):
+                        self.finish_tile(kernel, first + task, v + POSITIONS * self.v_stride + task * self.m_row)
+            else:
+                for task in prange(self.blocks, schedule="dynamic"):
+                    self.convolve(kernel, task * self.block, panels, own)
+            nnp_restore_float_mode(mode)
+
+    cdef int panel_cols(self, const nnp_kernels *kernel, Py_ssize_t panel) noexcept nogil:
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
+        return <int> min(width, self.grid.out_c - panel * width)
+
+    cdef void transform_filters(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, float *u,
+                                Py_ssize_t first_row, Py_ssize_t first_panel, float *taps) noexcept nogil:
+        """FILTER_ROWS source channels and a panel of output channels of u (36, panel, source channel, width), which
+        begins at first_row and first_panel."""
+        cdef Py_ssize_t rows = min(FILTER_ROWS, self.grid.in_c - row), i
+        cdef Py_ssize_t panel_width = kernel.vector * kernel.tile_vectors, col = panel * panel_width
+        cdef int cols = self.panel_cols(kernel, panel)
+        cdef Py_ssize_t width = ceil_div(cols, kernel.vector) * kernel.vector
+        u += (panel - first_panel) * panel_width * self.u_rows + (row - first_row) * width
+        if self.turned:
+            if cols < width:
+                memset(taps, 0, 4 * 9 * rows * width)
+            for i in range(rows):
+                kernel.copy_matrix(9, cols, self.weight + (row + i) * self.weight_k + col * 9, 1, 9,
+                                   taps + 9 * width * i, width)
+        else:
+            kernel.pack_panel(9 * rows, cols, 1.0, self.weight + row * 9 + col * self.weight_n, 1, self.weight_n, taps)
+        for i in range(rows):
+            if self.turned:
+                kernel.winograd_weight(width, taps + (9 * i + 8) * width, -width, u + i * width, self.u_stride)
+            else:
+                kernel.winograd_weight(width, taps + 9 * i * width, width, u + i * width, self.u_stride)
+
+    cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t panels, float *v) noexcept nogil:
+        """A block of tiles from `first`, with v, then m, of this thread."""
+        cdef Py_ssize_t count = min(self.block, self.grid.tiles - first), i, k, panel
+        cdef float *m = v + POSITIONS * self.v_stride
+        for i in range(count):
+            self.transform_tile(kernel, first + i, v + i * self.v_row)
+        for k in range(POSITIONS):
+            for panel in range(panels):
+                self.multiply(kernel, k, panel, count, v, <float *> self.workspace, 0, 0, self.grid.in_c)
+        for i in range(count):
+            self.finish_tile(kernel, first + i, m + i * self.m_row)
+
+    cdef void transform_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, float *v) noexcept nogil:
+        cdef nnp_patch p = input_patch(&self.grid, tile)
+        kernel.winograd_input(self.grid.in_c, &p, self.source, v, self.v_stride)
+
+    cdef void finish_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, const float *m) noexcept nogil:
+        cdef nnp_patch p = output_patch(&self.grid, tile)
+        kernel.winograd_output(self.grid.out_c, &p, m, self.m_stride, self.bias, self.out)
+
+    cdef void stream(self, const nnp_kernels *kernel, Py_ssize_t first_panel, Py_ssize_t last_panel, Py_ssize_t tiles,
+                     float *v, float *u) noexcept nogil:
+        """All m of a few panels: some rows of their filters at a time are transformed and used at once, since there is
+        no second block of tiles that would use them again."""
+        cdef Py_ssize_t row = 0, end, r, panel, k
+        while row < self.grid.in_c:
+            end = min(row + STREAM_ROWS, self.grid.in_c)
+            for panel in range(first_panel, last_panel):
+                r = row
+                while r < end:
+                    self.transform_filters(kernel, r, panel, u, row, first_panel, u + POSITIONS * self.u_stride)
+                    r += FILTER_ROWS
+            for k in range(POSITIONS):
+                for panel in range(first_panel, last_panel):
+                    self.multiply(kernel, k, panel, tiles, v, u, row, first_panel, end - row)
+            row = end
+
+    cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t panel, Py_ssize_t tiles, float *v,
+                       const float *u, Py_ssize_t row, Py_ssize_t first_panel, Py_ssize_t rows) noexcept nogil:
+        """m[k] of a panel of output channels = v[k] u[k], or += it after the first of the rows of u."""
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, tile = 0, i
+        cdef Py_ssize_t step = tile_rows(self.grid.out_c)
+        cdef int height, cols = self.panel_cols(kernel, panel)
+        cdef float *m = v + POSITIONS * self.v_stride + k * self.m_stride + panel * width
+        cdef const float *a[NNP_TALL_ROWS]
+        cdef float *c[NNP_TALL_ROWS]
+        u += k * self.u_stride + (panel - first_panel) * width * self.u_rows
+        v += k * self.v_stride + row
+        while tile < tiles:
+            height = <int> min(step, tiles - tile)
+            for i in range(height):
+                a[i] = v + (tile + i) * self.v_row
+                c[i] = m + (tile + i) * self.m_row
+            kernel.gemm_tile(height, cols, 1, rows, a, 0, u, NULL, row > 0, c)
+            tile += step
+
+
+cdef class WinogradConv2d(WinogradConv):
+    """y = conv2d(x, w) + bias; the parameters of Conv2d."""
+
+    def __init__(self, shape, x, w, bias, y):
+        self.name = "winograd_conv2d"
+        self.source, self.weight = self.floats(x), self.floats(w)
+        self.bias = NULL if bias is None else self.floats(bias)
+        self.out = self.floats(y, write=True)
+        self.grid = make_grid(shape.n, shape.h, shape.w, shape.c, shape.oh, shape.ow, shape.oc, shape.pad_h,
+                              shape.pad_w)
+        self.weight_k, self.weight_n, self.turned = 9, 9 * shape.c, False
+        self.lay_out(shape.flops, shape.bytes)
+
+
+cdef class WinogradConv2dInputGrad(WinogradConv):
+    """dx = the gradient of conv2d with respect to x; the parameters of Conv2dInputGrad."""
+
+    def __init__(self, shape, dy, w, dx):
+        self.name = "winograd_conv2d_input_grad"
+        self.source, self.weight = self.floats(dy), self.floats(w)
+        self.bias = NULL
+        self.out = self.floats(dx, write=True)
+        self.grid = make_grid(shape.n, shape.oh, shape.ow, shape.oc, shape.h, shape.w, shape.c, 2 - shape.pad_h,
+                              2 - shape.pad_w)
+        self.weight_k, self.weight_n, self.turned = 9 * shape.c, 9, True
+        self.lay_out(shape.flops, shape.bytes)
+
+
+cdef class WinogradConv2dWeightGrad(Step):
+    """dw = the gradient of conv2d with respect to w; the parameters of Conv2dWeightGrad.
+
+    Chunks of tiles have sums of their own, which are added in the order of the chunks; how many there are the shape
+    decides. With many channels there is one, shared by all threads.
+    """
+
+    cdef const float *x
+    cdef const float *dy
+    cdef float *dw
+    cdef Grid grid
+    cdef bint shared, streamed
+    cdef Py_ssize_t block, chunks                        # tiles of a block
+    cdef Py_ssize_t v_row, v_stride, z_row, z_stride, du_stride
+    cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace, after the chunks' du
+
+    def __init__(self, shape, x, dy, dw):
+        cdef const nnp_kernels *kernel = kernels()
+        self.name = "winograd_conv2d_weight_grad"
+        self.x, self.dy, self.dw = self.floats(x), self.floats(dy), self.floats(dw, write=True)
+        self.grid = make_grid(shape.n, shape.h, shape.w, shape.c, shape.oh, shape.ow, shape.oc, shape.pad_h,
+                              shape.pad_w)
+        self.du_stride = odd_lines(self.grid.in_c * self.grid.out_c)
+        self.v_row, self.z_row = padded_row(self.grid.in_c), padded_row(self.grid.out_c)
+        chunk_bytes = 4 * POSITIONS * self.du_stride
+        self.shared = FEW_CHUNKS * chunk_bytes > CHUNK_BYTES
+        self.block = min(SHARED_TILES if self.shared else OWN_SUM_TILES, self.grid.tiles)
+        self.streamed = self.shared and self.block == self.grid.tiles
+        self.chunks = 1 if self.shared else min(CHUNK_BYTES // chunk_bytes, ceil_div(self.grid.tiles, self.block))
+        self.v_stride, self.z_stride = odd_lines(self.block * self.v_row), odd_lines(self.block * self.z_row)
+        self.cost(shape.flops, shape.bytes)
+        width = kernel.vector * kernel.tile_vectors
+        v_bytes = aligned(4 * POSITIONS * (self.v_stride + self.z_stride))
+        sums_bytes = aligned(4 * (9 * SUM_ROWS + POSITIONS) * width)
+        if self.streamed:
+            self.du_stride = odd_lines(SUM_ROWS * width)
+            sums_bytes += aligned(4 * POSITIONS * self.du_stride)
+        self.v_offset = 0 if self.streamed else aligned(self.chunks * chunk_bytes)
+        self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
+        self.thread_bytes = sums_bytes if self.shared else max(v_bytes, sums_bytes)
+        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t row_blocks = ceil_div(self.grid.in_c, BLOCK_ROWS), task, b, start, count
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, row_tasks = ceil_div(self.grid.in_c, SUM_ROWS)
+        cdef Py_ssize_t finish_tasks = row_tasks * ceil_div(self.grid.out_c, width)
+        cdef float *own = NULL
+        cdef float *du = <float *> self.workspace
+        cdef float *v = <float *> (self.workspace + self.v_offset)
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            own = <float *> (self.workspace + self.thread_offset + threadid() * self.thread_bytes)
+            if self.shared:
+                for b in range(ceil_div(self.grid.tiles, self.block)):
+                    start = b * self.block
+                    count = min(self.block, self.grid.tiles - start)
+                    for task in prange(count, schedule="static"):
+                        self.transform(kernel, start + task, task, v)
+                    if not self.streamed:
+                        for task in prange(POSITIONS * row_blocks, schedule="dynamic"):
+                            self.multiply_rows(kernel, task // row_blocks, task % row_blocks, count, v, start == 0, du)
+            else:
+                for task in prange(self.chunks, schedule="dynamic"):
+                    self.accumulate(kernel, task, row_blocks, own)
+            for task in prange(finish_tasks, schedule="dynamic"):
+                if self.streamed:
+                    self.stream(kernel, task % row_tasks * SUM_ROWS, task // row_tasks, v, own)
+                else:
+                    self.finish(kernel, task % row_tasks * SUM_ROWS, task // row_tasks, self.grid.out_c,
+                                du + task % row_tasks * SUM_ROWS * self.grid.out_c + task // row_tasks * width, own)
+            nnp_restore_float_mode(mode)
+
+    cdef void accumulate(self, const nnp_kernels *kernel, Py_ssize_t chunk, Py_ssize_t row_blocks,
+                         float *v) noexcept nogil:
+        """du of a chunk of the tiles, with v, then z, of this thread."""
+        cdef Py_ssize_t first = self.grid.tiles * chunk // self.chunks
+        cdef Py_ssize_t end = self.grid.tiles * (chunk + 1) // self.chunks, start = first, count, i
+        cdef float *du = <float *> self.workspace + chunk * POSITIONS * self.du_stride
+        while start < end:
+            count = min(self.block, end - start)
+            for i in range(count):
+                self.transform(kernel, start + i, i, v)
+            for i in range(POSITIONS * row_blocks):
+                self.multiply_rows(kernel, i // row_blocks, i % row_blocks, count, v, start == first, du)
+            start += count
+
+    cdef void transform(self, const nnp_kernels *kernel, Py_ssize_t tile, Py_ssize_t i, float *v) noexcept nogil:
+        """v and z of a tile, at place i of its block."""
+        cdef nnp_patch x = input_patch(&self.grid, tile), dy = output_patch(&self.grid, tile)
+        kernel.winograd_input(self.grid.in_c, &x, self.x, v + i * self.v_row, self.v_stride)
+        kernel.winograd_output_grad(self.grid.out_c, &dy, self.dy, v + POSITIONS * self.v_stride + i * self.z_row,
+                                    self.z_stride)
+
+    cdef void multiply_rows(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t row_block, Py_ssize_t tiles,
+                            const float *v, bint fresh, float *du) noexcept nogil:
+        """du[k] (ic, oc) += v[k]^T z[k], BLOCK_ROWS rows of it; du is cleared before if fresh."""
+        cdef Py_ssize_t cols = self.grid.out_c, first = row_block * BLOCK_ROWS
+        cdef Py_ssize_t rows = min(BLOCK_ROWS, self.grid.in_c - first)
+        du += k * self.du_stride + first * cols
+        if fresh:
+            memset(du, 0, 4 * rows * cols)
+        self.multiply(kernel, k, first, rows, 0, cols, tiles, v, du, cols)
+
+    cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
+                       Py_ssize_t cols, Py_ssize_t tiles, const float *v, float *du, Py_ssize_t du_row) noexcept nogil:
+        """du += v[k]^T z[k], those rows and columns of it."""
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, step = tile_rows(cols), i, j = 0
+        cdef nnp_segment s
+        s.a, s.b = v + k * self.v_stride, v + POSITIONS * self.v_stride + k * self.z_stride
+        s.length = tiles
+        while j < cols:
+            i = 0
+            while i < rows:
+                kernel.outer_tile(<int> min(step, rows - i), <int> min(width, cols - j), 1, &s, row + i, self.v_row,
+                                  col + j, self.z_row, du + i * du_row + j, du_row)
+                i += step
+            j += width
+
+    cdef void stream(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, const float *v,
+                     float *taps) noexcept nogil:
+        """dw of SUM_ROWS input channels and a panel of output channels, where all tiles are in one block."""
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, rows = min(SUM_ROWS, self.grid.in_c - row), k
+        cdef Py_ssize_t cols = min(width, self.grid.out_c - panel * width)
+        cdef float *du = taps + (9 * SUM_ROWS + POSITIONS) * width
+        memset(du, 0, 4 * POSITIONS * self.du_stride)
+        for k in range(POSITIONS):
+            self.multiply(kernel, k, row, rows, panel * width, cols, self.block, v, du + k * self.du_stride, width)
+        self.finish(kernel, row, panel, width, du, taps)
+
+    cdef void finish(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, Py_ssize_t du_row,
+                     const float *du, float *taps) noexcept nogil:
+        """dw of SUM_ROWS input channels and a panel of output channels, from where their du begins."""
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, col = panel * width, i, k
+        cdef Py_ssize_t rows = min(SUM_ROWS, self.grid.in_c - row), cols = min(width, self.grid.out_c - col)
+        cdef float *total = taps + 9 * SUM_ROWS * width
+        for i in range(rows):
+            for k in range(POSITIONS):
+                kernel.sum_rows(self.chunks, cols, du + i * du_row + k * self.du_stride, POSITIONS * self.du_stride, 0,
+                                total + k * width)
+            kernel.winograd_weight_grad(cols, total, width, taps + 9 * i * width, width)
+        kernel.copy_matrix(cols, 9 * rows, taps, 1, width, self.dw + (col * self.grid.in_c + row) * 9,
+                           9 * self.grid.in_c)

@@ -1,0 +1,191 @@
+"""Which algorithm computes a convolution.
+
+Every pass of every convolution goes through :func:`forward`, :func:`input_grad` or :func:`weight_grad`, and these ask
+:func:`choose`. It looks at the shape alone, never at a clock or the number of threads, so that the same model gives
+the same bits wherever the instruction set is the same.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from nnpar._checks import Array
+from nnpar._kernels import conv, depthwise, winograd
+from nnpar._kernels.step import Step
+from nnpar.shapes import Conv2dShape
+
+__all__ = ["ALGORITHMS", "choose", "fits", "forward", "get_precision", "input_grad", "set_precision", "weight_grad"]
+
+Algorithm = Literal["indirect", "depthwise", "winograd"]
+Pass = Literal["forward", "input_grad", "weight_grad"]
+Precision = Literal["fast", "exact"]
+
+ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "winograd")
+
+_FORWARD = {
+    "indirect": conv.Conv2d,
+    "depthwise": depthwise.DepthwiseConv2d,
+    "winograd": winograd.WinogradConv2d,
+}
+_INPUT_GRAD = {
+    "indirect": conv.Conv2dInputGrad,
+    "depthwise": depthwise.DepthwiseConv2dInputGrad,
+    "winograd": winograd.WinogradConv2dInputGrad,
+}
+_WEIGHT_GRAD = {
+    "indirect": conv.Conv2dWeightGrad,
+    "depthwise": depthwise.DepthwiseConv2dWeightGrad,
+    "winograd": winograd.WinogradConv2dWeightGrad,
+}
+
+_precision: Precision = "fast"
+
+
+def set_precision(precision: Precision) -> None:
+    """Choose between speed and the rounding errors of plain sums, for all that is prepared from now on.
+
+    Parameters
+    ----------
+    precision : {"fast", "exact"}
+        With "exact" no convolution uses Winograd's algorithm, whose rounding errors are about 10 times those of a plain
+        sum. "fast" is the default.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+
+    See Also
+    --------
+    nnpar.convolution.choose : the algorithms and their error bounds
+    """
+    global _precision
+    if precision not in ("fast", "exact"):
+        raise ValueError(f"set_precision: expected 'fast' or 'exact', got {precision!r}")
+    _precision = precision
+
+
+def get_precision() -> Precision:
+    """What :func:`set_precision` chose."""
+    return _precision
+
+
+def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
+    """Whether an algorithm can compute a pass of a convolution."""
+    if algorithm == "depthwise":
+        return shape.groups == shape.input_shape[1] == shape.weight_shape[0]
+    if algorithm == "winograd":
+        return (
+            shape.weight_shape[2:] == (3, 3)
+            and shape.stride == (1, 1)
+            and shape.dilation == (1, 1)
+            and shape.groups == 1
+            and min(shape.output_shape) >= 1
+            and (which != "input_grad" or max(shape.padding) <= 2)
+        )
+    return True
+
+
+def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
+    """The algorithm for a pass of a convolution, by its shape alone.
+
+    =========== ========================================================== ===========================================
+    algorithm   chosen for                                                 error of an output, at most
+    =========== ========================================================== ===========================================
+    `winograd`  3x3, stride 1, no dilation or groups, 8 channels or more   ``2 (k + 40) u M``
+                to read, 16 tiles of 4x4 outputs or more
+    `depthwise` each channel a group of its own, as many out as in;        ``2 k u M``
+                not for the weight gradient of a single channel
+    `indirect`  all else; up to 16 channels images are framed by zeros     ``2 k u M``
+                and the taps of a kernel row are read as one run
+    =========== ========================================================== ===========================================
+
+    `k` is the number of products in the sum, ``u = 2**-24``. `M` is the same sum over absolute values. For `winograd`,
+    `k` is the number of products of transformed values: of the channels read, or of tiles in the weight gradient; and
+    `M` is the whole computation over absolute values: transforms, products and transform back. In practice errors are
+    far below both bounds, and those of `winograd` about 10 times larger.
+
+    The environment variable ``NNPAR_CONV`` names an algorithm to be used wherever it fits.
+
+    Parameters
+    ----------
+    shape : nnpar.shapes.Conv2dShape
+    which : {"forward", "input_grad", "weight_grad"}
+
+    Returns
+    -------
+    {"indirect", "depthwise", "winograd"}
+
+    Raises
+    ------
+    ValueError
+        If ``NNPAR_CONV`` names no algorithm.
+    """
+    wanted = os.environ.get("NNPAR_CONV") or None
+    if wanted is not None and wanted not in ALGORITHMS:
+        raise ValueError(f"NNPAR_CONV: expected one of {', '.join(ALGORITHMS)}, got {wanted!r}")
+    usable: list[Algorithm] = [
+        name for name in ALGORITHMS if fits(name, shape, which) and (name != "winograd" or _precision == "fast")
+    ]
+    for name in usable:
+        if name == wanted:
+            return name
+    if "depthwise" in usable and (shape.groups > 1 or which != "weight_grad"):
+        return "depthwise"
+    return "winograd" if "winograd" in usable and _winograd_pays(shape, which) else "indirect"
+
+
+def _winograd_pays(shape: Conv2dShape, which: Pass) -> bool:
+    """Whether the products saved outweigh the transforms."""
+    n, channels = shape.input_shape[:2]
+    out_channels = shape.weight_shape[0]
+    height, width = shape.input_shape[2:] if which == "input_grad" else shape.output_size
+    tiles = n * -(-height // 4) * -(-width // 4)
+    read = {"forward": channels, "input_grad": out_channels, "weight_grad": min(channels, out_channels)}[which]
+    return tiles >= 16 and read >= 8 and channels * out_channels >= 128
+
+
+def _named(algorithm: str | None, shape: Conv2dShape, which: Pass) -> Algorithm:
+    """The algorithm that was asked for, or the choice."""
+    if algorithm is None:
+        return choose(shape, which)
+    for name in ALGORITHMS:
+        if name == algorithm:
+            if not fits(name, shape, which):
+                raise ValueError(
+                    f"algorithm: {algorithm!r} cannot compute the {which} pass of weights {shape.weight_shape}, stride "
+                    f"{shape.stride}, padding {shape.padding}, dilation {shape.dilation}, groups {shape.groups}"
+                )
+            return name
+    raise ValueError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
+
+
+def forward(shape: Conv2dShape, x: Array, w: Array, bias: Array | None, y: Array, algorithm: str | None = None) -> Step:
+    """The step y = conv2d(x, w) + bias.
+
+    Parameters
+    ----------
+    shape : nnpar.shapes.Conv2dShape
+    x, y : ndarray of shape (N, C, H, W) and (N, OC, OH, OW), float32, channels-last memory
+    w : ndarray of shape (OC, C / groups, KH, KW), float32, contiguous
+    bias : ndarray of shape (OC,), float32, contiguous, or None
+    algorithm : str, optional
+        One of `ALGORITHMS` instead of the choice, also in exact precision.
+
+    Raises
+    ------
+    ValueError
+        If there is no such algorithm, or it cannot compute this.
+    """
+    return _FORWARD[_named(algorithm, shape, "forward")](conv.Geometry(shape), x, w, bias, y)
+
+
+def input_grad(shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None = None) -> Step:
+    """The step dx = gradient with respect to x, see :func:`forward`."""
+    return _INPUT_GRAD[_named(algorithm, shape, "input_grad")](conv.Geometry(shape), dy, w, dx)
+
+
+def weight_grad(shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None = None) -> Step:
+    """The step dw = gradient with respect to w, see :func:`forward`."""
+    return _WEIGHT_GRAD[_named(algorithm, shape, "weight_grad")](conv.Geometry(shape), x, dy, dw)

@@ -1,0 +1,255 @@
+/* The matrix-multiply tiles, and the copies that prepare their operands. */
+#include <math.h>
+#include <string.h>
+
+#include "harness.h"
+
+/* A tile's operands and result: each run of A and each row of C is an operand of its own. */
+typedef struct {
+    int rows, cols;
+    ptrdiff_t taps, depth, a_stride;
+    float **a, **c;
+    float *b, *bias;
+    double *expected, *magnitude; /* (rows, cols), and the same sum of absolute values */
+} tile;
+
+static int panel_width(const nnp_kernels *table, int cols) {
+    return (cols + table->vector - 1) / table->vector * table->vector;
+}
+
+/* Tiles of one vector may be taller. */
+static int most_rows(const nnp_kernels *table, int cols) {
+    return cols <= table->vector ? NNP_TALL_ROWS : NNP_TILE_ROWS;
+}
+
+/* A tile of A and B by `numbers`, and the sums that start from the old C, which is the canary unless `accumulate`. */
+static tile make_tile(const nnp_kernels *table, int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, int with_bias,
+                      int accumulate, float *(*numbers)(ptrdiff_t)) {
+    tile t = {.rows = rows, .cols = cols, .taps = taps, .depth = depth, .a_stride = rows + taps % 2};
+    const int width = panel_width(table, cols);
+    t.a = operand(sizeof *t.a * (size_t)(taps > 0 ? (taps - 1) * t.a_stride + rows : 0));
+    t.c = operand(sizeof *t.c * (size_t)rows);
+    t.b = numbers(taps * depth * width);
+    t.bias = with_bias ? numbers(cols) : NULL;
+    t.expected = zeros(rows * cols);
+    t.magnitude = zeros(rows * cols);
+    for (ptrdiff_t k = 0; k < taps * depth; k++)
+        for (int j = cols; j < width; j++) t.b[k * width + j] = 0;
+    for (int i = 0; i < rows; i++) {
+        t.c[i] = accumulate ? numbers(cols) : floats(cols);
+        for (int j = 0; j < cols; j++) {
+            t.expected[i * cols + j] = (accumulate ? t.c[i][j] : 0.0) + (with_bias ? t.bias[j] : 0.0);
+            t.magnitude[i * cols + j] = fabs(accumulate ? t.c[i][j] : 0.0) + fabs(with_bias ? t.bias[j] : 0.0);
+        }
+        for (ptrdiff_t tap = 0; tap < taps; tap++) {
+            const float *a = t.a[tap * t.a_stride + i] = numbers(depth);
+            const float *b = t.b + tap * depth * width;
+            for (ptrdiff_t k = 0; k < depth; k++)
+                for (int j = 0; j < cols; j++) {
+                    const double product = (double)a[k] * b[k * width + j];
+                    t.expected[i * cols + j] += product;
+                    t.magnitude[i * cols + j] += fabs(product);
+                }
+        }
+    }
+    return t;
+}
+
+static void run_tile(const nnp_kernels *table, tile t, int accumulate) {
+    table->gemm_tile(t.rows, t.cols, t.taps, t.depth, (const float *const *)t.a, t.a_stride, t.b, t.bias, accumulate,
+                     t.c);
+}
+
+/* Each element's bits are those of a tile of one row and one column. */
+static void same_as_alone(const nnp_kernels *table, tile t) {
+    const int width = panel_width(table, t.cols), vector = table->vector;
+    for (int j = 0; j < t.cols; j++) {
+        float panel[64 * 64] = {0}, alone;
+        for (ptrdiff_t k = 0; k < t.taps * t.depth; k++) panel[k * vector] = t.b[k * width + j];
+        for (int i = 0; i < t.rows; i++) {
+            float *c = &alone;
+            table->gemm_tile(1, 1, t.taps, t.depth, (const float *const *)t.a + i, t.a_stride, panel, NULL, 0, &c);
+            same(sizeof alone, t.c[i] + j, &alone);
+        }
+    }
+}
+
+static void gemm_tile_case(const nnp_kernels *table, int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, int with_bias,
+                           int accumulate) {
+    begin("rows %d, cols %d, taps %td, depth %td, bias %d, accumulate %d", rows, cols, taps, depth, with_bias,
+          accumulate);
+    tile t = make_tile(table, rows, cols, taps, depth, with_bias, accumulate, integers);
+    run_tile(table, t, accumulate);
+    for (int i = 0; i < rows; i++) equal(cols, t.c[i], t.expected + i * cols);
+    end();
+}
+
+static void gemm_tile_of_reals(const nnp_kernels *table, int rows, int cols) {
+    begin("rows %d, cols %d, real numbers", rows, cols);
+    tile t = make_tile(table, rows, cols, 2, 31, 0, 0, reals);
+    run_tile(table, t, 0);
+    for (int i = 0; i < rows; i++) within(cols, t.c[i], t.expected + i * cols, 62, t.magnitude + i * cols);
+    same_as_alone(table, t);
+    end();
+}
+
+/* A NaN times zeros, and an infinity, come to their row and column, and to no other. */
+static void gemm_tile_of_specials(const nnp_kernels *table, int rows, int cols, int nan_row) {
+    begin("rows %d, cols %d, NaN in row %d, infinity in the last column", rows, cols, nan_row);
+    tile t = make_tile(table, rows, cols, 1, 2, 0, 0, integers);
+    const int width = panel_width(table, cols);
+    for (int j = 0; j < cols; j++) t.b[width + j] = 0;
+    t.b[cols - 1] = INFINITY;
+    for (int i = 0; i < rows; i++) {
+        t.a[i][0] = 1;
+        if (i == nan_row) t.a[i][1] = NAN;
+        for (int j = 0; j < cols; j++) t.expected[i * cols + j] = i == nan_row ? NAN : t.b[j];
+    }
+    run_tile(table, t, 0);
+    for (int i = 0; i < rows; i++) equal(cols, t.c[i], t.expected + i * cols);
+    end();
+}
+
+void check_gemm_tile(const nnp_kernels *table) {
+    const ptrdiff_t axes[][2] = {{0, 3}, {1, 0}, {1, 1}, {1, 7}, {3, 2}, {2, 5}};
+    for (int cols = 1; cols <= table->vector * table->tile_vectors; cols++)
+        for (int rows = 1; rows <= most_rows(table, cols); rows++) {
+            for (size_t axis = 0; axis < sizeof axes / sizeof axes[0]; axis++)
+                for (int option = 0; option < 4; option++)
+                    gemm_tile_case(table, rows, cols, axes[axis][0], axes[axis][1], option & 1, option >> 1);
+            if (cols % table->vector != 0) continue;
+            gemm_tile_of_reals(table, rows, cols);
+            for (int nan_row = 0; nan_row < rows; nan_row++) gemm_tile_of_specials(table, rows, cols, nan_row);
+        }
+}
+
+/* Three segments, one of them empty, with steps of A and B that may go backwards. */
+static void outer_tile_case(const nnp_kernels *table, int rows, int cols, ptrdiff_t gap, int backwards,
+                            float *(*numbers)(ptrdiff_t)) {
+    enum { SEGMENTS = 3 };
+    const ptrdiff_t lengths[SEGMENTS] = {4, 0, 1};
+    const ptrdiff_t a_step = backwards ? -(rows + gap) : rows + gap, b_step = backwards ? -(cols + gap) : cols + gap;
+    const ptrdiff_t a_offset = gap, b_offset = 2 * gap, ld = cols + gap;
+    begin("rows %d, cols %d, gaps of %td, backwards %d", rows, cols, gap, backwards);
+    nnp_segment *segments = operand(SEGMENTS * sizeof *segments);
+    float *c = floats((rows - 1) * ld + cols), *start = numbers(rows * cols);
+    double *expected = zeros(rows * cols), *magnitude = zeros(rows * cols);
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < cols; j++) {
+            c[i * ld + j] = start[i * cols + j];
+            expected[i * cols + j] = start[i * cols + j];
+            magnitude[i * cols + j] = fabs(start[i * cols + j]);
+        }
+    for (int s = 0; s < SEGMENTS; s++) {
+        const ptrdiff_t last = lengths[s] > 0 ? lengths[s] - 1 : 0, first = backwards ? last : 0;
+        const ptrdiff_t a_floats = lengths[s] > 0 ? last * (rows + gap) + rows : 0;
+        const ptrdiff_t b_floats = lengths[s] > 0 ? last * (cols + gap) + cols : 0;
+        const float *a = numbers(a_floats) + first * (rows + gap), *b = numbers(b_floats) + first * (cols + gap);
+        segments[s] = (nnp_segment){a - a_offset, b - b_offset, lengths[s]};
+        for (ptrdiff_t k = 0; k < lengths[s]; k++)
+            for (int i = 0; i < rows; i++)
+                for (int j = 0; j < cols; j++) {
+                    const double product = (double)a[k * a_step + i] * b[k * b_step + j];
+                    expected[i * cols + j] += product;
+                    magnitude[i * cols + j] += fabs(product);
+                }
+    }
+    table->outer_tile(rows, cols, SEGMENTS, segments, a_offset, a_step, b_offset, b_step, c, ld);
+    for (int i = 0; i < rows; i++) {
+        if (numbers == integers)
+            equal(cols, c + i * ld, expected + i * cols);
+        else
+            within(cols, c + i * ld, expected + i * cols, 6, magnitude + i * cols);
+        for (int j = 0; j < cols; j++) { /* the bits are those of C plus a tile of one row and one column */
+            float alone = 0;
+            table->outer_tile(1, 1, SEGMENTS, segments, a_offset + i, a_step, b_offset + j, b_step, &alone, 1);
+            alone += start[i * cols + j];
+            same(sizeof alone, c + i * ld + j, &alone);
+        }
+        if (i < rows - 1) untouched(gap, c + i * ld + cols);
+    }
+    end();
+}
+
+void check_outer_tile(const nnp_kernels *table) {
+    for (int cols = 1; cols <= table->vector * table->tile_vectors; cols++)
+        for (int rows = 1; rows <= most_rows(table, cols); rows++)
+            for (ptrdiff_t gap = 0; gap <= 3; gap += 3)
+                for (int backwards = 0; backwards <= 1; backwards++) {
+                    outer_tile_case(table, rows, cols, gap, backwards, integers);
+                    outer_tile_case(table, rows, cols, gap, backwards, reals);
+                }
+}
+
+/* Strides of a (rows, cols) matrix: row by row, with gaps, column by column, neither, backwards. */
+enum { LAYOUTS = 5 };
+
+static void strides(int layout, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t *row, ptrdiff_t *col) {
+    const ptrdiff_t all[LAYOUTS][2] = {{cols, 1}, {cols + 3, 1}, {1, rows + 2}, {2 * cols + 1, 2}, {-cols, -1}};
+    *row = all[layout][0];
+    *col = all[layout][1];
+}
+
+/* A matrix of these strides by itself: its first element, which is the last in memory if the strides are negative. */
+static const float *make_matrix(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t row, ptrdiff_t col) {
+    if (rows == 0 || cols == 0) return integers(0);
+    const ptrdiff_t last = (rows - 1) * row + (cols - 1) * col;
+    const float *x = integers((last < 0 ? -last : last) + 1);
+    return last < 0 ? x - last : x;
+}
+
+void check_pack_panel(const nnp_kernels *table) {
+    const ptrdiff_t depths[] = {0, 1, 5, 16, 17, 33};
+    const float factors[] = {1, -2.5f};
+    for (int cols = 1; cols <= table->vector * table->tile_vectors; cols++)
+        for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++)
+            for (int layout = 0; layout < LAYOUTS; layout++)
+                for (int f = 0; f < 2; f++) {
+                    const ptrdiff_t depth = depths[d];
+                    ptrdiff_t row, col;
+                    strides(layout, depth, cols, &row, &col);
+                    begin("depth %td, cols %d, factor %g, strides %td %td", depth, cols, (double)factors[f], row, col);
+                    const int width = panel_width(table, cols);
+                    const float *b = make_matrix(depth, cols, row, col);
+                    float *panel = floats(depth * width);
+                    double *expected = zeros(depth * width);
+                    for (ptrdiff_t k = 0; k < depth; k++)
+                        for (int j = 0; j < cols; j++)
+                            expected[k * width + j] = (double)factors[f] * b[k * row + j * col];
+                    table->pack_panel(depth, cols, factors[f], b, row, col, panel);
+                    equal(depth * width, panel, expected);
+                    end();
+                }
+}
+
+void check_copy_matrix(const nnp_kernels *table) {
+    for (int r = 0; r < SIZES; r++)
+        for (int c = 0; c < SIZES; c++)
+            for (int layout = 0; layout < LAYOUTS; layout++) {
+                const ptrdiff_t rows = sizes[r], cols = sizes[c], gap = layout % 3, ld = cols + gap;
+                ptrdiff_t row, col;
+                strides(layout, rows, cols, &row, &col);
+                begin("rows %td, cols %td, strides %td %td, ld %td", rows, cols, row, col, ld);
+                const float *x = make_matrix(rows, cols, row, col);
+                float *y = floats(rows > 0 ? (rows - 1) * ld + cols : 0);
+                table->copy_matrix(rows, cols, x, row, col, y, ld);
+                double *expected = zeros(cols);
+                for (ptrdiff_t i = 0; i < rows; i++) {
+                    for (ptrdiff_t j = 0; j < cols; j++) expected[j] = x[i * row + j * col];
+                    equal(cols, y + i * ld, expected);
+                    if (i < rows - 1) untouched(gap, y + i * ld + cols);
+                }
+                end();
+            }
+}
+
+/* Twelve chains x <- x / 2 + 1 / 2, from 0.00, 0.01, ... 0.11, in every element of the vector. */
+void check_multiply_add_peak(const nnp_kernels *table) {
+    for (int rounds = 0; rounds <= 40; rounds++) {
+        begin("rounds %d", rounds);
+        const double sum = 12 - (12 - 0.66) * ldexp(1, -rounds);
+        const float actual = table->multiply_add_peak(rounds);
+        within(1, &actual, &sum, 16, &sum);
+        end();
+    }
+}

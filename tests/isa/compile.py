@@ -1,0 +1,46 @@
+"""Compile the harness, with the kernels of one processor family, into a program without shared libraries.
+
+python compile.py x86_64|aarch64 PROGRAM; the environment's CC is the compiler. Flags are those of setup.py.
+"""
+
+import ast
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+FLAGS = ["-O2", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
+
+
+def setup_constants():
+    """The names that setup.py sets to literals."""
+    values = {}
+    for statement in ast.parse((ROOT / "setup.py").read_text()).body:
+        if isinstance(statement, ast.Assign):
+            try:
+                values[statement.targets[0].id] = ast.literal_eval(statement.value)
+            except ValueError:  # not a literal
+                continue
+    return values
+
+
+def main(processor, program):
+    setup = setup_constants()
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    units = [(ROOT / "csrc/find.c", setup["C_FLAGS"])]
+    for isa in setup["FAMILIES"][processor]:
+        units.append((ROOT / f"csrc/isa/{isa}.c", setup["C_FLAGS"] + setup["ISA_FLAGS"][isa]))
+    units += [(source, FLAGS) for source in sorted(HERE.glob("*.c"))]
+    with tempfile.TemporaryDirectory() as folder:
+        objects = []
+        for source, flags in units:
+            objects.append(str(Path(folder, source.stem + ".o")))
+            subprocess.run([*compiler, *flags, f"-I{ROOT / 'csrc'}", "-c", source, "-o", objects[-1]], check=True)
+        subprocess.run([*compiler, "-static", *objects, "-lm", "-o", program], check=True)
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,64 @@
+/* What the checks of the kernels share: operands between guards, numbers, comparisons. See README.md. */
+#ifndef NNPAR_HARNESS_H
+#define NNPAR_HARNESS_H
+
+#include "kernels.h"
+
+/* Every function of nnp_kernels: NAME is checked by check_NAME. */
+#define KERNELS(X)                                                                                                     \
+    X(gemm_tile)                                                                                                       \
+    X(outer_tile)                                                                                                      \
+    X(pack_panel)                                                                                                      \
+    X(copy_matrix)                                                                                                     \
+    X(winograd_input)                                                                                                  \
+    X(winograd_output_grad)                                                                                            \
+    X(winograd_output)                                                                                                 \
+    X(winograd_weight)                                                                                                 \
+    X(winograd_weight_grad)                                                                                            \
+    X(max_pool_row)                                                                                                    \
+    X(max_pool_grad_row)                                                                                               \
+    X(avg_pool_row)                                                                                                    \
+    X(avg_pool_grad_row)                                                                                               \
+    X(depthwise_rows)                                                                                                  \
+    X(depthwise_weight_grad_rows)                                                                                      \
+    X(relu)                                                                                                            \
+    X(relu_grad)                                                                                                       \
+    X(scale)                                                                                                           \
+    X(dropout)                                                                                                         \
+    X(sum_rows)                                                                                                        \
+    X(softmax_cross_entropy)                                                                                           \
+    X(squared_error)                                                                                                   \
+    X(sgd)                                                                                                             \
+    X(adam)                                                                                                            \
+    X(multiply_add_peak)
+#define DECLARE(NAME) void check_##NAME(const nnp_kernels *table);
+KERNELS(DECLARE)
+#undef DECLARE
+
+enum { SIZES = 20 };
+extern const ptrdiff_t sizes[SIZES]; /* lengths around the vectors of every instruction set */
+
+/* Every call of a kernel stands between begin, which says what is called and discards the operands of the call before,
+ * and end, which sees that nothing around its operands was overwritten. */
+void begin(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void end(void);
+
+/* Operands. Each touches a page that faults, on the side that the harness is looking at, and has 256 bytes that nobody
+ * may write on the other. Floats are the canary, a NaN, unless drawn: what nobody wrote is still that. */
+void *operand(size_t bytes);
+float *floats(ptrdiff_t n);
+float *integers(ptrdiff_t n); /* -3 to 3, whose sums of products are exact in any order */
+float *reals(ptrdiff_t n);    /* uniform in [-1, 1) */
+float *copy(ptrdiff_t n, const float *x);
+double *zeros(ptrdiff_t n); /* no operand, but a place for the expected */
+
+/* Comparisons of n elements; the first that differs is reported. */
+void equal(ptrdiff_t n, const float *actual, const double *expected); /* the same float; one NaN is like another */
+void same(ptrdiff_t n, const void *actual, const void *expected);     /* n bytes */
+void untouched(ptrdiff_t n, const float *actual);
+/* |actual - expected| <= 2 terms u magnitude, and what counts as zero, with u = 2^-24: tests/cases.py says why. */
+void within(ptrdiff_t n, const float *actual, const double *expected, double terms, const double *magnitude);
+/* The same for a number in double. */
+void close_to(double actual, double expected, double relative, double absolute);
+
+#endif

@@ -1,0 +1,102 @@
+"""Which algorithm computes a convolution: the choice, and how it is forced."""
+
+import numpy as np
+import pytest
+
+import nnpar
+from nnpar import convolution, ops, shapes
+
+PASSES = ["forward", "input_grad", "weight_grad"]
+
+
+def shape(x=(2, 64, 16, 16), w=(64, 64, 3, 3), stride=1, padding=1, dilation=1, groups=1):
+    return shapes.conv2d(x, w, stride, padding, dilation, groups, "test")
+
+
+@pytest.fixture
+def exact():
+    nnpar.set_precision("exact")
+    yield
+    nnpar.set_precision("fast")
+
+
+def step_names(s, algorithm=None):
+    x, y = np.zeros(s.input_shape, np.float32), np.zeros(s.output_shape, np.float32)
+    w = np.zeros(s.weight_shape, np.float32)
+    steps = [
+        convolution.forward(s, x, w, None, y, algorithm),
+        convolution.input_grad(s, y, w, x, algorithm),
+        convolution.weight_grad(s, x, y, w, algorithm),
+    ]
+    return [step.name for step in steps]
+
+
+@pytest.mark.parametrize("which", PASSES)
+def test_winograd_is_for_3x3_with_channels_and_pixels(which):
+    assert convolution.choose(shape(), which) == "winograd"
+    for other in (
+        shape(w=(64, 64, 1, 1)),
+        shape(w=(64, 64, 3, 5)),
+        shape(stride=2),
+        shape(stride=(1, 2)),
+        shape(dilation=2),
+        shape(w=(64, 32, 3, 3), groups=2),
+        shape(x=(2, 4, 16, 16), w=(4, 4, 3, 3)),
+        shape(x=(1, 64, 8, 8)),
+        shape(x=(0, 64, 16, 16)),
+    ):
+        assert convolution.choose(other, which) == "indirect", other
+
+
+def test_more_padding_than_the_kernel_has_an_input_gradient_without_winograd():
+    assert convolution.choose(shape(padding=3), "forward") == "winograd"
+    assert convolution.choose(shape(padding=3), "input_grad") == "indirect"
+
+
+def test_the_choice_does_not_depend_on_the_number_of_threads():
+    for threads in (1, 2, 7):
+        with nnpar.num_threads(threads):
+            assert [convolution.choose(shape(), which) for which in PASSES] == ["winograd"] * 3
+
+
+def test_exact_precision_keeps_winograd_out(exact):
+    assert nnpar.get_precision() == "exact"
+    assert not any("winograd" in name for name in step_names(shape()))
+
+
+def test_exact_precision_wins_over_the_environment(exact, monkeypatch):
+    monkeypatch.setenv("NNPAR_CONV", "winograd")
+    assert not any("winograd" in name for name in step_names(shape()))
+
+
+def test_the_argument_wins(exact, monkeypatch):
+    monkeypatch.setenv("NNPAR_CONV", "indirect")
+    assert all("winograd" in name for name in step_names(shape(), "winograd"))
+
+
+def test_the_environment_forces_where_it_fits(monkeypatch):
+    few = shape(x=(1, 1, 5, 5), w=(1, 1, 3, 3))
+    monkeypatch.setenv("NNPAR_CONV", "winograd")
+    assert all("winograd" in name for name in step_names(few))
+    assert not any("winograd" in name for name in step_names(shape(stride=2)))
+    monkeypatch.setenv("NNPAR_CONV", "indirect")
+    assert not any("winograd" in name for name in step_names(shape()))
+    monkeypatch.setenv("NNPAR_CONV", "")
+    assert all("winograd" in name for name in step_names(shape()))
+
+
+def test_an_unknown_algorithm(monkeypatch):
+    x, w = np.zeros((1, 1, 5, 5)), np.zeros((1, 1, 3, 3))
+    with pytest.raises(ValueError, match=r"algorithm: expected one of .*, got 'fft'"):
+        ops.conv2d(x, w, algorithm="fft")
+    with pytest.raises(ValueError, match=r"algorithm: 'winograd' cannot compute the forward pass .* stride \(2, 2\)"):
+        ops.conv2d(x, w, stride=2, algorithm="winograd")
+    monkeypatch.setenv("NNPAR_CONV", "fft")
+    with pytest.raises(ValueError, match=r"NNPAR_CONV: expected one of .*, got 'fft'"):
+        ops.conv2d(x, w)
+
+
+def test_an_unknown_precision():
+    with pytest.raises(ValueError, match="set_precision: expected 'fast' or 'exact', got 'double'"):
+        nnpar.set_precision("double")
+    assert nnpar.get_precision() == "fast"

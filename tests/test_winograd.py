@@ -1,0 +1,147 @@
+"""Winograd's convolution against the plain sum in float64, within the bound that nnpar.convolution.choose states."""
+
+import cases
+import numpy as np
+import pytest
+
+import nnpar
+from nnpar import ops, reference
+from nnpar.convolution import fits
+
+# Filters, inputs and outputs from the left: y = A^T [(G g G^T) * (B^T d B)] A (Lavin and Gray, 2016).
+G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
+B = np.array(
+    [[4, 0, 0, 0, 0, 0], [0, -4, 4, -2, 2, 4], [-5, -4, -4, -1, -1, 0], [0, 1, -1, 2, -2, -5], [1, 1, 1, 1, 1, 0],
+     [0, 0, 0, 0, 0, 1]]
+)  # fmt: skip
+A = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
+
+
+def conv3x3(name, n, c, h, w, oc, padding=(1, 1)):
+    return cases.Conv2dCase(name, n, c, h, w, oc, (3, 3), padding=padding)
+
+
+CASES = [
+    *(case for case in cases.small(cases.CONV2D_CASES) if case.kernel == (3, 3) and case.groups == 1
+      and case.stride == case.dilation == (1, 1)),
+    # Images around tiles of 4 x 4 outputs, and paddings from none to more than the kernel.
+    *(conv3x3(f"{h}x{w}", 2, 3, h, w, 5) for h, w in [(1, 1), (2, 9), (3, 4), (4, 3), (5, 5), (8, 6), (9, 13)]),
+    *(conv3x3(f"padding-{p}", 1, 5, 6, 7, 9, p) for p in [(0, 0), (0, 1), (1, 2), (2, 0), (2, 2), (3, 1), (5, 7)]),
+    # Channels around vectors, panels, cache lines, rows of filters, and rows of a task of the weight gradient.
+    *(conv3x3(f"c-{c}", 1, c, 5, 6, 7) for c in (1, 2, 4, 8, 15, 16, 17, 31, 33, 64, 65, 97, 100)),
+    *(conv3x3(f"oc-{oc}", 1, 7, 5, 6, oc) for oc in (1, 2, 4, 8, 12, 13, 15, 16, 17, 31, 33, 48, 64, 65, 100, 129)),
+    # Blocks of tiles: of all threads, one and several, of a thread; filters and sums that never go to memory.
+    conv3x3("shared-blocks", 3, 9, 29, 30, 10),
+    conv3x3("own-blocks", 13, 7, 31, 32, 5),
+    conv3x3("shared-sums", 8, 129, 13, 19, 130),
+    conv3x3("streamed", 2, 171, 9, 6, 175),
+]  # fmt: skip
+every_case = pytest.mark.parametrize("case", CASES, ids=cases.name_of)
+
+
+def tiles(images, size):
+    """(n, c, h, w) zero-padded and cut into overlapping squares of `size`, 4 apart: (n, c, rows, cols, size, size)."""
+    rows, cols = ((length - size) // 4 + 1 for length in images.shape[2:])
+    cut = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(2, 3))
+    return cut[:, :, : 4 * rows : 4, : 4 * cols : 4]
+
+
+def padded(images, before, outputs, size):
+    """Zeros around images, so that tiles of `size` cover `outputs` positions, of which the first begins `before` it."""
+    width = [(0, 0), (0, 0)]
+    for length, pad, out in zip(images.shape[2:], before, outputs, strict=True):
+        covered = -(-out // 4) * 4 + size - 4
+        width.append((pad, max(covered - pad - length, 0)))
+    return np.pad(images, width)
+
+
+def both_sides(left, middle, right):
+    return np.abs(left) @ np.abs(middle) @ np.abs(right)
+
+
+def forward_magnitude(x, w, padding, outputs):
+    """The whole computation on absolute values, (n, oc, oh, ow)."""
+    v = both_sides(B.T, tiles(padded(x, padding, outputs, 6), 6), B)
+    m = np.einsum("ocij,nctsij->notsij", both_sides(G, w, G.T), v)
+    y = both_sides(A.T, m, A)
+    n, oc, rows, cols = y.shape[:4]
+    return y.swapaxes(3, 4).reshape(n, oc, 4 * rows, 4 * cols)[:, :, : outputs[0], : outputs[1]]
+
+
+def weight_magnitude(x, dy, padding):
+    outputs = dy.shape[2:]
+    v = both_sides(B.T, tiles(padded(x, padding, outputs, 6), 6), B)
+    z = both_sides(A, tiles(padded(dy, (0, 0), outputs, 4), 4), A.T)
+    return both_sides(G.T, np.einsum("nctsij,notsij->ocij", v, z), G)
+
+
+@every_case
+def test_forward(case):
+    x, w, bias, _ = case.arrays(draw=cases.normals)
+    y = ops.conv2d(x, w, bias, *case.window, algorithm="winograd", out=np.full_like(x, np.nan, shape=case.y_shape))
+    x, w, bias = (array.astype(np.float64) for array in (x, w, bias))
+    magnitude = forward_magnitude(x, w, case.padding, case.y_shape[2:]) + abs(bias)[:, None, None]
+    cases.assert_within(y, reference.conv2d(x, w, bias, *case.window), case.c + 40, magnitude)
+
+
+@every_case
+def test_input_grad(case):
+    _, w, _, dy = case.arrays(draw=cases.normals)
+    if max(case.padding) > 2:
+        with pytest.raises(ValueError, match="cannot compute the input_grad pass"):
+            ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, algorithm="winograd")
+        return
+    out = np.full_like(dy, np.nan, shape=case.x_shape)
+    dx = ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, algorithm="winograd", out=out)
+    dy, w = dy.astype(np.float64), w.astype(np.float64)
+    turned = w[:, :, ::-1, ::-1].swapaxes(0, 1)
+    magnitude = forward_magnitude(dy, turned, (2 - case.padding[0], 2 - case.padding[1]), case.x_shape[2:])
+    cases.assert_within(dx, reference.conv2d_input_grad(dy, w, case.x_shape, *case.window), case.oc + 40, magnitude)
+
+
+@every_case
+def test_weight_grad(case):
+    x, w, _, dy = case.arrays(draw=cases.normals)
+    out = np.full_like(w, np.nan)
+    dw = ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, algorithm="winograd", out=out)
+    x, dy = x.astype(np.float64), dy.astype(np.float64)
+    terms = case.n * -(-case.y_shape[2] // 4) * -(-case.y_shape[3] // 4)
+    expected = reference.conv2d_weight_grad(x, dy, case.w_shape, *case.window)
+    cases.assert_within(dw, expected, terms + 40, weight_magnitude(x, dy, case.padding))
+
+
+def test_the_error_is_small_in_practice():
+    """Outputs of size 1: about 10 times the error of the plain sum, and far below the bound."""
+    case = conv3x3("typical", 2, 64, 16, 16, 64)
+    x, w, _, _ = case.arrays(draw=cases.normals)
+    w /= np.float32(24)
+    expected = reference.conv2d(x.astype(np.float64), w.astype(np.float64), None, *case.window)
+    assert 0.9 < expected.std() < 1.1
+    for algorithm, rms, worst in (("indirect", 1e-6, 1e-5), ("winograd", 5e-6, 5e-5)):
+        error = ops.conv2d(x, w, None, *case.window, algorithm=algorithm) - expected
+        assert np.sqrt(np.mean(error**2)) < rms
+        assert abs(error).max() < worst
+
+
+@pytest.mark.parametrize("name", ["shared-blocks", "own-blocks", "shared-sums", "streamed", "9x13"])
+def test_threads_do_not_change_a_bit(name):
+    case = next(case for case in CASES if case.name == name)
+    x, w, bias, dy = case.arrays(draw=cases.normals)
+    results = []
+    for threads in (1, 2, 3, 4, 8):
+        with nnpar.num_threads(threads):
+            results.append([
+                ops.conv2d(x, w, bias, *case.window, algorithm="winograd"),
+                ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, algorithm="winograd"),
+                ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, algorithm="winograd"),
+            ])  # fmt: skip
+    for others in results[1:]:
+        for first, other in zip(results[0], others, strict=True):
+            np.testing.assert_array_equal(first, other)
+
+
+def test_all_cases_can_be_computed():
+    for case in CASES:
+        shape = nnpar.shapes.conv2d(case.x_shape, case.w_shape, *case.window, "test")
+        assert fits("winograd", shape, "forward")
+        assert fits("winograd", shape, "weight_grad")
