@@ -38,6 +38,7 @@ FAMILIES = {"x86_64": ["avx512", "avx2", "sse2", "scalar"], "aarch64": ["neon", 
 OPENMP_FLAGS = {"linux": (["-fopenmp"], ["-fopenmp"]), "darwin": (["-Xpreprocessor", "-fopenmp"], ["-lomp"])}
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 CSRC = sorted(str(path) for path in Path("csrc").rglob("*.[ch]"))
+DECLARATIONS = ["csrc/kernels.h", "nnpar/_kernels/openmp.h"]
 MODULES = [
     "runtime",
     "step",
@@ -108,7 +109,8 @@ setup(
                 f"nnpar._kernels.{name}",
                 [f"nnpar/_kernels/{name}.pyx"],
                 include_dirs=["csrc", "nnpar/_kernels"],
-                depends=[*CSRC, "nnpar/_kernels/openmp.h", "setup.py"],
+                # The kernels are linked into one module; the others know their declarations only.
+                depends=[*([*CSRC, *DECLARATIONS] if name == "runtime" else DECLARATIONS), "setup.py"],
             )
             for name in MODULES
         ],
