@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -64,25 +65,26 @@ class BuildExt(build_ext):
 
     def build_extensions(self) -> None:
         compile_flags, link_flags = self.openmp_flags()
+        self.parallel = self.parallel or os.cpu_count()
         kernels = self.compile_kernels()
         for extension in self.extensions:
             extension.extra_compile_args = CYTHON_FLAGS + compile_flags
             extension.extra_link_args = link_flags
             if extension.name.endswith(".runtime"):
                 extension.extra_objects = kernels
-        self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
 
     def compile_kernels(self) -> list[str]:
         """csrc/find.c for the baseline and csrc/isa/*.c, each with its own flags."""
         sources = [("csrc/find.c", [])]
         sources += [(f"csrc/isa/{isa}.c", ISA_FLAGS[isa]) for isa in FAMILIES.get(processor(), ["scalar"])]
-        objects = []
-        for source, flags in sources:
-            objects += self.compiler.compile(
-                [source], self.build_temp, depends=CSRC, extra_postargs=[*C_FLAGS, "-fPIC", *flags]
-            )
-        return objects
+
+        def compile_one(source: str, flags: list[str]) -> list[str]:
+            arguments = [*C_FLAGS, "-fPIC", *flags]
+            return self.compiler.compile([source], self.build_temp, depends=CSRC, extra_postargs=arguments)
+
+        with ThreadPoolExecutor(self.parallel) as pool:
+            return [built for objects in pool.map(compile_one, *zip(*sources, strict=True)) for built in objects]
 
     def openmp_flags(self) -> tuple[list[str], list[str]]:
         """Compile and link flags of an OpenMP that compiles, links and runs; two empty lists if there is none."""
