@@ -56,6 +56,25 @@ void check_scale(const nnp_kernels *table) {
         }
 }
 
+void check_turn(const nnp_kernels *table) {
+    for (int r = 0; r < SIZES; r++)
+        for (int c = 0; c < SIZES; c++)
+            for (ptrdiff_t gap = 0; gap <= 3; gap += 3) {
+                const ptrdiff_t rows = sizes[r], cols = sizes[c], src_ld = cols + gap, dst_ld = rows + 2 * gap;
+                begin("rows %td, cols %td, leading dimensions %td and %td", rows, cols, src_ld, dst_ld);
+                const float *src = reals(rows > 0 ? (rows - 1) * src_ld + cols : 0);
+                float *dst = floats(cols > 0 ? (cols - 1) * dst_ld + rows : 0);
+                double *expected = zeros(rows);
+                table->turn(rows, cols, src, src_ld, dst, dst_ld);
+                for (ptrdiff_t j = 0; j < cols; j++) {
+                    for (ptrdiff_t i = 0; i < rows; i++) expected[i] = src[i * src_ld + j];
+                    equal(rows, dst + j * dst_ld, expected);
+                    if (j < cols - 1) untouched(dst_ld - rows, dst + j * dst_ld + rows);
+                }
+                end();
+            }
+}
+
 /* Word number `which` of Philox4x32-10, from the definition: Salmon, Moraes, Dror, Shaw, SC 2011, section 4.3. */
 static uint32_t philox(const uint32_t counter[4], const uint32_t key[2], ptrdiff_t which) {
     uint64_t left0 = counter[1], right0 = counter[0], left1 = counter[3], right1 = counter[2];
@@ -109,25 +128,37 @@ void check_dropout(const nnp_kernels *table) {
         }
 }
 
-/* Rows are added in their order, which decides the bits. */
+static void sum_rows_case(const nnp_kernels *table, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t stride, int accumulate,
+                          float *(*numbers)(ptrdiff_t)) {
+    begin("rows %td, cols %td, stride %td, accumulate %d, %s", rows, cols, stride, accumulate,
+          numbers == integers ? "integers" : "reals");
+    const float *x = numbers(rows > 0 ? (rows - 1) * stride + cols : 0);
+    float *out = accumulate ? numbers(cols) : floats(cols);
+    double *expected = zeros(cols), *magnitude = zeros(cols);
+    for (ptrdiff_t i = 0; i < cols && accumulate; i++) {
+        expected[i] = out[i];
+        magnitude[i] = fabs(out[i]);
+    }
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t i = 0; i < cols; i++) {
+            expected[i] += x[r * stride + i];
+            magnitude[i] += fabs(x[r * stride + i]);
+        }
+    table->sum_rows(rows, cols, x, stride, accumulate, out);
+    if (numbers == integers)
+        equal(cols, out, expected);
+    else
+        within(cols, out, expected, (double)rows, magnitude);
+    end();
+}
+
 void check_sum_rows(const nnp_kernels *table) {
-    const ptrdiff_t heights[] = {0, 1, 2, 7};
-    for (int h = 0; h < 4; h++)
-        for (int c = 0; c < SIZES; c++)
+    for (int w = 0; w < WIDTHS; w++)
+        for (int h = -1; h < HEIGHTS; h++)
             for (int option = 0; option < 4; option++) {
-                const ptrdiff_t rows = heights[h], cols = sizes[c], stride = cols + 3 * (option & 1);
-                const int accumulate = option >> 1;
-                begin("rows %td, cols %td, stride %td, accumulate %d", rows, cols, stride, accumulate);
-                const float *x = reals(rows > 0 ? (rows - 1) * stride + cols : 0);
-                float *out = accumulate ? reals(cols) : floats(cols);
-                double *expected = zeros(cols);
-                for (ptrdiff_t i = 0; i < cols; i++) {
-                    float sum = accumulate ? out[i] : 0;
-                    for (ptrdiff_t r = 0; r < rows; r++) sum += x[r * stride + i];
-                    expected[i] = sum;
-                }
-                table->sum_rows(rows, cols, x, stride, accumulate, out);
-                equal(cols, out, expected);
-                end();
+                const ptrdiff_t rows = h < 0 ? 0 : heights[h], cols = widths[w], stride = cols + 3 * (option & 1);
+                if (rows * stride > MOST_ELEMENTS) continue;
+                sum_rows_case(table, rows, cols, stride, option >> 1, integers);
+                sum_rows_case(table, rows, cols, stride, option >> 1, reals);
             }
 }

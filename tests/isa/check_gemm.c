@@ -181,6 +181,44 @@ void check_outer_tile(const nnp_kernels *table) {
                 }
 }
 
+/* The bits of a row's sum do not depend on the other rows; a NaN in one comes to no other. */
+static void dot_tile_case(const nnp_kernels *table, int rows, ptrdiff_t depth, int nan_row,
+                          float *(*numbers)(ptrdiff_t)) {
+    begin("rows %d, depth %td, NaN in row %d, %s", rows, depth, nan_row, numbers == integers ? "integers" : "reals");
+    const float **a = operand(sizeof *a * (size_t)rows), *x = numbers(depth);
+    float *out = floats(rows);
+    double *expected = zeros(rows), *magnitude = zeros(rows);
+    for (int i = 0; i < rows; i++) {
+        float *row = numbers(depth);
+        if (i == nan_row) row[depth - 1] = NAN;
+        for (ptrdiff_t k = 0; k < depth; k++) {
+            expected[i] += (double)row[k] * x[k];
+            magnitude[i] += fabs((double)row[k] * x[k]);
+        }
+        a[i] = row;
+    }
+    table->dot_tile(rows, depth, a, x, out);
+    if (numbers == integers)
+        equal(rows, out, expected);
+    else
+        within(rows, out, expected, (double)depth, magnitude);
+    for (int i = 0; i < rows; i++) {
+        float alone;
+        table->dot_tile(1, depth, a + i, x, &alone);
+        if (i != nan_row) same(sizeof alone, out + i, &alone);
+    }
+    end();
+}
+
+void check_dot_tile(const nnp_kernels *table) {
+    for (int rows = 1; rows <= NNP_TILE_ROWS; rows++)
+        for (int s = 0; s < SIZES; s++) {
+            dot_tile_case(table, rows, sizes[s], -1, integers);
+            dot_tile_case(table, rows, sizes[s], -1, reals);
+            if (sizes[s] > 0) dot_tile_case(table, rows, sizes[s], rows / 2, integers);
+        }
+}
+
 /* Strides of a (rows, cols) matrix: row by row, with gaps, column by column, neither, backwards. */
 enum { LAYOUTS = 5 };
 
@@ -217,6 +255,8 @@ void check_pack_panel(const nnp_kernels *table) {
                         for (int j = 0; j < cols; j++)
                             expected[k * width + j] = (double)factors[f] * b[k * row + j * col];
                     table->pack_panel(depth, cols, factors[f], b, row, col, panel);
+                    for (ptrdiff_t k = 0; k < depth; k++)
+                        for (int j = cols; j < width; j++) panel[k * width + j] += 0.0f; /* of either sign */
                     equal(depth * width, panel, expected);
                     end();
                 }

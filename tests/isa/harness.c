@@ -28,6 +28,9 @@ enum { CHECKS = sizeof checks / sizeof checks[0] };
 
 const ptrdiff_t sizes[SIZES] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 67, 130};
 
+const ptrdiff_t widths[WIDTHS] = {1, 2, 3, 5, 8, 10, 16, 17, 31, 33, 64, 67, 130, 257, 512, 525};
+const ptrdiff_t heights[HEIGHTS] = {1, 2, 3, 4, 7, 16, 33, 161, 700, 2600};
+
 static const uint32_t CANARY = 0x7fabcdef; /* a NaN that no arithmetic makes */
 static unsigned char *memory;              /* SLOTS blocks of SLOT bytes, a page without access around each */
 static size_t page;
@@ -123,6 +126,12 @@ float *reals(ptrdiff_t n) {
 
 float *copy(ptrdiff_t n, const float *x) { return memcpy(floats(n), x, (size_t)n * sizeof *x); }
 
+double *doubles(ptrdiff_t n) {
+    double *x = operand((size_t)n * sizeof *x);
+    for (ptrdiff_t i = 0; i < n; i++) x[i] = NAN;
+    return x;
+}
+
 double *zeros(ptrdiff_t n) {
     double *x = expected_numbers + expected_used;
     if ((expected_used += n) > SLOT) abort();
@@ -167,6 +176,14 @@ void within(ptrdiff_t n, const float *actual, const double *expected, double ter
             return;
         }
     }
+}
+
+void near(ptrdiff_t n, const double *actual, const double *expected, double relative, const double *magnitude) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (!(fabs(actual[i] - expected[i]) <= relative * magnitude[i]) && !(isnan(actual[i]) && isnan(expected[i]))) {
+            fail("element %td is %.17g, expected %.17g", i, actual[i], expected[i]);
+            return;
+        }
 }
 
 void close_to(double actual, double expected, double relative, double absolute) {

@@ -8,6 +8,7 @@
 #define KERNELS(X)                                                                                                     \
     X(gemm_tile)                                                                                                       \
     X(outer_tile)                                                                                                      \
+    X(dot_tile)                                                                                                        \
     X(pack_panel)                                                                                                      \
     X(copy_matrix)                                                                                                     \
     X(winograd_input)                                                                                                  \
@@ -19,13 +20,20 @@
     X(max_pool_grad_row)                                                                                               \
     X(avg_pool_row)                                                                                                    \
     X(avg_pool_grad_row)                                                                                               \
+    X(channel_moments)                                                                                                 \
+    X(merge_moments)                                                                                                   \
+    X(scale_shift)                                                                                                     \
+    X(channel_grad_sums)                                                                                               \
+    X(batch_norm_grad)                                                                                                 \
     X(depthwise_rows)                                                                                                  \
     X(depthwise_weight_grad_rows)                                                                                      \
     X(relu)                                                                                                            \
     X(relu_grad)                                                                                                       \
     X(scale)                                                                                                           \
+    X(turn)                                                                                                            \
     X(dropout)                                                                                                         \
     X(sum_rows)                                                                                                        \
+    X(softmax)                                                                                                         \
     X(softmax_cross_entropy)                                                                                           \
     X(squared_error)                                                                                                   \
     X(sgd)                                                                                                             \
@@ -37,6 +45,11 @@ KERNELS(DECLARE)
 
 enum { SIZES = 20 };
 extern const ptrdiff_t sizes[SIZES]; /* lengths around the vectors of every instruction set */
+
+/* Matrices for kernels that join rows of few columns, or cut those of many: csrc/tiles/batch_norm.h. A matrix of more
+ * than MOST_ELEMENTS is left out. */
+enum { WIDTHS = 16, HEIGHTS = 10, MOST_ELEMENTS = 25000 };
+extern const ptrdiff_t widths[WIDTHS], heights[HEIGHTS];
 
 /* Every call of a kernel stands between begin, which says what is called and discards the operands of the call before,
  * and end, which sees that nothing around its operands was overwritten. */
@@ -50,7 +63,8 @@ float *floats(ptrdiff_t n);
 float *integers(ptrdiff_t n); /* -3 to 3, whose sums of products are exact in any order */
 float *reals(ptrdiff_t n);    /* uniform in [-1, 1) */
 float *copy(ptrdiff_t n, const float *x);
-double *zeros(ptrdiff_t n); /* no operand, but a place for the expected */
+double *doubles(ptrdiff_t n); /* a NaN, unless written */
+double *zeros(ptrdiff_t n);   /* no operand, but a place for the expected */
 
 /* Comparisons of n elements; the first that differs is reported. */
 void equal(ptrdiff_t n, const float *actual, const double *expected); /* the same float; one NaN is like another */
@@ -58,7 +72,8 @@ void same(ptrdiff_t n, const void *actual, const void *expected);     /* n bytes
 void untouched(ptrdiff_t n, const float *actual);
 /* |actual - expected| <= 2 terms u magnitude, and what counts as zero, with u = 2^-24: tests/cases.py says why. */
 void within(ptrdiff_t n, const float *actual, const double *expected, double terms, const double *magnitude);
-/* The same for a number in double. */
+/* For numbers in double. */
+void near(ptrdiff_t n, const double *actual, const double *expected, double relative, const double *magnitude);
 void close_to(double actual, double expected, double relative, double absolute);
 
 #endif
