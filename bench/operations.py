@@ -23,6 +23,12 @@ def labels(samples: int, classes: int) -> NDArray[np.int64]:
     return np.arange(samples) * 7 % classes
 
 
+def positive(channels: int, seed: int) -> NDArray[np.float32]:
+    """A number in [0.5, 1.5] for each channel."""
+    values: NDArray[np.float32] = np.abs(numbers((channels,), seed)) + np.float32(0.5)
+    return values
+
+
 def relu_grad(name: str, shape: Shape) -> Operation:
     dx = arrays.empty(shape)
     return Operation(name, str(shape), elementwise.ReluGrad(numbers(shape, 1), numbers(shape, 2), dx), dx)
@@ -37,6 +43,11 @@ def dropout(name: str, shape: Shape) -> Operation:
 def bias_grad(name: str, shape: Shape) -> Operation:
     db = arrays.empty(shape[1:2])
     return Operation(name, str(shape), elementwise.BiasGrad(numbers(shape, 1), db), db)
+
+
+def softmax(name: str, shape: Shape) -> Operation:
+    y = arrays.empty(shape)
+    return Operation(name, str(shape), loss.Softmax(numbers(shape, 1), y), y)
 
 
 def cross_entropy(name: str, shape: Shape) -> Operation:

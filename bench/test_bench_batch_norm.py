@@ -1,7 +1,7 @@
 """Batch normalisation of known networks: statistics, normalisation, both gradients' sums and dx."""
 
 import cases
-import numpy as np
+import operations
 import pytest
 
 from nnpar import arrays
@@ -12,7 +12,7 @@ CASES = [case for case in cases.BATCH_NORM_CASES if case.benchmark]
 
 
 def vectors(channels, count):
-    return [np.abs(bench.numbers((channels,), seed)) + 0.5 for seed in range(10, 10 + count)]
+    return [operations.positive(channels, seed) for seed in range(10, 10 + count)]
 
 
 def statistics(name, case):

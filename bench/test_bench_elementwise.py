@@ -1,4 +1,4 @@
-"""What memory limits: activations, dropout, bias gradients, losses, optimizer updates."""
+"""What memory limits: activations, dropout, bias gradients, softmax, losses, optimizer updates."""
 
 import operations
 import pytest
@@ -29,7 +29,9 @@ def test_activation(measure, make, shape):
     measure(lambda: make(f"{make.__name__} {label(shape)}", shape))
 
 
-@pytest.mark.parametrize("make", [operations.cross_entropy, operations.mse], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [operations.softmax, operations.cross_entropy, operations.mse], ids=lambda make: make.__name__
+)
 @pytest.mark.parametrize("shape", operations.LOGITS, ids=label)
 def test_loss(measure, make, shape):
     measure(lambda: make(f"{make.__name__} {label(shape)}", shape))

@@ -5,15 +5,19 @@ import os
 import stat
 import sys
 
+import cases
 import coordinator
 import environment
 import library
 import numpy as np
+import operations
 import picture
 import process
 import pytest
 import report
 import tasks
+
+from nnpar import ops
 
 FAKES = """
 import os, time
@@ -130,39 +134,39 @@ def finished():
     """A report of two cases at two numbers of threads: 2 and 0.5 times as fast as the best peer."""
     made = report.Report(dict(MACHINE), {"nnpar": "1"}, {"jax": "no such library"})
     for threads in (1, 2):
-        made.raise_ceilings(threads, {"gflops": 1.0, "gbs": 5.0})
-        made.raise_ceilings(threads, {"gflops": 2.0, "gbs": 4.0})
-        for case, seconds in (("quick", 1.0), ("slow", 4.0)):
+        for case, seconds, peak in (("quick", 1.0, 2.0), ("slow", 4.0, 2.5)):
             task = tasks.Task(case, "gemm awkward", tasks.FORWARD, "gemm", INPUTS, {}, "tiny")
             rounds = {"nnpar": [[seconds]], "torch": [[2.0]], "mnn": [[3.0]]}
             measured = coordinator.Measured(rounds, {"torch": 1e-7}, {"jax": "ended"}, 1e9, 1e9)
-            made.rows.append(report.make_row(task, threads, measured))
+            made.rows.append(report.make_row(task, threads, measured, {"gflops": peak, "gbs": 4.0}))
     return made
 
 
 def test_report(finished, tmp_path):
-    assert finished.ceilings == {1: {"gflops": 2.0, "gbs": 5.0}, 2: {"gflops": 2.0, "gbs": 5.0}}
     assert [(row.ratio, row.best_peer) for row in finished.rows[:2]] == [(2.0, "torch"), (0.5, "torch")]
     summary = report.summaries(finished.rows)[0]
     assert (summary.cases, summary.losses, summary.least, summary.least_case) == (2, 1, 0.5, "slow")
     assert summary.mean == pytest.approx(1.0)
     finished.to_json(tmp_path / "numbers.json")
     written = json.loads((tmp_path / "numbers.json").read_text())
-    assert written["rows"][0]["libraries"]["torch"]["share"] == 0.25
+    shares = [{name: timing["share"] for name, timing in row["libraries"].items()} for row in written["rows"][:2]]
+    assert shares == [{"nnpar": 0.5, "torch": 0.25, "mnn": 1 / 6}, {"nnpar": 0.1, "torch": 0.2, "mnn": 1 / 7.5}]
+    assert written["rows"][1]["ceilings"] == {"gflops": 2.5, "gbs": 4.0}
     assert written["rows"][0]["failures"] == {"jax": "ended"}
     finished.to_markdown(tmp_path / "tables.md")
     text = (tmp_path / "tables.md").read_text()
     assert "| gemm awkward | forward | 1.00 | **0.50** (slow) | 1 of 2 | 1.00 |" in text
-    assert "| slow | forward | 2 | 0.50 | torch | 12% |" in text
+    assert "| slow | forward | 2 | 0.50 | torch | 10% |" in text
+    assert "2 threads: 2.0 to 2.5 GFLOP/s of multiply-adds that touch no memory, 4.0 to 4.0 GB/s" in text
     picture.draw(finished, tmp_path / "ratios.png")
     assert (tmp_path / "ratios.png").stat().st_size > 10_000
 
 
 def test_report_without_peers_or_nnpar(tmp_path):
     made = report.Report(dict(MACHINE))
-    made.raise_ceilings(1, {"gflops": 1.0, "gbs": 1.0})
-    made.rows.append(report.make_row(TASK, 1, coordinator.Measured({}, {}, {"nnpar": "ended"})))
-    made.rows.append(report.make_row(TASK, 1, coordinator.Measured({"nnpar": [[1.0]]})))
+    ceilings = {"gflops": 1.0, "gbs": 1.0}
+    made.rows.append(report.make_row(TASK, 1, coordinator.Measured({}, {}, {"nnpar": "ended"}), ceilings))
+    made.rows.append(report.make_row(TASK, 1, coordinator.Measured({"nnpar": [[1.0]]}), ceilings))
     assert report.describe(made.rows[0]).endswith("nnpar failed\n    nnpar: ended")
     made.to_markdown(tmp_path / "tables.md")
     picture.draw(made, tmp_path / "ratios.png")
@@ -177,6 +181,34 @@ def test_tasks_are_nnpars():
     assert all(callable(getattr(Nnpar, task.operation)) for task in found)
     assert {task.group for task in found} == set(tasks.GROUPS)
     assert all((process.HERE / f"{module.partition(':')[0]}.py").exists() for module in library.LIBRARIES.values())
+
+
+def test_tasks_of_small_shapes_by_nnpar(monkeypatch):
+    """Inputs and options fit the methods, and training's batch normalisation is that of ops."""
+    from with_nnpar import Nnpar
+
+    case = cases.BatchNormCase("small", 2, 3, 4, 5, benchmark=True)
+    monkeypatch.setattr(cases, "BATCH_NORM_CASES", [case])
+    monkeypatch.setattr(operations, "LOGITS", [(5, 7)])
+    found = {task.name: task for task in (*tasks._batch_norms(), *tasks._losses())}
+    results, made = {}, {}
+    for name, task in found.items():
+        made[name] = {key: make() for key, make in task.inputs.items()}
+        prepared = getattr(Nnpar(1), task.operation)(**made[name], **task.options)
+        results[name] = prepared.result(prepared.run())
+        assert prepared.flops > 0.0
+        assert prepared.bytes > 0.0
+    assert len(found) == 6
+    for relu, name in enumerate(("batch_norm", "batch_norm_relu")):
+        inputs = made[f"memory-bound: {name}-small forward"]
+        y, _, _ = ops.batch_norm2d(*inputs.values(), eps=1e-5, relu=bool(relu))
+        cases.assert_equal(results[f"memory-bound: {name}-small forward"], y)
+        inputs = made[f"memory-bound: {name}-small backward"]
+        assert ("y" in inputs) == bool(relu)
+        dx = ops.batch_norm2d_grad(**inputs)[0]
+        cases.assert_equal(results[f"memory-bound: {name}-small backward"], dx)
+    logits = made["memory-bound: softmax-5x7 forward"]["logits"]
+    cases.assert_equal(results["memory-bound: softmax-5x7 forward"], ops.softmax(logits))
 
 
 def test_what_cannot_be_installed(tmp_path):

@@ -84,10 +84,13 @@ def _measure_all(
             process = stack.enter_context(worker(name, LIBRARIES[name], interpreter, threads, folder))
             if _started(process, report):
                 workers.append(process)
+        before = workers[0].ask("ceilings")
         for number, task in enumerate(chosen, 1):
-            report.raise_ceilings(threads, workers[0].ask("ceilings"))
-            row = make_row(task, threads, measure(task, workers, options.rounds, options.seconds, folder))
+            measured = measure(task, workers, options.rounds, options.seconds, folder)
+            after = workers[0].ask("ceilings")
+            row = make_row(task, threads, measured, {name: max(before[name], after[name]) for name in after})
             report.rows.append(row)
+            before = after
             print(f"[{number}/{len(chosen)}] {describe(row)}", file=sys.stderr)
 
 

@@ -55,6 +55,8 @@ class Row:
     best_peer : str or None
     failures : dict
         Why a library has no timing.
+    ceilings : dict
+        GFLOP/s of multiply-adds and the memory's GB/s, measured before and after the task; the higher ones.
     """
 
     case: str
@@ -68,6 +70,14 @@ class Row:
     ratio: float | None
     best_peer: str | None
     failures: dict[str, str]
+    ceilings: dict[str, float]
+
+    def share(self, library: str = OWN) -> float | None:
+        """Of the multiply-add peak, or of the memory's speed for what memory limits; None if there is no timing."""
+        timing = self.libraries.get(library)
+        if timing is None:
+            return None
+        return timing.gbs / self.ceilings["gbs"] if self.group == MEMORY else timing.gflops / self.ceilings["gflops"]
 
 
 @dataclass(frozen=True)
@@ -104,45 +114,30 @@ class Report:
         Of nnpar and the peers.
     absent : dict
         Peers that could not be measured, and why.
-    ceilings : dict
-        By number of threads: GFLOP/s of multiply-adds, and the memory's GB/s.
     rows : list of Row
     """
 
     machine: dict[str, str | int]
     versions: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
-    ceilings: dict[int, dict[str, float]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-
-    def raise_ceilings(self, threads: int, measured: dict[str, float]) -> None:
-        """Keep what is higher than before."""
-        known = self.ceilings.setdefault(threads, measured)
-        known |= {name: max(value, known[name]) for name, value in measured.items()}
-
-    def share(self, row: Row, library: str = OWN) -> float | None:
-        """Of the multiply-add peak, or of the memory's speed for what memory limits; None if there is no timing."""
-        timing, ceilings = row.libraries.get(library), self.ceilings[row.threads]
-        if timing is None:
-            return None
-        return timing.gbs / ceilings["gbs"] if row.group == MEMORY else timing.gflops / ceilings["gflops"]
 
     def to_json(self, path: Path) -> None:
         """Write all numbers and the summary."""
         document = asdict(self)
         for row, written in zip(self.rows, document["rows"], strict=True):
             for name in row.libraries:
-                written["libraries"][name]["share"] = self.share(row, name)
+                written["libraries"][name]["share"] = row.share(name)
         document["summary"] = [asdict(line) for line in summaries(self.rows)]
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     def to_markdown(self, path: Path) -> None:
         """Write the tables."""
-        parts = [_heading(self), _summary_table(self.rows), _losses(self), _all_cases(self)]
+        parts = [_heading(self), _summary_table(self.rows), _losses(self.rows), _all_cases(self.rows)]
         path.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
 
 
-def make_row(task: Task, threads: int, measured: Measured) -> Row:
+def make_row(task: Task, threads: int, measured: Measured, ceilings: dict[str, float]) -> Row:
     """What was measured, with rates and the ratio to the best peer."""
     libraries = {}
     for name, rounds in measured.rounds.items():
@@ -170,6 +165,7 @@ def make_row(task: Task, threads: int, measured: Measured) -> Row:
         faster,
         best,
         measured.failures,
+        ceilings,
     )
 
 
@@ -210,13 +206,18 @@ def _heading(report: Report) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['isa']}, {machine['system']}, {machine['date']}.",
         f"{peers}.",
     ]
-    lines += [
-        f"{_threads(count)}: {ceiling['gflops']:.1f} GFLOP/s of multiply-adds that touch no memory, "
-        f"{ceiling['gbs']:.1f} GB/s of memory."
-        for count, ceiling in report.ceilings.items()
-    ]
+    lines += [_ceilings(report.rows, count) for count in sorted({row.threads for row in report.rows})]
     lines += [f"Absent: {name}: {reason}." for name, reason in report.absent.items()]
     return "\n\n".join([lines[0], "\\\n".join(lines[1:])])
+
+
+def _ceilings(rows: Sequence[Row], threads: int) -> str:
+    found = [row.ceilings for row in rows if row.threads == threads]
+    gflops, gbs = ([ceilings[name] for ceilings in found] for name in ("gflops", "gbs"))
+    return (
+        f"{_threads(threads)}: {min(gflops):.1f} to {max(gflops):.1f} GFLOP/s of multiply-adds that touch no memory, "
+        f"{min(gbs):.1f} to {max(gbs):.1f} GB/s of memory."
+    )
 
 
 def _summary_table(rows: Sequence[Row]) -> str:
@@ -238,38 +239,40 @@ def _summary_table(rows: Sequence[Row]) -> str:
     return f"## By group\n\n{text}\n\n" + _table(["group", "pass", *heads], table)
 
 
-def _losses(report: Report) -> str:
-    lost = [row for row in report.rows if row.ratio is not None and row.ratio < 1.0]
+def _losses(rows: Sequence[Row]) -> str:
+    lost = [row for row in rows if row.ratio is not None and row.ratio < 1.0]
     if not lost:
         return ""
     table = [
-        [row.case, row.which, str(row.threads), f"{row.ratio:.2f}", str(row.best_peer), _percent(report.share(row))]
+        [row.case, row.which, str(row.threads), f"{row.ratio:.2f}", str(row.best_peer), _percent(row.share())]
         for row in sorted(lost, key=lambda row: row.ratio or 0.0)
     ]
     heads = ["case", "pass", "threads", "ratio", "best peer", "nnpar's share of the ceiling"]
     return "## Where a peer is faster\n\n" + _table(heads, table)
 
 
-def _all_cases(report: Report) -> str:
-    rows = report.rows
+def _all_cases(rows: Sequence[Row]) -> str:
     names = [name for name in LIBRARIES if any(name in row.libraries for row in rows)]
     heads = ["case", "pass", "threads", *names, "share", "ratio", "best peer"]
-    parts = ["## All cases", "Milliseconds; nnpar's share of the multiply-add peak, or of the memory's speed."]
+    parts = [
+        "## All cases",
+        "Milliseconds; nnpar's share of the multiply-add peak, or of the memory's speed, both at the time.",
+    ]
     for group in GROUPS:
         own = [row for row in rows if row.group == group]
         if own:
-            parts += [f"### {group}", _table(heads, [_cells(report, row, names) for row in own])]
+            parts += [f"### {group}", _table(heads, [_cells(row, names) for row in own])]
     return "\n\n".join(parts)
 
 
-def _cells(report: Report, row: Row, names: Sequence[str]) -> list[str]:
+def _cells(row: Row, names: Sequence[str]) -> list[str]:
     times = [f"{row.libraries[name].milliseconds:.3f}" if name in row.libraries else "" for name in names]
     return [
         f"{row.case}: {row.shape}",
         row.which,
         str(row.threads),
         *times,
-        _percent(report.share(row)),
+        _percent(row.share()),
         "" if row.ratio is None else _bold(row.ratio),
         row.best_peer or "",
     ]

@@ -60,7 +60,7 @@ GROUPS = [*CONVOLUTIONS, "gemm square", "gemm awkward", MEMORY]
 
 def tasks() -> list[Task]:
     """All of them, in the order of `GROUPS`."""
-    found = [*_convolutions(), *_products(), *_activations(), *_pools(), *_losses(), *_updates()]
+    found = [*_convolutions(), *_products(), *_activations(), *_pools(), *_batch_norms(), *_losses(), *_updates()]
     return sorted(found, key=lambda task: GROUPS.index(task.group))
 
 
@@ -123,9 +123,28 @@ def _pools() -> Iterator[Task]:
                 yield task(BACKWARD, "avg_pool2d_grad", _arrays(dy=dy), {**window, "input_shape": case.x_shape})
 
 
+def _batch_norms() -> Iterator[Task]:
+    """Training: statistics and normalisation together; alone, and with the ReLU that follows."""
+    for case in cases.BATCH_NORM_CASES:
+        if case.benchmark:
+            x, y, dy = (case.x_shape, 1), (case.x_shape, 2), (case.x_shape, 3)
+            vectors: Inputs = {
+                name: partial(operations.positive, case.c, seed)
+                for seed, name in enumerate(("gamma", "beta", "mean", "invstd"), 10)
+            }
+            gamma, beta, mean, invstd = vectors.values()
+            for name, relu in (("batch_norm", False), ("batch_norm_relu", True)):
+                task = partial(Task, f"{name}-{case.name}", MEMORY, shape=str(case.x_shape))
+                inputs = {**_arrays(x=x), "gamma": gamma, "beta": beta}
+                yield task(FORWARD, "batch_norm2d", inputs, {"eps": 1e-5, "relu": relu})
+                inputs = {**_arrays(dy=dy, x=x), "mean": mean, "invstd": invstd, "gamma": gamma}
+                yield task(BACKWARD, "batch_norm2d_grad", inputs | (_arrays(y=y) if relu else {}), {})
+
+
 def _losses() -> Iterator[Task]:
-    """The loss and its gradient together."""
+    """The loss and its gradient together; and the softmax alone."""
     for shape in operations.LOGITS:
+        yield Task(f"softmax-{_label(shape)}", MEMORY, FORWARD, "softmax", _arrays(logits=(shape, 1)), {}, str(shape))
         inputs: Inputs = {**_arrays(logits=(shape, 1)), "labels": partial(operations.labels, shape[0], shape[1])}
         case = f"cross_entropy-{_label(shape)}"
         yield Task(case, MEMORY, BACKWARD, "softmax_cross_entropy", inputs, {}, str(shape))

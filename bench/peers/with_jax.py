@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 FLOAT = jnp.float32
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 TO_HWIO, TO_OIHW = (2, 3, 1, 0), (3, 2, 0, 1)
+PIXELS = (0, 1, 2)  # axes of channels-last images
 
 
 class Jax:
@@ -69,6 +70,32 @@ class Jax:
     def avg_pool2d_grad(self, dy: Array, input_shape: tuple[int, ...], kernel_size: Pair, stride: Pair) -> Prepared:
         pool, x = _avg_pool(kernel_size, stride), _like(input_shape, TO_NHWC)
         return _compiled(lambda dy: jax.linear_transpose(pool, x)(dy)[0], _images(dy), axes=TO_NCHW)
+
+    def batch_norm2d(self, x: Array, gamma: Array, beta: Array, eps: float, relu: bool) -> Prepared:
+        def forward(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
+            mean, var = x.mean(PIXELS), x.var(PIXELS)
+            y = (x - mean) * (lax.rsqrt(var + eps) * gamma) + beta
+            return jax.nn.relu(y) if relu else y
+
+        return _compiled(forward, _images(x), jnp.asarray(gamma), jnp.asarray(beta), axes=TO_NCHW)
+
+    def batch_norm2d_grad(
+        self, dy: Array, x: Array, mean: Array, invstd: Array, gamma: Array, y: Array | None = None
+    ) -> Prepared:
+        def grad(
+            dy: jax.Array, x: jax.Array, mean: jax.Array, invstd: jax.Array, gamma: jax.Array, *output: jax.Array
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
+            g = jnp.where(output[0] > 0, dy, 0) if output else dy
+            xhat, pixels = (x - mean) * invstd, math.prod(dy.shape[:3])
+            dbeta, dgamma = g.sum(PIXELS), (g * xhat).sum(PIXELS)
+            return gamma * invstd * (g - dbeta / pixels - xhat * (dgamma / pixels)), dgamma, dbeta
+
+        vectors, output = map(jnp.asarray, (mean, invstd, gamma)), () if y is None else (_images(y),)
+        run = _compiled(grad, _images(dy), _images(x), *vectors, *output).run
+        return Prepared(run, lambda grads: np.asarray(grads[0]).transpose(TO_NCHW))
+
+    def softmax(self, logits: Array) -> Prepared:
+        return _compiled(jax.nn.softmax, jnp.asarray(logits))
 
     def softmax_cross_entropy(self, logits: Array, labels: NDArray[Any]) -> Prepared:
         def loss(scores: jax.Array, classes: jax.Array) -> jax.Array:

@@ -4,13 +4,14 @@ import functools
 import time
 from typing import Any
 
+import numpy as np
 import operations
 from library import Array, Pair, Prepared
 
 import nnpar
-from nnpar import benchmark
-from nnpar._kernels import runtime
-from nnpar._kernels.step import Step
+from nnpar import arrays, benchmark
+from nnpar._kernels import batch_norm, runtime
+from nnpar._kernels.step import Program, Step
 from nnpar.benchmark import Operation
 from nnpar.optimizers import Optimizer
 from nnpar.shapes import Shape
@@ -68,6 +69,29 @@ class Nnpar:
 
     def avg_pool2d_grad(self, dy: Array, input_shape: Shape, kernel_size: Pair, stride: Pair) -> Prepared:
         return _prepared(operations.avg_pool2d_grad("avg_pool2d_grad", input_shape, kernel_size, stride))
+
+    def batch_norm2d(self, x: Array, gamma: Array, beta: Array, eps: float, relu: bool) -> Prepared:
+        images, y = arrays.ready(x), arrays.empty(x.shape)
+        mean, invstd = np.empty_like(gamma), np.empty_like(gamma)
+        program = Program(
+            [
+                batch_norm.BatchStatistics(images, mean, invstd, eps, None, None, 0.0),
+                batch_norm.BatchNormalize(images, mean, invstd, gamma, beta, None, y, relu),
+            ]
+        )
+        flops, moved = (sum(getattr(step, cost) for step in program.steps) for cost in ("flops", "bytes"))
+        return Prepared(program.run, lambda _: y, flops, moved)
+
+    def batch_norm2d_grad(
+        self, dy: Array, x: Array, mean: Array, invstd: Array, gamma: Array, y: Array | None = None
+    ) -> Prepared:
+        dy, x, dx, y = arrays.ready(dy), arrays.ready(x), arrays.empty(x.shape), None if y is None else arrays.ready(y)
+        dgamma, dbeta = np.empty_like(gamma), np.empty_like(gamma)
+        step = batch_norm.BatchNormGrad(dy, x, y, mean, invstd, gamma, dx, dgamma, dbeta, None)
+        return Prepared(step, lambda _: dx, step.flops, step.bytes)
+
+    def softmax(self, logits: Array) -> Prepared:
+        return _prepared(operations.softmax("softmax", logits.shape))
 
     def softmax_cross_entropy(self, logits: Array, labels: Array) -> Prepared:
         return _prepared(operations.cross_entropy("softmax_cross_entropy", logits.shape))

@@ -37,6 +37,9 @@ class OnnxRuntime:
         model = one_node.model("AveragePool", {"x": x}, {}, kernel_shape=kernel_size, strides=stride)
         return self._session(model, x=x)
 
+    def softmax(self, logits: Array) -> Prepared:
+        return self._session(one_node.model("Softmax", {"logits": logits}, {}), logits=logits)
+
     def _session(self, model: bytes, **inputs: Array) -> Prepared:
         session = onnxruntime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
         (first,) = session.run(None, inputs)

@@ -79,6 +79,27 @@ class TorchChannelsLast:
         arguments = (self._images(dy), x, kernel_size, stride, (0, 0), False, True, None)
         return Prepared(partial(aten.avg_pool2d_backward, *arguments), _numpy)
 
+    def batch_norm2d(self, x: Array, gamma: Array, beta: Array, eps: float, relu: bool) -> Prepared:
+        images, weight, bias = self._images(x), torch.from_numpy(gamma), torch.from_numpy(beta)
+
+        def run() -> torch.Tensor:
+            y = functional.batch_norm(images, None, None, weight, bias, True, 0.1, eps)
+            return y.relu_() if relu else y
+
+        return Prepared(run, _numpy)
+
+    def batch_norm2d_grad(
+        self, dy: Array, x: Array, mean: Array, invstd: Array, gamma: Array, y: Array | None = None
+    ) -> Prepared:
+        grad, images, output = self._images(dy), self._images(x), None if y is None else self._images(y)
+        vectors = (torch.from_numpy(gamma), None, None, torch.from_numpy(mean), torch.from_numpy(invstd))
+
+        def run() -> torch.Tensor:
+            g = grad if output is None else aten.threshold_backward(grad, output, 0)
+            return aten.native_batch_norm_backward(g, images, *vectors, True, 1e-5, (True, True, True))[0]
+
+        return Prepared(run, _numpy)
+
     def _images(self, array: Array) -> torch.Tensor:
         tensor = torch.from_numpy(array)
         return tensor.contiguous(memory_format=self._format) if tensor.ndim == 4 else tensor
@@ -93,6 +114,9 @@ class Torch(TorchChannelsLast):
         left, right = torch.from_numpy(a), torch.from_numpy(b)
         out = torch.empty(len(a), b.shape[1])
         return Prepared(partial(torch.mm, left, right, out=out), _numpy)
+
+    def softmax(self, logits: Array) -> Prepared:
+        return Prepared(partial(torch.softmax, torch.from_numpy(logits), 1), _numpy)
 
     def softmax_cross_entropy(self, logits: Array, labels: NDArray[Any]) -> Prepared:
         scores, classes = torch.from_numpy(logits).requires_grad_(), torch.from_numpy(labels)
