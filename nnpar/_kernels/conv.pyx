@@ -10,7 +10,9 @@ phase reads, for tap t, the source pixel (i * step_h + tap_h[t], j * step_w + ta
 
 - forward: one phase; step = stride, tap_h = kh * dilation - padding; depth = input channels of a group;
 - input gradient: the input pixels of each remainder modulo the stride are a phase, and only the taps that reach it
-  belong to it; step = 1; depth = output channels of a group.
+  belong to it; step = 1; depth = output channels of a group. Phases that no tap reaches are zeros.
+
+A task is a block of grid positions, in all phases: they read the same source pixels and write neighbours.
 
 The weight gradient is an outer product summed over pixels, dw[tap, ic, oc] = sum_p x[p at tap, ic] dy[p, oc]. The
 pixels are cut into chunks, as many as the shape asks for, each with a partial sum of its own; the partials are added
@@ -28,10 +30,12 @@ from nnpar._kernels.runtime cimport kernels, tile_rows
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
-    BLOCK_PIXELS = 96      # pixels whose pointers are made at once: their source pixels stay in cache
+    BLOCK_PIXELS = 192     # pixels whose pointers are made at once: their source pixels stay in cache
     POINTERS = 16384       # of a block, at most: large kernels get smaller blocks
+    PIECE_FLOATS = 8192    # of a panel: while a block of pixels is multiplied by it, it stays in the first-level cache
+    PACK_FLOATS = 9216     # of a panel packed by a task: 16 input channels of 3x3 positions, 64 columns wide
     FEW_CHANNELS = 16       # with so many or fewer, the taps of a kernel row are merged into one run
-    FEW_TASKS = 16         # with fewer blocks of pixels than this, panels of output channels become tasks too
+    FEW_TASKS = 32         # with fewer blocks of pixels than this, panels of output channels become tasks too
     STRIP_PIXELS = 256     # weight gradient: pixels that a tile sums in registers before it goes back to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
     CHUNK_TASKS = 64       # weight gradient: tasks that chunks of pixels should make
@@ -56,10 +60,9 @@ cdef void frame_row(const nnp_kernels *kernel, Frame *f, Py_ssize_t row, float *
 
 cdef struct Phase:
     Py_ssize_t rows, cols                                # grid of output pixels in an image
-    Py_ssize_t out_h, out_w, out_step_h, out_step_w      # output pixel of grid position (0, 0), and its step
+    Py_ssize_t out_h, out_w                              # output pixel of grid position (0, 0)
     Py_ssize_t first_tap, taps
     Py_ssize_t top, bottom, left, right                  # smallest and largest tap_h and tap_w
-    Py_ssize_t first_task, blocks
 
 
 cdef class Geometry:
@@ -106,17 +109,20 @@ cdef class IndirectConv(Step):
     cdef Py_ssize_t n, source_h, source_w, source_c, out_h, out_w, out_c, step_h, step_w
     cdef Py_ssize_t groups, depth, cols                  # of a group: floats of a run, output channels
     cdef Py_ssize_t merged, channels, kernel_area, kernel_w   # depth = merged * channels
-    cdef Py_ssize_t weight_k, weight_n                   # strides of the weights along depth and cols
-    cdef Py_ssize_t tile_rows, block, panel_groups      # pixels of a tile, of a block of tiles
+    cdef Py_ssize_t weight_k, weight_n                   # strides of the weights along channels and cols
+    cdef Py_ssize_t grid_h, grid_w, out_step_h, out_step_w    # grid of the largest phase; its step in output pixels
+    cdef bint gaps                                       # some output pixels belong to no phase: zeros
+    cdef Py_ssize_t tile_rows, block, blocks, panel_groups    # pixels of a tile, of a block of tiles
+    cdef Py_ssize_t pack_rows                            # channels that a task packs
     cdef Py_ssize_t zero_offset, frame_offset, thread_offset, thread_bytes   # in the workspace
 
     cdef int lay_out(self, Geometry s, list phases, list taps, list positions) except -1:
-        """Fix the schedule: `phases` as tuples of Phase's first six fields and its taps' number; `taps` as (tap_h,
+        """Fix the schedule: `phases` as tuples of Phase's first four fields and its taps' number; `taps` as (tap_h,
         tap_w) and `positions` as rows of `position`, phase after phase."""
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t panels = ceil_div(self.cols, kernel.vector * kernel.tile_vectors)
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, panels = ceil_div(self.cols, width)
         cdef Py_ssize_t padded = ceil_div(self.cols, kernel.vector) * kernel.vector
-        cdef Py_ssize_t i, first_tap = 0, blocks = 0, most_taps = max(phase[6] for phase in phases)
+        cdef Py_ssize_t i, first_tap = 0, most_taps = max((phase[4] for phase in phases), default=0), pixels
         table = numpy.array([(h, w, (h * self.source_w + w) * self.source_c) for h, w in taps], numpy.intp)
         order = numpy.array(positions, numpy.intp).reshape(-1, 2)
         records = numpy.zeros((len(phases), sizeof(Phase) // sizeof(Py_ssize_t)), numpy.intp)
@@ -130,47 +136,48 @@ cdef class IndirectConv(Step):
         self.merged = len(positions) // max(1, len(taps))
         self.channels = self.depth // max(1, self.merged)
         self.tile_rows = tile_rows(self.cols)
-        self.block = self.tile_rows * max(1, min(BLOCK_PIXELS, POINTERS // max(1, most_taps)) // self.tile_rows)
         for i, phase in enumerate(phases):
             self.phases[i].rows, self.phases[i].cols = phase[0], phase[1]
             self.phases[i].out_h, self.phases[i].out_w = phase[2], phase[3]
-            self.phases[i].out_step_h, self.phases[i].out_step_w = phase[4], phase[5]
-            self.phases[i].taps, self.phases[i].first_tap = phase[6], first_tap
-            self.phases[i].blocks = ceil_div(s.n * phase[0] * phase[1], self.block)
-            reach = taps[first_tap:first_tap + phase[6]] or [(0, 0)]
+            self.phases[i].taps, self.phases[i].first_tap = phase[4], first_tap
+            reach = taps[first_tap:first_tap + phase[4]]
             self.phases[i].top, self.phases[i].left = min(reach)[0], min(w for _, w in reach)
             self.phases[i].bottom, self.phases[i].right = max(reach)[0], max(w for _, w in reach)
-            first_tap += phase[6]
-            blocks += self.phases[i].blocks
-        self.panel_groups = max(1, min(panels, FEW_TASKS // max(1, blocks * s.groups)))
-        self.tasks = 0
-        for i in range(self.phase_count):
-            self.phases[i].first_task = self.tasks
-            self.tasks += self.phases[i].blocks * s.groups * self.panel_groups
+            first_tap += phase[4]
+        pixels = s.n * self.grid_h * self.grid_w
+        most = self.tile_rows * max(1, min(BLOCK_PIXELS, POINTERS // max(1, most_taps)) // self.tile_rows)
+        self.block = ceil_div(ceil_div(pixels, max(1, ceil_div(pixels, most))), self.tile_rows) * self.tile_rows
+        self.blocks = ceil_div(pixels, max(1, self.block))
+        self.panel_groups = max(1, min(panels, FEW_TASKS // max(1, self.blocks * s.groups)))
+        self.pack_rows = max(1, PACK_FLOATS // (self.kernel_area * width))
         self.cost(s.flops, s.bytes)
         self.zero_offset = aligned(4 * s.groups * self.taps * self.depth * padded)
         self.frame_offset = self.zero_offset + aligned(4 * self.depth)
         self.thread_offset = self.frame_offset
         if self.frame.images != NULL:
             self.thread_offset += aligned(4 * s.n * self.source_h * self.source_w * self.source_c)
-        self.thread_bytes = aligned(sizeof(float *) * self.block * most_taps)
+        self.thread_bytes = max(aligned(sizeof(float *) * self.block * most_taps),
+                                aligned(4 * self.pack_rows * self.kernel_area * width))
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
         return 0
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t packs = self.taps * self.merged * self.groups * self.panels(kernel), task
+        cdef Py_ssize_t packs = ceil_div(self.channels, self.pack_rows) * self.groups * self.panels(kernel), task
         cdef Py_ssize_t framed_rows = self.n * self.source_h if self.frame.images != NULL else 0
+        cdef Py_ssize_t tasks = self.blocks * self.groups * self.panel_groups
+        cdef char *scratch = NULL
         cdef nnp_float_mode mode = 0
         memset(self.workspace + self.zero_offset, 0, 4 * self.depth)
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
+            scratch = self.workspace + self.thread_offset + threadid() * self.thread_bytes
             for task in prange(packs, schedule="static"):
-                self.pack(kernel, task)
+                self.pack(kernel, task, <float *> scratch)
             for task in prange(framed_rows, schedule="static"):
                 frame_row(kernel, &self.frame, task, <float *> (self.workspace + self.frame_offset))
-            for task in prange(self.tasks, schedule="dynamic"):
-                self.convolve(kernel, task, self.workspace + self.thread_offset + threadid() * self.thread_bytes)
+            for task in prange(tasks, schedule="dynamic"):
+                self.convolve(kernel, task, <const float **> scratch)
             nnp_restore_float_mode(mode)
 
     cdef Py_ssize_t panels(self, const nnp_kernels *kernel) noexcept nogil:
@@ -188,66 +195,124 @@ cdef class IndirectConv(Step):
         return (<float *> self.workspace + before * self.depth * padded
                 + panel * kernel.vector * kernel.tile_vectors * phase.taps * self.depth)
 
-    cdef void pack(self, const nnp_kernels *kernel, Py_ssize_t task) noexcept nogil:
-        """One kernel position of one panel of one group."""
+    cdef void pack(self, const nnp_kernels *kernel, Py_ssize_t task, float *rows) noexcept nogil:
+        """Some channels of one panel of one group: their weights, read once, are made rows (channel, position, panel
+        width), which then go to their places."""
         cdef Py_ssize_t panels = self.panels(kernel), panel = task % panels, group = task // panels % self.groups
-        cdef Py_ssize_t t = task // panels // self.groups, p = 0
-        cdef Py_ssize_t col = panel * kernel.vector * kernel.tile_vectors, width
+        cdef Py_ssize_t first = task // panels // self.groups * self.pack_rows, area = self.kernel_area
+        cdef Py_ssize_t count = min(self.pack_rows, self.channels - first), p, t, at, k
         cdef int cols = self.panel_cols(kernel, panel)
-        cdef const float *w
-        while p + 1 < self.phase_count and self.phases[p + 1].first_tap * self.merged <= t:
-            p += 1
-        width = ceil_div(cols, kernel.vector) * kernel.vector
-        w = (self.weight + group * self.group_stride() + col * self.weight_n
-             + self.position[2 * t] * self.kernel_w + self.position[2 * t + 1])
-        kernel.pack_panel(self.channels, cols, 1.0, w, self.weight_k, self.weight_n,
-                          self.packed(kernel, &self.phases[p], group, panel)
-                          + (t - self.phases[p].first_tap * self.merged) * self.channels * width)
+        cdef Py_ssize_t width = ceil_div(cols, kernel.vector) * kernel.vector
+        cdef const float *w = (self.weight + group * self.group_stride() + first * self.weight_k
+                               + panel * kernel.vector * kernel.tile_vectors * self.weight_n)
+        cdef float *to
+        if area == 1 and self.taps == 1:
+            kernel.pack_panel(count, cols, 1.0, w, self.weight_k, self.weight_n,
+                              self.packed(kernel, self.phases, group, panel) + first * width)
+            return
+        if self.weight_k == area:
+            kernel.pack_panel(count * area, cols, 1.0, w, 1, self.weight_n, rows)
+        else:
+            for k in range(count):
+                kernel.pack_panel(area, cols, 1.0, w + k * self.weight_k, 1, self.weight_n, rows + k * area * width)
+        for p in range(self.phase_count):
+            to = self.packed(kernel, &self.phases[p], group, panel) + first * width
+            for t in range(self.phases[p].taps * self.merged):
+                at = self.phases[p].first_tap * self.merged + t
+                at = self.position[2 * at] * self.kernel_w + self.position[2 * at + 1]
+                kernel.copy_matrix(count, width, rows + at * width, area * width, 1, to + t * self.channels * width,
+                                   width)
 
     cdef Py_ssize_t group_stride(self) noexcept nogil:
         """From a group's first weight to the next group's: each has channels * cols * KH * KW of them."""
         return self.channels * self.cols * self.kernel_area
 
-    cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t task, char *scratch) noexcept nogil:
-        """A block of pixels of a phase, for one group and one share of its panels."""
-        cdef Py_ssize_t p = 0, block, group, share, panel, first, last, pixels
-        cdef Py_ssize_t panels = self.panels(kernel)
-        cdef Phase *phase
-        cdef const float **pointers = <const float **> scratch
+    cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t task, const float **pointers) noexcept nogil:
+        """A block of grid positions, for one group and one share of its panels."""
+        cdef Py_ssize_t panels = self.panels(kernel), width = kernel.vector * kernel.tile_vectors
+        cdef Py_ssize_t block = task % self.blocks, group = task // self.blocks % self.groups
+        cdef Py_ssize_t share = task // self.blocks // self.groups
+        cdef Py_ssize_t first = panels * share // self.panel_groups, last = panels * (share + 1) // self.panel_groups
+        cdef Py_ssize_t start = block * self.block, panel, p, pixels
+        cdef Py_ssize_t positions = min(self.n * self.grid_h * self.grid_w - start, self.block)
         cdef float *out[BLOCK_PIXELS]
-        while p + 1 < self.phase_count and self.phases[p + 1].first_task <= task:
-            p += 1
-        phase = &self.phases[p]
-        task = task - phase.first_task
-        block = task % phase.blocks
-        group = task // phase.blocks % self.groups
-        share = task // phase.blocks // self.groups
-        first = panels * share // self.panel_groups
-        last = panels * (share + 1) // self.panel_groups
-        pixels = min(self.n * phase.rows * phase.cols - block * self.block, self.block)
-        self.point(phase, group, block * self.block, pixels, pointers, out)
-        for panel in range(first, last):
-            self.multiply(kernel, phase, group, panel, pixels, pointers, out)
+        if self.gaps:
+            self.clear(start, positions, group * self.cols + first * width,
+                       min(self.cols, last * width) - first * width)
+        for p in range(self.phase_count):
+            pixels = self.point(&self.phases[p], group, start, positions, pointers, out)
+            for panel in range(first, last):
+                self.multiply(kernel, &self.phases[p], group, panel, pixels, pointers, out)
+
+    cdef void clear(self, Py_ssize_t first, Py_ssize_t positions, Py_ssize_t channel,
+                    Py_ssize_t channels) noexcept nogil:
+        """Zeros into some channels of all output pixels at these grid positions."""
+        cdef Py_ssize_t area = self.grid_h * self.grid_w, n = first // area, i = first % area // self.grid_w
+        cdef Py_ssize_t step_h = self.out_step_h, step_w = self.out_step_w, j = first % self.grid_w, end, h, w, last
+        cdef float *row
+        while positions > 0:
+            end = min(self.grid_w, j + positions)
+            positions -= end - j
+            last = min(self.out_w, end * step_w)
+            for h in range(i * step_h, min(self.out_h, (i + 1) * step_h)):
+                row = self.out + (n * self.out_h + h) * self.out_w * self.out_c + channel
+                if channels == self.out_c:
+                    memset(row + j * step_w * self.out_c, 0, 4 * (last - j * step_w) * self.out_c)
+                else:
+                    for w in range(j * step_w, last):
+                        memset(row + w * self.out_c, 0, 4 * channels)
+            j = 0
+            i += 1
+            if i == self.grid_h:
+                i = 0
+                n += 1
 
     cdef void multiply(self, const nnp_kernels *kernel, Phase *phase, Py_ssize_t group, Py_ssize_t panel,
                        Py_ssize_t pixels, const float **pointers, float **out) noexcept nogil:
-        """A block of pixels times a panel."""
-        cdef Py_ssize_t channel = group * self.cols + panel * kernel.vector * kernel.tile_vectors, i
-        cdef Py_ssize_t taps = phase.taps, depth = self.depth, height = self.tile_rows, pixel = 0
+        """Pixels times a panel, by pieces of it: a few taps each, or a part of the channels of one."""
+        cdef int cols = self.panel_cols(kernel, panel)
+        cdef Py_ssize_t width = ceil_div(cols, kernel.vector) * kernel.vector, steps = PIECE_FLOATS // width
+        cdef Py_ssize_t cuts = max(1, ceil_div(self.depth, steps)), depth = self.depth
+        cdef Py_ssize_t parts = ceil_div(phase.taps, max(1, steps // max(1, depth))), part, cut, tap, taps, k, end
+        cdef Py_ssize_t channel = group * self.cols + panel * kernel.vector * kernel.tile_vectors
         cdef const float *weights = self.packed(kernel, phase, group, panel)
-        cdef const float *bias = self.bias + channel if self.bias != NULL else NULL
-        cdef int cols = self.panel_cols(kernel, panel), rows
+        cdef const float *bias = NULL
+        for part in range(parts):
+            tap = phase.taps * part // parts
+            taps = phase.taps * (part + 1) // parts - tap
+            for cut in range(cuts):
+                k, end = depth * cut // cuts, depth * (cut + 1) // cuts
+                if self.bias != NULL and part == parts - 1 and cut == cuts - 1:
+                    bias = self.bias + channel
+                self.multiply_piece(kernel, pixels, cols, taps, end - k, pointers + tap * self.tile_rows, phase.taps, k,
+                                    weights + (tap * depth + k) * width, bias, part > 0 or cut > 0, out, channel)
+
+    cdef void multiply_piece(self, const nnp_kernels *kernel, Py_ssize_t pixels, int cols, Py_ssize_t taps,
+                             Py_ssize_t depth, const float **pointers, Py_ssize_t pointer_taps, Py_ssize_t k,
+                             const float *weights, const float *bias, int accumulate, float **out,
+                             Py_ssize_t channel) noexcept nogil:
+        """Pixels times `taps` runs of `depth` floats, which begin k floats behind the pointers."""
+        cdef Py_ssize_t height = self.tile_rows, pixel = 0, i
+        cdef int rows
+        cdef const float **a
+        cdef const float *behind[NNP_TALL_ROWS]
         cdef float *c[NNP_TALL_ROWS]
         while pixel < pixels:
             rows = <int> min(height, pixels - pixel)
+            a = pointers + pixel * pointer_taps
             for i in range(rows):
                 c[i] = out[pixel + i] + channel
-            kernel.gemm_tile(rows, cols, taps, depth, pointers + pixel * taps, height, weights, bias, 0, c)
+            if k > 0:
+                for i in range(rows):
+                    behind[i] = a[i] + k
+                a = behind
+            kernel.gemm_tile(rows, cols, taps, depth, a, height, weights, bias, accumulate, c)
             pixel += height
 
-    cdef void point(self, Phase *phase, Py_ssize_t group, Py_ssize_t first, Py_ssize_t pixels, const float **pointers,
-                    float **out) noexcept nogil:
-        """Where the taps of each pixel lie, pointers (tile, tap, tile_rows), and where its result goes, out (pixel)."""
+    cdef Py_ssize_t point(self, Phase *phase, Py_ssize_t group, Py_ssize_t first, Py_ssize_t positions,
+                          const float **pointers, float **out) noexcept nogil:
+        """Where the taps of a phase's pixels at these grid positions lie, pointers (tile, tap, tile_rows), and where
+        their results go, out (pixel). Returns the number of pixels."""
         cdef const float *zeros = <const float *> (self.workspace + self.zero_offset)
         cdef const float *source = self.source
         cdef const float *pixel
@@ -255,18 +320,19 @@ cdef class IndirectConv(Step):
         cdef Py_ssize_t taps = phase.taps, height = self.tile_rows, source_h = self.source_h, source_w = self.source_w
         cdef Py_ssize_t top = -phase.top, bottom = source_h - phase.bottom
         cdef Py_ssize_t left = -phase.left, right = source_w - phase.right
-        cdef Py_ssize_t step = phase.out_step_w * self.out_c
-        cdef Py_ssize_t area = phase.rows * phase.cols, n = first // area, i = first % area // phase.cols
-        cdef Py_ssize_t j = first % phase.cols, end, t, h, w, row = 0
+        cdef Py_ssize_t step = self.out_step_w * self.out_c
+        cdef Py_ssize_t area = self.grid_h * self.grid_w, n = first // area, i = first % area // self.grid_w
+        cdef Py_ssize_t j = first % self.grid_w, end, t, h, w, row = 0, pixels = 0
         cdef float *to
         if self.frame.images != NULL:
             source = <const float *> (self.workspace + self.frame_offset)
-        while pixels > 0:
-            # The rest of a row of the grid, or of the block.
-            end = min(phase.cols, j + pixels)
-            pixels -= end - j
+        while positions > 0:
+            # The rest of a row of the grid, or of the block; a phase may lack the last row and column.
+            end = min(self.grid_w, j + positions)
+            positions -= end - j
+            end = min(end, phase.cols) if i < phase.rows else j
             h = i * self.step_h
-            to = self.out + ((n * self.out_h + phase.out_h + i * phase.out_step_h) * self.out_w
+            to = self.out + ((n * self.out_h + phase.out_h + i * self.out_step_h) * self.out_w
                              + phase.out_w) * self.out_c
             while j < end:
                 w = j * self.step_w
@@ -280,8 +346,8 @@ cdef class IndirectConv(Step):
                             pointers[t * height] = pixel + tap[3 * t + 2]
                         else:
                             pointers[t * height] = zeros
-                out[0] = to + j * step
-                out += 1
+                out[pixels] = to + j * step
+                pixels += 1
                 j += 1
                 row += 1
                 pointers += 1
@@ -290,9 +356,10 @@ cdef class IndirectConv(Step):
                     pointers += (taps - 1) * height
             j = 0
             i += 1
-            if i == phase.rows:
+            if i == self.grid_h:
                 i = 0
                 n += 1
+        return pixels
 
 
 cdef class Conv2d(IndirectConv):
@@ -314,6 +381,7 @@ cdef class Conv2d(IndirectConv):
         self.source_h, self.source_w, self.source_c = shape.h, shape.w, shape.c
         self.out_h, self.out_w, self.out_c = shape.oh, shape.ow, shape.oc
         self.step_h, self.step_w = shape.stride_h, shape.stride_w
+        self.grid_h, self.grid_w, self.out_step_h, self.out_step_w = shape.oh, shape.ow, 1, 1
         channels, merged = shape.c // shape.groups, shape.merged(shape.c)
         self.depth, self.cols = channels * merged, shape.oc // shape.groups
         self.weight_k, self.weight_n = shape.kh * shape.kw, channels * shape.kh * shape.kw
@@ -324,7 +392,7 @@ cdef class Conv2d(IndirectConv):
             pad_h = pad_w = 0
         positions = [(kh, kw) for kh in range(shape.kh) for kw in range(shape.kw)]
         taps = [(kh * shape.dilation_h - pad_h, kw * shape.dilation_w - pad_w) for kh, kw in positions[::merged]]
-        self.lay_out(shape, [(shape.oh, shape.ow, 0, 0, 1, 1, len(taps))], taps, positions)
+        self.lay_out(shape, [(shape.oh, shape.ow, 0, 0, len(taps))], taps, positions)
 
 
 def axis_phases(size, stride, pad, dilation, kernel):
@@ -353,6 +421,8 @@ cdef class Conv2dInputGrad(IndirectConv):
         self.source_h, self.source_w, self.source_c = shape.oh, shape.ow, shape.oc
         self.out_h, self.out_w, self.out_c = shape.h, shape.w, shape.c
         self.step_h, self.step_w = 1, 1
+        self.out_step_h, self.out_step_w = shape.stride_h, shape.stride_w
+        self.grid_h, self.grid_w = ceil_div(shape.h, shape.stride_h), ceil_div(shape.w, shape.stride_w)
         self.depth, self.cols = shape.oc // shape.groups, shape.c // shape.groups
         self.weight_k, self.weight_n = self.cols * shape.kh * shape.kw, shape.kh * shape.kw
         pad_h, pad_w = shape.dilation_h * (shape.kh - 1) - shape.pad_h, shape.dilation_w * (shape.kw - 1) - shape.pad_w
@@ -362,7 +432,10 @@ cdef class Conv2dInputGrad(IndirectConv):
         phases, taps, positions = [], [], []
         for h0, rows, taps_h in axis_phases(shape.h, shape.stride_h, shape.pad_h, shape.dilation_h, shape.kh):
             for w0, cols, taps_w in axis_phases(shape.w, shape.stride_w, shape.pad_w, shape.dilation_w, shape.kw):
-                phases.append((rows, cols, h0, w0, shape.stride_h, shape.stride_w, len(taps_h) * len(taps_w)))
+                if not taps_h or not taps_w:
+                    self.gaps = True
+                    continue
+                phases.append((rows, cols, h0, w0, len(taps_h) * len(taps_w)))
                 taps += [(off_h, off_w) for _, off_h in taps_h for _, off_w in taps_w]
                 positions += [(kh, kw) for kh, _ in taps_h for kw, _ in taps_w]
         self.lay_out(shape, phases, taps, positions)
@@ -374,7 +447,7 @@ cdef class Conv2dInputGrad(IndirectConv):
         self.depth *= shape.kw
         positions = [(kh, kw) for kh in range(shape.kh) for kw in reversed(range(shape.kw))]
         taps = [((shape.kh - 1 - kh) * shape.dilation_h, 0) for kh in range(shape.kh)]
-        self.lay_out(shape, [(shape.h, shape.w, 0, 0, 1, 1, len(taps))], taps, positions)
+        self.lay_out(shape, [(shape.h, shape.w, 0, 0, len(taps))], taps, positions)
         return 0
 
 
