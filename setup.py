@@ -44,6 +44,7 @@ MODULES = [
     "step",
     "gemm",
     "conv",
+    "im2col",
     "winograd",
     "depthwise",
     "pool",
