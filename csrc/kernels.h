@@ -115,8 +115,10 @@ typedef struct {
     /* to (pixels, kernel_h * run) = the windows of `pixels` outputs from column w on of row h, zeros outside the image.
      * The vector that follows the last element may be overwritten. */
     void (*im2col)(const nnp_im2col *s, ptrdiff_t h, ptrdiff_t w, ptrdiff_t pixels, const float *image, float *to);
-    /* to = from, past the caches: for what is so large that it would not stay there. */
+    /* to = from, past the caches: for what is so large that it would not stay there. Other threads see it after this
+     * thread's next fence. */
     void (*copy_stream)(ptrdiff_t n, const float *from, float *to);
+    void (*stream_fence)(void);
 
     /* Winograd's F(4x4, 3x3) of n channels, see tiles/winograd.h. What belongs to position k = 6 * i + j of the 36 lies
      * at k * stride. input: v = B^T d B of 6 x 6 pixels; output_grad: z = A dy A^T of 4 x 4 pixels; pixels outside the

@@ -30,6 +30,7 @@
         .copy_matrix = copy_matrix,                                                                                    \
         .im2col = im2col,                                                                                              \
         .copy_stream = copy_stream,                                                                                    \
+        .stream_fence = stream_fence,                                                                                  \
         .winograd_input = winograd_input,                                                                              \
         .winograd_output_grad = winograd_output_grad,                                                                  \
         .winograd_output = winograd_output,                                                                            \

@@ -80,5 +80,4 @@ static void copy_stream(ptrdiff_t n, const float *from, float *to) {
     for (; i < before && i < n; i++) to[i] = from[i];
     for (; i + NNP_VECTOR <= n; i += NNP_VECTOR) vec_stream(to + i, vec_load(from + i));
     for (; i < n; i++) to[i] = from[i];
-    stream_fence();
 }

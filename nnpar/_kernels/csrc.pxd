@@ -60,6 +60,7 @@ cdef extern from "kernels.h" nogil:
         void im2col(const nnp_im2col *s, Py_ssize_t h, Py_ssize_t w, Py_ssize_t pixels, const float *image,
                     float *to) noexcept nogil
         void copy_stream(Py_ssize_t n, const float *src, float *to) noexcept nogil
+        void stream_fence() noexcept nogil
         void winograd_input(Py_ssize_t n, const nnp_patch *p, const float *image, float *v,
                             Py_ssize_t v_stride) noexcept nogil
         void winograd_output_grad(Py_ssize_t n, const nnp_patch *p, const float *image, float *z,

@@ -99,7 +99,7 @@ cdef class Im2colConv2d(Im2col):
         self.stream = 4 * self.pixels * self.oc >= STREAM_BYTES
         self.thread_offset = aligned(4 * self.depth * ceil_div(self.oc, kernel.vector) * kernel.vector)
         self.out_offset = self.rows_bytes(kernel, self.block)
-        self.thread_bytes = self.out_offset + (aligned(4 * self.block * self.oc) if self.stream else 0)
+        self.thread_bytes = self.out_offset + (aligned(4 * self.tile_rows * self.oc) if self.stream else 0)
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
 
     cdef void run(self) noexcept nogil:
@@ -128,14 +128,20 @@ cdef class Im2colConv2d(Im2col):
         """A block of output pixels."""
         cdef Py_ssize_t pixels = min(self.block, self.pixels - first), pixel = 0
         cdef float *col = <float *> scratch
-        cdef float *out = <float *> (scratch + self.out_offset) if self.stream else self.y + first * self.oc
+        cdef float *tile = <float *> (scratch + self.out_offset)
+        cdef float *y = self.y + first * self.oc
+        cdef int rows
         self.write_rows(kernel, first, pixels, col)
         while pixel < pixels:
-            self.multiply(kernel, <int> min(self.tile_rows, pixels - pixel), col + pixel * self.depth,
-                          out + pixel * self.oc)
+            rows = <int> min(self.tile_rows, pixels - pixel)
+            if self.stream:
+                self.multiply(kernel, rows, col + pixel * self.depth, tile)
+                kernel.copy_stream(rows * self.oc, tile, y + pixel * self.oc)
+            else:
+                self.multiply(kernel, rows, col + pixel * self.depth, y + pixel * self.oc)
             pixel += self.tile_rows
         if self.stream:
-            kernel.copy_stream(pixels * self.oc, out, self.y + first * self.oc)
+            kernel.stream_fence()
 
     cdef void multiply(self, const nnp_kernels *kernel, int rows, const float *col, float *out) noexcept nogil:
         """out (rows, oc) = col (rows, K) times all panels."""
