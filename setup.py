@@ -45,6 +45,7 @@ MODULES = [
     "step",
     "gemm",
     "conv",
+    "im2col",
     "winograd",
     "depthwise",
     "pool",

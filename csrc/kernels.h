@@ -57,6 +57,14 @@ typedef struct {
     ptrdiff_t pixel, kernel_w, out_row, out_pixel;
 } nnp_depthwise;
 
+/* Explicit im2col of channels-last images, in floats: a pixel of the output has a window of `kernel_h` runs of `run` =
+ * KW * C floats, `down` apart; it begins `step` further right for each pixel, and `before` left of the image's first.
+ * The image has `height` rows of `row` floats. */
+typedef struct {
+    ptrdiff_t height, row, kernel_h, run, down, step, before;
+    ptrdiff_t stride_h, pad_h, dilation_h;
+} nnp_im2col;
+
 /* Where in training a random number is drawn: the four counter words of Philox4x32-10 but the first, and its key. */
 typedef struct {
     uint32_t key[2];
@@ -103,6 +111,14 @@ typedef struct {
     /* dst (rows, cols), row-major with leading dimension ld, = src of any strides. Also the transposition. */
     void (*copy_matrix)(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t row_stride, ptrdiff_t col_stride,
                         float *dst, ptrdiff_t ld);
+
+    /* to (pixels, kernel_h * run) = the windows of `pixels` outputs from column w on of row h, zeros outside the image.
+     * The vector that follows the last element may be overwritten. */
+    void (*im2col)(const nnp_im2col *s, ptrdiff_t h, ptrdiff_t w, ptrdiff_t pixels, const float *image, float *to);
+    /* to = from, past the caches: for what is so large that it would not stay there. Other threads see it after this
+     * thread's next fence. */
+    void (*copy_stream)(ptrdiff_t n, const float *from, float *to);
+    void (*stream_fence)(void);
 
     /* Winograd's F(4x4, 3x3) of n channels, see tiles/winograd.h. What belongs to position k = 6 * i + j of the 36 lies
      * at k * stride. input: v = B^T d B of 6 x 6 pixels; output_grad: z = A dy A^T of 4 x 4 pixels; pixels outside the

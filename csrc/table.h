@@ -13,6 +13,7 @@
 
 #include "tiles/depthwise.h"
 #include "tiles/elementwise.h"
+#include "tiles/im2col.h"
 #include "tiles/loss.h"
 #include "tiles/optimizer.h"
 #include "tiles/winograd.h"
@@ -27,6 +28,9 @@
         .dot_tile = dot_tile,                                                                                          \
         .pack_panel = pack_panel,                                                                                      \
         .copy_matrix = copy_matrix,                                                                                    \
+        .im2col = im2col,                                                                                              \
+        .copy_stream = copy_stream,                                                                                    \
+        .stream_fence = stream_fence,                                                                                  \
         .winograd_input = winograd_input,                                                                              \
         .winograd_output_grad = winograd_output_grad,                                                                  \
         .winograd_output = winograd_output,                                                                            \

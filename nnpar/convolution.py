@@ -11,21 +11,22 @@ import os
 from typing import Literal
 
 from nnpar._checks import Array
-from nnpar._kernels import conv, depthwise, winograd
+from nnpar._kernels import conv, depthwise, im2col, winograd
 from nnpar._kernels.step import Step
 from nnpar.shapes import Conv2dShape
 
 __all__ = ["ALGORITHMS", "choose", "fits", "forward", "get_precision", "input_grad", "set_precision", "weight_grad"]
 
-Algorithm = Literal["indirect", "depthwise", "winograd"]
+Algorithm = Literal["indirect", "depthwise", "im2col", "winograd"]
 Pass = Literal["forward", "input_grad", "weight_grad"]
 Precision = Literal["fast", "exact"]
 
-ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "winograd")
+ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "im2col", "winograd")
 
 _FORWARD = {
     "indirect": conv.Conv2d,
     "depthwise": depthwise.DepthwiseConv2d,
+    "im2col": im2col.Im2colConv2d,
     "winograd": winograd.WinogradConv2d,
 }
 _INPUT_GRAD = {
@@ -36,6 +37,7 @@ _INPUT_GRAD = {
 _WEIGHT_GRAD = {
     "indirect": conv.Conv2dWeightGrad,
     "depthwise": depthwise.DepthwiseConv2dWeightGrad,
+    "im2col": im2col.Im2colConv2dWeightGrad,
     "winograd": winograd.WinogradConv2dWeightGrad,
 }
 
@@ -75,6 +77,8 @@ def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
     """Whether an algorithm can compute a pass of a convolution."""
     if algorithm == "depthwise":
         return shape.groups == shape.input_shape[1] == shape.weight_shape[0]
+    if algorithm == "im2col":
+        return which != "input_grad" and shape.groups == 1 and shape.dilation[1] == 1
     if algorithm == "winograd":
         return (
             shape.weight_shape[2:] == (3, 3)

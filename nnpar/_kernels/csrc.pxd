@@ -29,6 +29,9 @@ cdef extern from "kernels.h" nogil:
         nnp_axis h, w
         Py_ssize_t pixel, kernel_w, out_row, out_pixel
 
+    ctypedef struct nnp_im2col:
+        Py_ssize_t height, row, kernel_h, run, down, step, before, stride_h, pad_h, dilation_h
+
     ctypedef struct nnp_philox:
         uint32_t key[2]
         uint32_t sample, epoch, layer
@@ -54,6 +57,10 @@ cdef extern from "kernels.h" nogil:
                         Py_ssize_t n_stride, float *panel) noexcept nogil
         void copy_matrix(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t row_stride,
                          Py_ssize_t col_stride, float *dst, Py_ssize_t ld) noexcept nogil
+        void im2col(const nnp_im2col *s, Py_ssize_t h, Py_ssize_t w, Py_ssize_t pixels, const float *image,
+                    float *to) noexcept nogil
+        void copy_stream(Py_ssize_t n, const float *src, float *to) noexcept nogil
+        void stream_fence() noexcept nogil
         void winograd_input(Py_ssize_t n, const nnp_patch *p, const float *image, float *v,
                             Py_ssize_t v_stride) noexcept nogil
         void winograd_output_grad(Py_ssize_t n, const nnp_patch *p, const float *image, float *z,

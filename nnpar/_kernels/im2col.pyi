@@ -1,0 +1,9 @@
+from nnpar._checks import Array
+from nnpar._kernels.conv import Geometry
+from nnpar._kernels.step import Step
+
+class Im2colConv2d(Step):
+    def __init__(self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array) -> None: ...
+
+class Im2colConv2dWeightGrad(Step):
+    def __init__(self, shape: Geometry, x: Array, dy: Array, dw: Array) -> None: ...
