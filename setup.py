@@ -45,6 +45,7 @@ MODULES = [
     "gemm",
     "conv",
     "winograd",
+    "planar",
     "depthwise",
     "pool",
     "batch_norm",
