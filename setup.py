@@ -47,6 +47,7 @@ MODULES = [
     "conv",
     "im2col",
     "winograd",
+    "planar",
     "depthwise",
     "pool",
     "batch_norm",

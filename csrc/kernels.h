@@ -65,6 +65,13 @@ typedef struct {
     ptrdiff_t stride_h, pad_h, dilation_h;
 } nnp_im2col;
 
+/* A convolution of planes, one for each of `depth` channels read, x_stride apart: tap t of a pixel lies offset[t] floats
+ * after the pixel's own place. */
+typedef struct {
+    ptrdiff_t rows, depth, taps, x_stride;
+    const ptrdiff_t *offset;
+} nnp_planes;
+
 /* Where in training a random number is drawn: the four counter words of Philox4x32-10 but the first, and its key. */
 typedef struct {
     uint32_t key[2];
@@ -168,6 +175,14 @@ typedef struct {
     /* dw (KH, kernel_w, pixel) += sum over the pixels of the same rows, the first of which lies at dy, of x * dy. */
     void (*depthwise_weight_grad_rows)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows,
                                        const float *x, const float *dy, float *dw);
+
+    /* y[i] (pixels) += sum over k < depth and taps t of w[i][k][t] * x[k * x_stride + offset[t] + pixel], i < rows. Rows
+     * go in ceil(rows / 6) = n blocks: block b, from row rows * b / n on, has its w as (depth, taps, rows of the block).
+     * x is read up to whole vectors of pixels. */
+    void (*convolve_planes)(const nnp_planes *s, ptrdiff_t pixels, const float *w, const float *x, float *const *y);
+    /* dst, pixels `step` floats apart, = src (channels, pixels), channels src_stride apart. */
+    void (*join_planes)(ptrdiff_t channels, ptrdiff_t pixels, const float *src, ptrdiff_t src_stride, float *dst,
+                        ptrdiff_t step);
 
     /* Element by element over n floats; y may be x. */
     void (*relu)(ptrdiff_t n, const float *x, float *y);

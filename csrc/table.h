@@ -16,6 +16,7 @@
 #include "tiles/im2col.h"
 #include "tiles/loss.h"
 #include "tiles/optimizer.h"
+#include "tiles/planes.h"
 #include "tiles/winograd.h"
 
 #define NNP_TABLE                                                                                                      \
@@ -47,6 +48,8 @@
         .batch_norm_grad = batch_norm_grad,                                                                            \
         .depthwise_rows = depthwise_rows,                                                                              \
         .depthwise_weight_grad_rows = depthwise_weight_grad_rows,                                                      \
+        .convolve_planes = convolve_planes,                                                                            \
+        .join_planes = join_planes,                                                                                    \
         .relu = relu,                                                                                                  \
         .relu_grad = relu_grad,                                                                                        \
         .scale = scale,                                                                                                \

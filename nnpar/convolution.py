@@ -11,17 +11,17 @@ import os
 from typing import Literal
 
 from nnpar._checks import Array
-from nnpar._kernels import conv, depthwise, im2col, winograd
+from nnpar._kernels import conv, depthwise, im2col, planar, winograd
 from nnpar._kernels.step import Step
 from nnpar.shapes import Conv2dShape
 
 __all__ = ["ALGORITHMS", "choose", "fits", "forward", "get_precision", "input_grad", "set_precision", "weight_grad"]
 
-Algorithm = Literal["indirect", "depthwise", "im2col", "winograd"]
+Algorithm = Literal["indirect", "depthwise", "im2col", "winograd", "planar"]
 Pass = Literal["forward", "input_grad", "weight_grad"]
 Precision = Literal["fast", "exact"]
 
-ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "im2col", "winograd")
+ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "im2col", "winograd", "planar")
 
 _FORWARD = {
     "indirect": conv.Conv2d,
@@ -33,6 +33,7 @@ _INPUT_GRAD = {
     "indirect": conv.Conv2dInputGrad,
     "depthwise": depthwise.DepthwiseConv2dInputGrad,
     "winograd": winograd.WinogradConv2dInputGrad,
+    "planar": planar.PlanarConv2dInputGrad,
 }
 _WEIGHT_GRAD = {
     "indirect": conv.Conv2dWeightGrad,
@@ -88,6 +89,8 @@ def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
             and min(shape.output_shape) >= 1
             and (which != "input_grad" or max(shape.padding) <= 2)
         )
+    if algorithm == "planar":
+        return which == "input_grad" and shape.groups == 1 and min(shape.input_shape + shape.output_shape) >= 1
     return True
 
 

@@ -32,6 +32,10 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct nnp_im2col:
         Py_ssize_t height, row, kernel_h, run, down, step, before, stride_h, pad_h, dilation_h
 
+    ctypedef struct nnp_planes:
+        Py_ssize_t rows, depth, taps, x_stride
+        const Py_ssize_t *offset
+
     ctypedef struct nnp_philox:
         uint32_t key[2]
         uint32_t sample, epoch, layer
@@ -93,6 +97,10 @@ cdef extern from "kernels.h" nogil:
                             const float *w, const float *bias, float *y) noexcept nogil
         void depthwise_weight_grad_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows,
                                         const float *x, const float *dy, float *dw) noexcept nogil
+        void convolve_planes(const nnp_planes *s, Py_ssize_t pixels, const float *w, const float *x,
+                             float **y) noexcept nogil
+        void join_planes(Py_ssize_t channels, Py_ssize_t pixels, const float *src, Py_ssize_t src_stride, float *dst,
+                         Py_ssize_t step) noexcept nogil
         void relu(Py_ssize_t n, const float *x, float *y) noexcept nogil
         void relu_grad(Py_ssize_t n, const float *dy, const float *y, float *dx) noexcept nogil
         void scale(Py_ssize_t n, float factor, float *x) noexcept nogil
