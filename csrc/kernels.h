@@ -197,7 +197,7 @@ typedef struct {
      * x. */
     void (*dropout)(ptrdiff_t n, const float *x, nnp_philox at, uint32_t threshold, float factor, float *y);
 
-    /* out (cols) = sum of the rows of x (rows, cols), in an order that the sizes and the stride decide, or out += it. */
+    /* out (cols) = sum of the rows of x (rows, cols), or out += it; the sizes and the stride decide in which order. */
     void (*sum_rows)(ptrdiff_t rows, ptrdiff_t cols, const float *x, ptrdiff_t row_stride, int accumulate, float *out);
 
     /* y (samples <= NNP_SOFTMAX_SAMPLES, classes) = softmax(z), each row by itself; both contiguous. */

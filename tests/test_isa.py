@@ -1,6 +1,9 @@
-"""The correctness tests once more for every other instruction set that this machine can run."""
+"""Every instruction set that this machine can run: each kernel by itself, and the correctness tests once more."""
 
 import os
+import platform
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +30,23 @@ def test_the_best_instruction_set_is_in_use():
     runnable = [name for name, runs in runtime.built_isas() if runs]
     assert runnable[-1] == "scalar"
     assert runtime.isa() == (os.environ.get("NNPAR_ISA") or runnable[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the harness is written for Linux")
+def test_every_kernel_by_itself(tmp_path):
+    """The harness in C, which emulators run for other processors: tests/isa/README.md."""
+    processor = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+    if processor not in ("x86_64", "aarch64"):
+        pytest.skip(f"the harness is not for {processor}")
+    if shutil.which(shlex.split(os.environ.get("CC", "cc"))[0]) is None:
+        pytest.skip("no C compiler")
+    program = str(tmp_path / "harness")
+    compilation = [sys.executable, str(HERE / "isa" / "compile.py"), processor, program]
+    subprocess.run(compilation, env={**os.environ, "LDFLAGS": ""}, check=True, timeout=300)
+    result = subprocess.run([program], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout[:4000]
+    for isa, runs in runtime.built_isas():
+        assert (f"{isa}: " in result.stdout) == runs
 
 
 @pytest.mark.parametrize("isa", OTHERS)

@@ -1,6 +1,7 @@
-"""Compile the harness, with the kernels of one processor family, into a program without shared libraries.
+"""Compile the harness, with the kernels of one processor family, into a program.
 
-python compile.py x86_64|aarch64 PROGRAM; the environment's CC is the compiler. Flags are those of setup.py.
+python compile.py x86_64|aarch64 PROGRAM; the environment's CC is the compiler, LDFLAGS are -static unless set: emulated
+machines have no shared libraries. Flags of the kernels are those of setup.py.
 """
 
 import ast
@@ -9,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -36,11 +38,17 @@ def main(processor, program):
         units.append((ROOT / f"csrc/isa/{isa}.c", setup["C_FLAGS"] + setup["ISA_FLAGS"][isa]))
     units += [(source, FLAGS) for source in sorted(HERE.glob("*.c"))]
     with tempfile.TemporaryDirectory() as folder:
-        objects = []
-        for source, flags in units:
-            objects.append(str(Path(folder, source.stem + ".o")))
-            subprocess.run([*compiler, *flags, f"-I{ROOT / 'csrc'}", "-c", source, "-o", objects[-1]], check=True)
-        subprocess.run([*compiler, "-static", *objects, "-lm", "-o", program], check=True)
+
+        def compiled(unit):
+            source, flags = unit
+            target = str(Path(folder, source.stem + ".o"))
+            subprocess.run([*compiler, *flags, f"-I{ROOT / 'csrc'}", "-c", source, "-o", target], check=True)
+            return target
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compiled, units))
+        link_flags = shlex.split(os.environ.get("LDFLAGS", "-static"))
+        subprocess.run([*compiler, *link_flags, *objects, "-lm", "-o", program], check=True)
 
 
 main(*sys.argv[1:])
