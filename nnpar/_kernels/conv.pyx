@@ -32,9 +32,10 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div
 cdef enum:
     BLOCK_PIXELS = 192     # pixels whose pointers are made at once: their source pixels stay in cache
     POINTERS = 16384       # of a block, at most: large kernels get smaller blocks
-    PIECE_FLOATS = 8192    # of a panel: while a block of pixels is multiplied by it, it stays in the first-level cache
     PACK_FLOATS = 9216     # of a panel packed by a task: 16 input channels of 3x3 positions, 64 columns wide
-    FEW_CHANNELS = 16       # with so many or fewer, the taps of a kernel row are merged into one run
+    FEW_CHANNELS = 16      # with so many or fewer, the taps of a kernel row are merged into one run,
+    SHORT_RUN = 8          # but forward and to the input, if kernel rows are short, only with so many: framing costs
+    SHORT_ROW = 3          # more than it saves otherwise
     FEW_TASKS = 32         # with fewer blocks of pixels than this, panels of output channels become tasks too
     STRIP_PIXELS = 256     # weight gradient: pixels that a tile sums in registers before it goes back to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
@@ -92,6 +93,11 @@ cdef class Geometry:
     cdef Py_ssize_t merged(self, Py_ssize_t channels) noexcept:
         """Taps in a run of images with so many channels: a whole row of the kernel where there are few, else one."""
         return self.kw if channels <= FEW_CHANNELS and self.groups == 1 and self.dilation_w == 1 else 1
+
+
+cdef Py_ssize_t merged_taps(Geometry shape, Py_ssize_t channels):
+    """Taps in a run of source images with so many channels."""
+    return shape.merged(channels) if channels <= SHORT_RUN or shape.kw > SHORT_ROW else 1
 
 
 cdef class IndirectConv(Step):
@@ -269,44 +275,18 @@ cdef class IndirectConv(Step):
 
     cdef void multiply(self, const nnp_kernels *kernel, Phase *phase, Py_ssize_t group, Py_ssize_t panel,
                        Py_ssize_t pixels, const float **pointers, float **out) noexcept nogil:
-        """Pixels times a panel, by pieces of it: a few taps each, or a part of the channels of one."""
-        cdef int cols = self.panel_cols(kernel, panel)
-        cdef Py_ssize_t width = ceil_div(cols, kernel.vector) * kernel.vector, steps = PIECE_FLOATS // width
-        cdef Py_ssize_t cuts = max(1, ceil_div(self.depth, steps)), depth = self.depth
-        cdef Py_ssize_t parts = ceil_div(phase.taps, max(1, steps // max(1, depth))), part, cut, tap, taps, k, end
-        cdef Py_ssize_t channel = group * self.cols + panel * kernel.vector * kernel.tile_vectors
+        """Pixels times a panel."""
+        cdef Py_ssize_t channel = group * self.cols + panel * kernel.vector * kernel.tile_vectors, i
+        cdef Py_ssize_t taps = phase.taps, depth = self.depth, height = self.tile_rows, pixel = 0
         cdef const float *weights = self.packed(kernel, phase, group, panel)
-        cdef const float *bias = NULL
-        for part in range(parts):
-            tap = phase.taps * part // parts
-            taps = phase.taps * (part + 1) // parts - tap
-            for cut in range(cuts):
-                k, end = depth * cut // cuts, depth * (cut + 1) // cuts
-                if self.bias != NULL and part == parts - 1 and cut == cuts - 1:
-                    bias = self.bias + channel
-                self.multiply_piece(kernel, pixels, cols, taps, end - k, pointers + tap * self.tile_rows, phase.taps, k,
-                                    weights + (tap * depth + k) * width, bias, part > 0 or cut > 0, out, channel)
-
-    cdef void multiply_piece(self, const nnp_kernels *kernel, Py_ssize_t pixels, int cols, Py_ssize_t taps,
-                             Py_ssize_t depth, const float **pointers, Py_ssize_t pointer_taps, Py_ssize_t k,
-                             const float *weights, const float *bias, int accumulate, float **out,
-                             Py_ssize_t channel) noexcept nogil:
-        """Pixels times `taps` runs of `depth` floats, which begin k floats behind the pointers."""
-        cdef Py_ssize_t height = self.tile_rows, pixel = 0, i
-        cdef int rows
-        cdef const float **a
-        cdef const float *behind[NNP_TALL_ROWS]
+        cdef const float *bias = self.bias + channel if self.bias != NULL else NULL
+        cdef int cols = self.panel_cols(kernel, panel), rows
         cdef float *c[NNP_TALL_ROWS]
         while pixel < pixels:
             rows = <int> min(height, pixels - pixel)
-            a = pointers + pixel * pointer_taps
             for i in range(rows):
                 c[i] = out[pixel + i] + channel
-            if k > 0:
-                for i in range(rows):
-                    behind[i] = a[i] + k
-                a = behind
-            kernel.gemm_tile(rows, cols, taps, depth, a, height, weights, bias, accumulate, c)
+            kernel.gemm_tile(rows, cols, taps, depth, pointers + pixel * taps, height, weights, bias, 0, c)
             pixel += height
 
     cdef Py_ssize_t point(self, Phase *phase, Py_ssize_t group, Py_ssize_t first, Py_ssize_t positions,
@@ -382,7 +362,7 @@ cdef class Conv2d(IndirectConv):
         self.out_h, self.out_w, self.out_c = shape.oh, shape.ow, shape.oc
         self.step_h, self.step_w = shape.stride_h, shape.stride_w
         self.grid_h, self.grid_w, self.out_step_h, self.out_step_w = shape.oh, shape.ow, 1, 1
-        channels, merged = shape.c // shape.groups, shape.merged(shape.c)
+        channels, merged = shape.c // shape.groups, merged_taps(shape, shape.c)
         self.depth, self.cols = channels * merged, shape.oc // shape.groups
         self.weight_k, self.weight_n = shape.kh * shape.kw, channels * shape.kh * shape.kw
         pad_h, pad_w = shape.pad_h, shape.pad_w
@@ -426,7 +406,7 @@ cdef class Conv2dInputGrad(IndirectConv):
         self.depth, self.cols = shape.oc // shape.groups, shape.c // shape.groups
         self.weight_k, self.weight_n = self.cols * shape.kh * shape.kw, shape.kh * shape.kw
         pad_h, pad_w = shape.dilation_h * (shape.kh - 1) - shape.pad_h, shape.dilation_w * (shape.kw - 1) - shape.pad_w
-        if shape.stride_h == shape.stride_w == 1 and min(pad_h, pad_w) >= 0 and shape.merged(shape.oc) > 1:
+        if shape.stride_h == shape.stride_w == 1 and min(pad_h, pad_w) >= 0 and merged_taps(shape, shape.oc) > 1:
             self.lay_out_rows(shape, pad_h, pad_w)
             return
         phases, taps, positions = [], [], []
