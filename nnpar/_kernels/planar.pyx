@@ -200,7 +200,7 @@ cdef class PlanarConv2dInputGrad(Step):
                4 * (min(end * self.stride_h, self.h) - first) * self.width * self.c)
 
     cdef void split(self, const nnp_kernels *kernel, Py_ssize_t image, Py_ssize_t row, Py_ssize_t rows,
-                   float *planes) noexcept nogil:
+                    float *planes) noexcept nogil:
         """Rows of dy to planes whose other columns are zeros already."""
         cdef Py_ssize_t left = max(0, self.cols.low), right = min(self.ow, self.cols.low + self.frame_w), i
         cdef const float *dy = self.dy + ((image * self.oh + row) * self.ow + left) * self.oc
