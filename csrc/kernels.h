@@ -65,8 +65,8 @@ typedef struct {
     ptrdiff_t stride_h, pad_h, dilation_h;
 } nnp_im2col;
 
-/* A convolution of planes, one for each of `depth` channels read, x_stride apart: tap t of a pixel lies offset[t] floats
- * after the pixel's own place. */
+/* A convolution of planes, one for each of `depth` channels read, x_stride apart: tap t of a pixel lies offset[t]
+ * floats after the pixel's own place. */
 typedef struct {
     ptrdiff_t rows, depth, taps, x_stride;
     const ptrdiff_t *offset;
@@ -176,10 +176,12 @@ typedef struct {
     void (*depthwise_weight_grad_rows)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows,
                                        const float *x, const float *dy, float *dw);
 
-    /* y[i] (pixels) += sum over k < depth and taps t of w[i][k][t] * x[k * x_stride + offset[t] + pixel], i < rows. Rows
-     * go in ceil(rows / 6) = n blocks: block b, from row rows * b / n on, has its w as (depth, taps, rows of the block).
-     * x is read up to whole vectors of pixels. */
+    /* y[i] (pixels) += sum over k < depth and taps t of w[i][k][t] * x[k * x_stride + offset[t] + pixel], i < rows.
+     * Rows go in ceil(rows / 6) = n blocks: block b, from row rows * b / n on, has its w as (depth, taps, rows of the
+     * block). x is read up to whole vectors of pixels. */
     void (*convolve_planes)(const nnp_planes *s, ptrdiff_t pixels, const float *w, const float *x, float *const *y);
+    /* dst (channels, pixels), channels dst_stride apart, = src (pixels, channels). */
+    void (*split_planes)(ptrdiff_t channels, ptrdiff_t pixels, const float *src, float *dst, ptrdiff_t dst_stride);
     /* dst, pixels `step` floats apart, = src (channels, pixels), channels src_stride apart. */
     void (*join_planes)(ptrdiff_t channels, ptrdiff_t pixels, const float *src, ptrdiff_t src_stride, float *dst,
                         ptrdiff_t step);

@@ -49,6 +49,7 @@
         .depthwise_rows = depthwise_rows,                                                                              \
         .depthwise_weight_grad_rows = depthwise_weight_grad_rows,                                                      \
         .convolve_planes = convolve_planes,                                                                            \
+        .split_planes = split_planes,                                                                                  \
         .join_planes = join_planes,                                                                                    \
         .relu = relu,                                                                                                  \
         .relu_grad = relu_grad,                                                                                        \

@@ -104,6 +104,8 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
                 to read, 16 tiles of 4x4 outputs or more
     `depthwise` each channel a group of its own, as many out as in;        ``2 k u M``
                 not for the weight gradient of a single channel
+    `planar`    the input gradient towards 3 channels or fewer, up to 6    ``2 k u M``
+                where `winograd` is not chosen; not for 1x1, stride 1
     `indirect`  all else; up to 16 channels images are framed by zeros     ``2 k u M``
                 and the taps of a kernel row are read as one run
     =========== ========================================================== ===========================================
@@ -122,7 +124,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
 
     Returns
     -------
-    {"indirect", "depthwise", "winograd"}
+    {"indirect", "depthwise", "winograd", "planar"}
 
     Raises
     ------
@@ -140,7 +142,10 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
             return name
     if "depthwise" in usable and (shape.groups > 1 or which != "weight_grad"):
         return "depthwise"
-    return "winograd" if "winograd" in usable and _winograd_pays(shape, which) else "indirect"
+    winograd_pays = "winograd" in usable and _winograd_pays(shape, which)
+    if "planar" in usable and _planar_pays(shape, winograd_pays):
+        return "planar"
+    return "winograd" if winograd_pays else "indirect"
 
 
 def _winograd_pays(shape: Conv2dShape, which: Pass) -> bool:
@@ -151,6 +156,13 @@ def _winograd_pays(shape: Conv2dShape, which: Pass) -> bool:
     tiles = n * -(-height // 4) * -(-width // 4)
     read = {"forward": channels, "input_grad": out_channels, "weight_grad": min(channels, out_channels)}[which]
     return tiles >= 16 and read >= 8 and channels * out_channels >= 128
+
+
+def _planar_pays(shape: Conv2dShape, winograd_pays: bool) -> bool:
+    """Whether vectors of pixels are fuller than those of so few channels, and that pays for making planes."""
+    return shape.input_shape[1] <= (3 if winograd_pays else 6) and (
+        max(shape.weight_shape[2:]) > 1 or max(shape.stride) > 1
+    )
 
 
 def _named(algorithm: str | None, shape: Conv2dShape, which: Pass) -> Algorithm:

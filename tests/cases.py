@@ -368,6 +368,16 @@ CONV2D_CASES = [
     Conv2dCase("blocks", 1, 101, 6, 7, 67, (2, 2)),
     Conv2dCase("chunks-of-strips", 2, 9, 131, 5, 7, (5, 5), padding=(2, 2)),
     Conv2dCase("chunks-of-strips-few", 4, 3, 101, 3, 5, (33, 3), padding=(16, 1)),
+    # Planes of few channels: around tiles of 64 pixels and of six rows (kernel row, channel); an image in bands, a band
+    # in steps of a few rows of dy, or of one.
+    *(Conv2dCase(f"planes-{w}", 2, 3, 4, w, 5, (3, 3), padding=(1, 1)) for w in (13, 14, 15, 29, 30, 31, 62, 63)),
+    *(Conv2dCase(f"planes-c-{c}", 1, c, 5, 7, 6, (2, 3), (2, 1), (1, 1)) for c in (1, 5, 6, 11, 12, 13)),
+    *(Conv2dCase(f"planes-oc-{oc}", 1, 2, 4, 19, oc, (3, 3), (1, 2), (1, 1)) for oc in (15, 16, 17, 31, 32, 33, 49)),
+    Conv2dCase("bands", 1, 2, 67, 9, 5, (5, 3), padding=(2, 1)),
+    Conv2dCase("bands-stride", 2, 3, 101, 11, 6, (7, 7), (2, 2), (3, 3)),
+    Conv2dCase("steps", 1, 2, 27, 61, 190, (3, 3), padding=(1, 1)),
+    Conv2dCase("steps-stride", 1, 1, 40, 90, 300, (5, 5), (2, 2), (2, 2)),
+    Conv2dCase("steps-of-one-row", 1, 1, 5, 101, 701, (3, 3)),
     *LAYERS,
 ]
 

@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nnpar
-from nnpar import ops, reference
+from nnpar import ops, reference, shapes
+from nnpar.convolution import fits
 
 SMALL = cases.small(cases.CONV2D_CASES)
 every_case = pytest.mark.parametrize("case", SMALL, ids=cases.name_of)
@@ -48,6 +49,21 @@ def assert_reference(case):
 @every_case
 def test_conv2d_and_gradients(case):
     assert_reference(case)
+
+
+@every_case
+def test_input_grad_by_every_algorithm_that_fits(case):
+    """Not only by the one that is chosen; also where several threads share an image."""
+    _, w, _, dy = case.arrays()
+    expected = reference.conv2d_input_grad(*doubles(dy, w), case.x_shape, *case.window)
+    shape = shapes.conv2d(case.x_shape, case.w_shape, *case.window, "test")
+    for algorithm in ("indirect", "depthwise", "planar"):
+        if fits(algorithm, shape, "input_grad"):
+            for threads in (1, 3):
+                dx = nans(case.x_shape)
+                with nnpar.num_threads(threads):
+                    ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, algorithm=algorithm, out=dx)
+                cases.assert_equal(dx, expected)
 
 
 @st.composite
@@ -95,6 +111,18 @@ def test_conv2d_is_as_exact_as_float32_allows(case):
         math.prod(case.y_shape) // case.oc,
         reference.conv2d_weight_grad(abs(x), abs(dy), case.w_shape, *case.window),
     )
+
+
+@pytest.mark.parametrize("name", ["bands-stride", "steps", "steps-stride", "steps-of-one-row"])
+def test_threads_do_not_change_a_bit_of_planes(name):
+    case = next(case for case in SMALL if case.name == name)
+    _, w, _, dy = case.arrays(draw=cases.normals)
+    results = []
+    for threads in (1, 2, 3, 4, 8):
+        with nnpar.num_threads(threads):
+            results.append(ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, algorithm="planar"))
+    for other in results[1:]:
+        cases.assert_equal(other, results[0])
 
 
 @every_case

@@ -41,7 +41,7 @@ def test_winograd_is_for_3x3_with_channels_and_pixels(which):
         shape(stride=(1, 2)),
         shape(dilation=2),
         shape(w=(64, 32, 3, 3), groups=2),
-        shape(x=(2, 4, 16, 16), w=(4, 4, 3, 3)),
+        shape(x=(2, 7, 16, 16), w=(7, 7, 3, 3)),
         shape(x=(1, 64, 8, 8)),
         shape(x=(0, 64, 16, 16)),
     ):
@@ -51,6 +51,21 @@ def test_winograd_is_for_3x3_with_channels_and_pixels(which):
 def test_more_padding_than_the_kernel_has_an_input_gradient_without_winograd():
     assert convolution.choose(shape(padding=3), "forward") == "winograd"
     assert convolution.choose(shape(padding=3), "input_grad") == "indirect"
+
+
+def test_planar_is_for_the_input_gradient_towards_few_channels():
+    stem = shape(x=(2, 3, 32, 32), w=(64, 3, 7, 7), stride=2, padding=3)
+    for few in (stem, shape(x=(2, 3, 32, 32), w=(64, 3, 3, 3)), shape(x=(1, 6, 14, 14), w=(16, 6, 5, 5))):
+        assert convolution.choose(few, "input_grad") == "planar"
+        assert "planar" not in [convolution.choose(few, which) for which in ("forward", "weight_grad")]
+    for other in (
+        shape(x=(2, 7, 32, 32), w=(64, 7, 5, 5)),
+        shape(x=(2, 3, 32, 32), w=(64, 3, 1, 1), padding=0),
+        shape(x=(2, 4, 32, 32), w=(64, 2, 5, 5), groups=2),
+        shape(x=(0, 3, 32, 32), w=(64, 3, 5, 5)),
+    ):
+        assert convolution.choose(other, "input_grad") == "indirect", other
+    assert convolution.choose(shape(x=(2, 4, 32, 32), w=(64, 4, 3, 3)), "input_grad") == "winograd"
 
 
 def test_the_choice_does_not_depend_on_the_number_of_threads():

@@ -146,6 +146,25 @@ def run_winograd(guard):
             np.testing.assert_allclose(dw, ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window), atol=1e-2)
 
 
+def run_planar(guard):
+    for size in TAILS:
+        for c, h, w, oc, kernel, stride, padding in [
+            (size, 4, 5, 3, (3, 3), (1, 1), (1, 1)),
+            (3, 5, 4, size, (3, 2), (2, 2), (1, 1)),
+            (3, 3, size, 5, (2, 1), (1, 1), (0, 0)),
+            (2, 4, size, 17, (3, 3), (2, 2), (1, 1)),
+            (1, size, 3, 2, (3, 3), (1, 2), (5, 4)),
+            (4, 3, size, 16, (1, 1), (2, 2), (0, 0)),
+        ]:
+            case = cases.Conv2dCase("guarded", 2, c, h, w, oc, kernel, stride, padding)
+            _, weight, _, dy = case.arrays()
+            out = guard.nans(*case.x_shape)
+            ops.conv2d_input_grad(guard(dy), guard_weight(guard, weight), case.x_shape, *case.window,
+                                  algorithm="planar", out=out)  # fmt: skip
+            expected = ops.conv2d_input_grad(dy, weight, case.x_shape, *case.window, algorithm="indirect")
+            np.testing.assert_array_equal(out, expected)
+
+
 def guard_weight(guard, w):
     """Weights have four axes, too, but lie in their own order."""
     return guard(w.ravel()).reshape(w.shape)
@@ -283,7 +302,7 @@ pytestmark = [
 def test_nothing_is_touched_outside(side):
     result = in_process("run_all", side)
     assert result.returncode == 0, f"ended with {result.returncode} in {result.stdout}\n{result.stderr}"
-    assert len(result.stdout.split()) == len(RUNS) == 10
+    assert len(result.stdout.split()) == len(RUNS) == 11
 
 
 def test_guards_work(side):

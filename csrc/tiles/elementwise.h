@@ -38,9 +38,10 @@ static void sum_rows(ptrdiff_t rows, ptrdiff_t cols, const float *x, ptrdiff_t r
     }
 }
 
-/* A square of vectors, or its part of rows x cols. The lines that the next rows' squares write are asked for. */
-NNP_INLINE void turn_square(const int whole, ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t src_ld,
-                            float *dst, ptrdiff_t dst_ld) {
+/* A square of vectors, or its part of rows x cols. The lines that the next rows' squares write are asked for, and those
+ * that they read if FETCH. */
+NNP_INLINE void turn_square(const int FETCH, const int whole, ptrdiff_t rows, ptrdiff_t cols, const float *src,
+                            ptrdiff_t src_ld, float *dst, ptrdiff_t dst_ld) {
     vec square[NNP_VECTOR];
     NNP_UNROLL
     for (int r = 0; r < NNP_VECTOR; r++)
@@ -50,20 +51,26 @@ NNP_INLINE void turn_square(const int whole, ptrdiff_t rows, ptrdiff_t cols, con
     for (int c = 0; c < NNP_VECTOR; c++)
         if (whole || c < cols) {
             NNP_PREFETCH(dst + c * dst_ld + 16);
+            if (FETCH) NNP_PREFETCH(src + (c + 16) * src_ld);
             store_part(dst + c * dst_ld, whole ? NNP_VECTOR : rows, square[c]);
         }
 }
 
-static void turn(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t src_ld, float *dst, ptrdiff_t dst_ld) {
+NNP_INLINE void turn_squares(const int FETCH, ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t src_ld,
+                             float *dst, ptrdiff_t dst_ld) {
     for (ptrdiff_t i = 0; i < rows; i += NNP_VECTOR)
         for (ptrdiff_t j = 0; j < cols; j += NNP_VECTOR) {
             const float *from = src + i * src_ld + j;
             float *to = dst + j * dst_ld + i;
             if (i + NNP_VECTOR <= rows && j + NNP_VECTOR <= cols)
-                turn_square(1, NNP_VECTOR, NNP_VECTOR, from, src_ld, to, dst_ld);
+                turn_square(FETCH, 1, NNP_VECTOR, NNP_VECTOR, from, src_ld, to, dst_ld);
             else
-                turn_square(0, rows - i, cols - j, from, src_ld, to, dst_ld);
+                turn_square(FETCH, 0, rows - i, cols - j, from, src_ld, to, dst_ld);
         }
+}
+
+static void turn(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t src_ld, float *dst, ptrdiff_t dst_ld) {
+    turn_squares(0, rows, cols, src, src_ld, dst, dst_ld);
 }
 
 /* Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.

@@ -75,6 +75,14 @@ static void convolve_planes(const nnp_planes *s, ptrdiff_t pixels, const float *
     }
 }
 
+/* A square reads a part of each pixel: the processor does not see by itself that the next pixels will be wanted. */
+static void split_planes(ptrdiff_t channels, ptrdiff_t pixels, const float *src, float *dst, ptrdiff_t dst_stride) {
+    if (channels > 16)
+        turn_squares(1, pixels, channels, src, channels, dst, dst_stride);
+    else
+        turn_squares(0, pixels, channels, src, channels, dst, dst_stride);
+}
+
 NNP_INLINE void join_few(const int CHANNELS, ptrdiff_t pixels, const float *restrict src, ptrdiff_t src_stride,
                          float *restrict dst, ptrdiff_t step) {
     for (ptrdiff_t p = 0; p < pixels; p++) {

@@ -99,6 +99,8 @@ cdef extern from "kernels.h" nogil:
                                         const float *x, const float *dy, float *dw) noexcept nogil
         void convolve_planes(const nnp_planes *s, Py_ssize_t pixels, const float *w, const float *x,
                              float **y) noexcept nogil
+        void split_planes(Py_ssize_t channels, Py_ssize_t pixels, const float *src, float *dst,
+                          Py_ssize_t dst_stride) noexcept nogil
         void join_planes(Py_ssize_t channels, Py_ssize_t pixels, const float *src, Py_ssize_t src_stride, float *dst,
                          Py_ssize_t step) noexcept nogil
         void relu(Py_ssize_t n, const float *x, float *y) noexcept nogil

@@ -33,7 +33,7 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
     LINE = 16              # floats in a cache line
-    STEP_BYTES = 128 << 10  # of the planes of the rows of dy that are turned at once, if possible at most
+    STEP_BYTES = 256 << 10  # of the planes of the rows of dy that are turned at once, if possible at most
     FEW_TASKS = 16         # with fewer images than this, they are cut into bands
     BAND_OVERLAPS = 8      # rows of a band, at least, for each row of dy that two bands read
 
@@ -180,7 +180,7 @@ cdef class PlanarConv2dInputGrad(Step):
         memset(sums, 0, 4 * planes_of_dx * self.sums)
         while row < last:
             rows = min(self.step, last - row)
-            self.turn(kernel, image, row, rows, planes)
+            self.split(kernel, image, row, rows, planes)
             for p in range(self.cols.phase_count):
                 self.multiply(kernel, p, rows, planes, sums, to)
             done = rows if row + rows < last else rows + self.halo
@@ -199,15 +199,15 @@ cdef class PlanarConv2dInputGrad(Step):
         memset(self.dx + (image * self.h + first) * self.width * self.c, 0,
                4 * (min(end * self.stride_h, self.h) - first) * self.width * self.c)
 
-    cdef void turn(self, const nnp_kernels *kernel, Py_ssize_t image, Py_ssize_t row, Py_ssize_t rows,
-                   float *planes) noexcept nogil:
+    cdef void split(self, const nnp_kernels *kernel, Py_ssize_t image, Py_ssize_t row, Py_ssize_t rows,
+                    float *planes) noexcept nogil:
         """Rows of dy to planes whose other columns are zeros already."""
         cdef Py_ssize_t left = max(0, self.cols.low), right = min(self.ow, self.cols.low + self.frame_w), i
         cdef const float *dy = self.dy + ((image * self.oh + row) * self.ow + left) * self.oc
         if left < right:
             for i in range(rows):
-                kernel.turn(right - left, self.oc, dy + i * self.ow * self.oc, self.oc,
-                            planes + i * self.frame_w + left - self.cols.low, self.plane)
+                kernel.split_planes(self.oc, right - left, dy + i * self.ow * self.oc,
+                                    planes + i * self.frame_w + left - self.cols.low, self.plane)
 
     cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t p, Py_ssize_t rows, const float *planes, float *sums,
                        float **to) noexcept nogil:
@@ -238,8 +238,8 @@ cdef class PlanarConv2dInputGrad(Step):
                 for q in range(self.cols.phase_count):
                     cols = &self.cols.phases[q]
                     if i < rows.count and rows.taps > 0 and cols.taps > 0:
-                        kernel.join_planes(
-                            self.c, cols.count, sums + (p * self.cols.phase_count + q) * self.c * self.sums
-                            + (i - origin) * self.frame_w, self.sums,
-                            self.dx + ((image * self.h + rows.first + i * self.stride_h) * self.width
-                                       + cols.first) * self.c, self.stride_w * self.c)
+                        kernel.join_planes(self.c, cols.count,
+                                           sums + (p * self.cols.phase_count + q) * self.c * self.sums
+                                           + (i - origin) * self.frame_w, self.sums,
+                                           self.dx + ((image * self.h + rows.first + i * self.stride_h) * self.width
+                                                      + cols.first) * self.c, self.stride_w * self.c)
