@@ -38,6 +38,7 @@ typedef struct {
     ptrdiff_t channels, height, width, out_height, out_width;
     ptrdiff_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
     int count_include_pad; /* average pooling: divide by the whole window, or by the part inside the image */
+    int stream;            /* gradients: dx may go to memory past the caches */
 } nnp_pool;
 
 /* Rows of output that a depthwise kernel can compute from the same rows of the source. */
@@ -186,9 +187,10 @@ typedef struct {
     void (*join_planes)(ptrdiff_t channels, ptrdiff_t pixels, const float *src, ptrdiff_t src_stride, float *dst,
                         ptrdiff_t step);
 
-    /* Element by element over n floats; y may be x. */
-    void (*relu)(ptrdiff_t n, const float *x, float *y);
-    void (*relu_grad)(ptrdiff_t n, const float *dy, const float *y, float *dx);
+    /* Element by element over n floats; y may be x, dx may be dy. With `stream`, the result goes to memory past the
+     * caches. */
+    void (*relu)(ptrdiff_t n, const float *x, int stream, float *y);
+    void (*relu_grad)(ptrdiff_t n, const float *dy, const float *y, int stream, float *dx);
     void (*scale)(ptrdiff_t n, float factor, float *x);
 
     /* dst (cols, rows) = src (rows, cols) transposed, each row-major with its leading dimension. Few hundred columns at

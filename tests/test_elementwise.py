@@ -56,6 +56,16 @@ def test_relu_special_values(repeats):
         cases.assert_equal(ops.relu_grad(x, np.zeros_like(x)), np.zeros_like(x))
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_relu_past_the_caches(rng, shift):
+    """Results of 64 MiB or more, at any alignment."""
+    n = (16 << 20) + 5
+    x, dy = (rng.integers(-2, 2, n, np.int8, endpoint=True).astype(np.float32) for _ in range(2))
+    y, dx = (np.full(n + 1, np.nan, np.float32)[shift : shift + n] for _ in range(2))
+    cases.assert_equal(ops.relu(x, out=y), np.maximum(x, 0.0))
+    cases.assert_equal(ops.relu_grad(dy, x, out=dx), np.where(x > 0, dy, 0.0))
+
+
 def test_relu_takes_and_fills_any_strides(rng):
     for shape in [(3, 7), (2, 3, 4, 5), (3, 66, 9, 11)]:
         x, dy = cases.integers(rng, shape), cases.integers(rng, shape)

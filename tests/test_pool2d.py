@@ -212,3 +212,18 @@ def test_pooling_window_as_ints():
     x = cases.integers(np.random.default_rng(0), (1, 2, 8, 9))
     cases.assert_equal(ops.max_pool2d(x, 3, 2, 1), ops.max_pool2d(x, (3, 3), (2, 2), (1, 1)))
     cases.assert_equal(ops.avg_pool2d(x, 2), ops.avg_pool2d(x, (2, 2), (2, 2)))
+
+
+@pytest.mark.parametrize("channels", [32, 33])
+def test_gradients_past_the_caches(channels):
+    """Results of 64 MiB or more: by whole vectors, or as usual; the last row has no window."""
+    rng = np.random.default_rng(0)
+    shape, small = (2, channels, 513, 512), (2, channels, 256, 256)
+    dy = cases.channels_last(cases.integers(rng, small))
+    argmax = rng.integers(0, 4, (2, 256, 256, channels), np.uint8).transpose(0, 3, 1, 2)
+    expected = np.zeros(shape, np.float32)
+    for position in range(4):
+        expected[:, :, position // 2 : 512 : 2, position % 2 :: 2] = np.where(argmax == position, dy, 0.0)
+    cases.assert_equal(ops.max_pool2d_grad(dy, argmax, shape, 2), expected)
+    expected[:, :, :512] = dy.repeat(2, axis=2).repeat(2, axis=3) / 4
+    cases.assert_equal(ops.avg_pool2d_grad(dy, shape, 2), expected)

@@ -13,6 +13,8 @@ static inline vec vec_zero(void) { return _mm512_setzero_ps(); }
 static inline vec vec_set(float s) { return _mm512_set1_ps(s); }
 static inline vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void vec_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
+static inline void vec_stream(float *p, vec v) { _mm512_stream_ps(p, v); }
+static inline void vec_stream_end(void) { _mm_sfence(); }
 static inline vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
 static inline vec vec_mul_add(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vec vec_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }

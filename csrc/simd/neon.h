@@ -13,6 +13,8 @@ static inline vec vec_zero(void) { return vdupq_n_f32(0); }
 static inline vec vec_set(float s) { return vdupq_n_f32(s); }
 static inline vec vec_load(const float *p) { return vld1q_f32(p); }
 static inline void vec_store(float *p, vec v) { vst1q_f32(p, v); }
+static inline void vec_stream(float *p, vec v) { vec_store(p, v); }
+static inline void vec_stream_end(void) {}
 static inline vec vec_add(vec a, vec b) { return vaddq_f32(a, b); }
 static inline vec vec_mul_add(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 static inline vec vec_sub(vec a, vec b) { return vsubq_f32(a, b); }

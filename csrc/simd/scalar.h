@@ -13,6 +13,8 @@ static inline vec vec_zero(void) { return 0.0f; }
 static inline vec vec_set(float s) { return s; }
 static inline vec vec_load(const float *p) { return *p; }
 static inline void vec_store(float *p, vec v) { *p = v; }
+static inline void vec_stream(float *p, vec v) { vec_store(p, v); }
+static inline void vec_stream_end(void) {}
 static inline vec vec_add(vec a, vec b) { return a + b; }
 static inline vec vec_mul_add(vec a, vec b, vec c) { return a * b + c; }
 static inline vec vec_sub(vec a, vec b) { return a - b; }

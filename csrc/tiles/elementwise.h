@@ -1,11 +1,38 @@
-/* Element by element, and sums over rows: limited by memory, so plain loops that the compiler vectorises. */
+/* Element by element, and sums over rows: limited by memory, so mostly plain loops that the compiler vectorises. */
 
-static void relu(ptrdiff_t n, const float *x, float *y) {
-    for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] <= 0.0f ? 0.0f : x[i]; /* NaN stays NaN */
+/* NaN stays NaN. */
+NNP_INLINE void relu_some(ptrdiff_t n, const float *x, float *y) {
+    for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] <= 0.0f ? 0.0f : x[i];
 }
 
-static void relu_grad(ptrdiff_t n, const float *dy, const float *y, float *dx) {
+static void relu(ptrdiff_t n, const float *x, int stream, float *y) {
+    ptrdiff_t i = 0;
+    if (stream) {
+        for (; i < n && !is_aligned(y + i); i++) relu_some(1, x + i, y + i);
+        for (; i + NNP_VECTOR <= n; i += NNP_VECTOR) {
+            const vec v = load_part_of_stream(x + i, NNP_VECTOR);
+            vec_stream(y + i, vec_select(vec_less_equal(v, vec_zero()), vec_zero(), v));
+        }
+        vec_stream_end();
+    }
+    relu_some(n - i, x + i, y + i);
+}
+
+NNP_INLINE void relu_grad_some(ptrdiff_t n, const float *dy, const float *y, float *dx) {
     for (ptrdiff_t i = 0; i < n; i++) dx[i] = y[i] > 0.0f ? dy[i] : 0.0f;
+}
+
+static void relu_grad(ptrdiff_t n, const float *dy, const float *y, int stream, float *dx) {
+    ptrdiff_t i = 0;
+    if (stream) {
+        for (; i < n && !is_aligned(dx + i); i++) relu_grad_some(1, dy + i, y + i, dx + i);
+        for (; i + NNP_VECTOR <= n; i += NNP_VECTOR) {
+            const vec v = load_part_of_stream(dy + i, NNP_VECTOR);
+            vec_stream(dx + i, keep_positive(v, load_part_of_stream(y + i, NNP_VECTOR)));
+        }
+        vec_stream_end();
+    }
+    relu_grad_some(n - i, dy + i, y + i, dx + i);
 }
 
 static void scale(ptrdiff_t n, float factor, float *x) {

@@ -18,12 +18,21 @@ NNP_INLINE void store_part(float *p, ptrdiff_t n, vec v) {
         vec_store_first(p, vec_first((int)n), v);
 }
 
-/* To memory that is written and not read: the processor fetches a line before it stores to it, and starts too late to
- * hide that. 2 KB ahead are enough. */
+/* Memory that goes by once. Where it is written and not read, the processor fetches a line before it stores to it, and
+ * starts too late to hide that; where several rows go by at once, it notices too late. 2 KB ahead are enough. */
+enum { AHEAD = 512 };
+
+NNP_INLINE vec load_part_of_stream(const float *p, ptrdiff_t n) {
+    NNP_PREFETCH(p + AHEAD);
+    return load_part(p, n);
+}
+
 NNP_INLINE void store_part_of_stream(float *p, ptrdiff_t n, vec v) {
-    NNP_PREFETCH(p + 512);
+    NNP_PREFETCH(p + AHEAD);
     store_part(p, n, v);
 }
+
+static int is_aligned(const float *p) { return (uintptr_t)p % (NNP_VECTOR * sizeof(float)) == 0; }
 
 NNP_INLINE vec_bool bytes_equal_part(const uint8_t *p, ptrdiff_t n, uint8_t b) {
     return n >= NNP_VECTOR ? vec_bytes_equal(p, b) : vec_bytes_equal_first(p, (int)n, b);

@@ -52,15 +52,15 @@ NNP_INLINE void take_larger(vec *best, vec *where, vec v, int position) {
 NNP_INLINE void max_window(const int rows, const int columns, window w, ptrdiff_t channels, float *y, uint8_t *argmax) {
     for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
         const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
-        vec best = load_part(w.x + at, n), where = vec_set((float)w.position);
+        vec best = load_part_of_stream(w.x + at, n), where = vec_set((float)w.position);
         NNP_UNROLL
         for (int i = 0; i < rows; i++) {
             NNP_UNROLL
             for (int j = i == 0; j < columns; j++)
-                take_larger(&best, &where, load_part(w.x + i * w.row_step + j * channels + at, n),
+                take_larger(&best, &where, load_part_of_stream(w.x + i * w.row_step + j * channels + at, n),
                             w.position + i * w.kernel_w + j);
         }
-        store_part(y + at, n, best);
+        store_part_of_stream(y + at, n, best);
         if (argmax != NULL) store_bytes_part(argmax + at, n, where);
     }
 }
@@ -111,19 +111,35 @@ NNP_INLINE vec grad_of(const float *dy, const uint8_t *argmax, int position, ptr
     return vec_select(bytes_equal_part(argmax, n, (uint8_t)position), load_part(dy, n), vec_zero());
 }
 
+/* With few channels a row is so short that it goes by once for each column and vector: less per window. */
+static ptrdiff_t windows_of_run(const nnp_pool *s) { return s->channels <= 16 ? s->out_width : 1; }
+
+/* Whether a row of dx is written past the caches: whole vectors of all channels, one after the other. */
+static int streams(const nnp_pool *s, const float *dx) {
+    return s->stream && windows_of_run(s) == 1 && s->channels % NNP_VECTOR == 0 && is_aligned(dx);
+}
+
+NNP_INLINE void store_grad(const int stream, float *dx, ptrdiff_t n, vec v) {
+    if (stream)
+        vec_stream(dx, v);
+    else
+        store_part_of_stream(dx, n, v);
+}
+
 /* Windows side by side, as many pixels wide as they are apart: each gives kernel_w pixels of this row their gradients.
- * With few channels a row is so short that it goes by once for each column and vector: less per window. */
-static void max_pool_grad_tiled(const nnp_pool *s, const float *dy, const uint8_t *argmax, int position, float *dx) {
-    const ptrdiff_t channels = s->channels, columns = s->kernel_w, run = channels <= 16 ? s->out_width : 1;
+ */
+NNP_INLINE void max_pool_grad_tiled(const int stream, const nnp_pool *s, const float *dy, const uint8_t *argmax,
+                                    int position, float *dx) {
+    const ptrdiff_t channels = s->channels, columns = s->kernel_w, run = windows_of_run(s);
     for (ptrdiff_t ow = 0; ow < s->out_width; ow += run)
         for (ptrdiff_t kw = 0; kw < columns; kw++)
             for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
                 const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
                 for (ptrdiff_t o = ow; o < ow + run; o++)
-                    store_part_of_stream(
-                        dx + (o * columns + kw) * channels + at, n,
-                        grad_of(dy + o * channels + at, argmax + o * channels + at, position + (int)kw, n));
+                    store_grad(stream, dx + (o * columns + kw) * channels + at, n,
+                               grad_of(dy + o * channels + at, argmax + o * channels + at, position + (int)kw, n));
             }
+    if (stream) vec_stream_end();
 }
 
 /* The next column's windows: `w` are those of the column before. */
@@ -159,7 +175,10 @@ static void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t 
     ptrdiff_t iw = 0;
     if (s->kernel_w == s->stride_w && s->pad_w == 0 && over_h.to - over_h.from == 1) {
         const ptrdiff_t kh = ih + s->pad_h - over_h.from * s->stride_h, from = over_h.from * y_step;
-        max_pool_grad_tiled(s, dy + from, argmax + from, (int)(kh * s->kernel_w), dx_row);
+        if (streams(s, dx_row))
+            max_pool_grad_tiled(1, s, dy + from, argmax + from, (int)(kh * s->kernel_w), dx_row);
+        else
+            max_pool_grad_tiled(0, s, dy + from, argmax + from, (int)(kh * s->kernel_w), dx_row);
         iw = s->kernel_w * s->out_width;
     }
     range over_w = {0, 0};
@@ -194,14 +213,14 @@ static float window_divisor(const nnp_pool *s, range h, range w) {
 NNP_INLINE void avg_window(const int rows, const int columns, window w, ptrdiff_t channels, vec divisor, float *y) {
     for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
         const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
-        vec sum = load_part(w.x + at, n);
+        vec sum = load_part_of_stream(w.x + at, n);
         NNP_UNROLL
         for (int i = 0; i < rows; i++) {
             NNP_UNROLL
             for (int j = i == 0; j < columns; j++)
-                sum = vec_add(sum, load_part(w.x + i * w.row_step + j * channels + at, n));
+                sum = vec_add(sum, load_part_of_stream(w.x + i * w.row_step + j * channels + at, n));
         }
-        store_part(y + at, n, vec_div(sum, divisor));
+        store_part_of_stream(y + at, n, vec_div(sum, divisor));
     }
 }
 
@@ -239,16 +258,17 @@ static void avg_pool_row(const nnp_pool *s, const float *x, ptrdiff_t oh, float 
 }
 
 /* Windows side by side: each gives kernel_w pixels of this row its gradient times its share. */
-static void avg_pool_grad_tiled(const nnp_pool *s, const float *dy, float share, float *dx) {
-    const ptrdiff_t channels = s->channels, columns = s->kernel_w, run = channels <= 16 ? s->out_width : 1;
+NNP_INLINE void avg_pool_grad_tiled(const int stream, const nnp_pool *s, const float *dy, float share, float *dx) {
+    const ptrdiff_t channels = s->channels, columns = s->kernel_w, run = windows_of_run(s);
     for (ptrdiff_t ow = 0; ow < s->out_width; ow += run)
         for (ptrdiff_t kw = 0; kw < columns; kw++)
             for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
                 const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
                 for (ptrdiff_t o = ow; o < ow + run; o++)
-                    store_part_of_stream(dx + (o * columns + kw) * channels + at, n,
-                                         vec_mul(vec_set(share), load_part(dy + o * channels + at, n)));
+                    store_grad(stream, dx + (o * columns + kw) * channels + at, n,
+                               vec_mul(vec_set(share), load_part(dy + o * channels + at, n)));
             }
+    if (stream) vec_stream_end();
 }
 
 static void avg_pool_grad_row(const nnp_pool *s, const float *dy, ptrdiff_t ih, float *dx_row) {
@@ -258,7 +278,12 @@ static void avg_pool_grad_row(const nnp_pool *s, const float *dy, ptrdiff_t ih, 
     if (s->kernel_w == s->stride_w && s->pad_w == 0 && over_h.to - over_h.from == 1) {
         const range h = window_inside(over_h.from * s->stride_h - s->pad_h, s->kernel_h, s->height);
         const range w = {0, s->kernel_w};
-        avg_pool_grad_tiled(s, dy + over_h.from * s->out_width * channels, 1.0f / window_divisor(s, h, w), dx_row);
+        const float *g = dy + over_h.from * s->out_width * channels;
+        const float share = 1.0f / window_divisor(s, h, w);
+        if (streams(s, dx_row))
+            avg_pool_grad_tiled(1, s, g, share, dx_row);
+        else
+            avg_pool_grad_tiled(0, s, g, share, dx_row);
         iw = s->kernel_w * s->out_width;
     }
     range over_w = {0, 0};

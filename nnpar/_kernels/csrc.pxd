@@ -20,7 +20,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct nnp_pool:
         Py_ssize_t channels, height, width, out_height, out_width
         Py_ssize_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w
-        int count_include_pad
+        int count_include_pad, stream
 
     ctypedef struct nnp_axis:
         Py_ssize_t out, source, taps, step, start, dilation, kernel, kernel_step
@@ -103,8 +103,8 @@ cdef extern from "kernels.h" nogil:
                           Py_ssize_t dst_stride) noexcept nogil
         void join_planes(Py_ssize_t channels, Py_ssize_t pixels, const float *src, Py_ssize_t src_stride, float *dst,
                          Py_ssize_t step) noexcept nogil
-        void relu(Py_ssize_t n, const float *x, float *y) noexcept nogil
-        void relu_grad(Py_ssize_t n, const float *dy, const float *y, float *dx) noexcept nogil
+        void relu(Py_ssize_t n, const float *x, int stream, float *y) noexcept nogil
+        void relu_grad(Py_ssize_t n, const float *dy, const float *y, int stream, float *dx) noexcept nogil
         void scale(Py_ssize_t n, float factor, float *x) noexcept nogil
         void turn(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t src_ld, float *dst,
                   Py_ssize_t dst_ld) noexcept nogil

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t
 
 from nnpar._kernels.csrc cimport nnp_float_mode, nnp_flush_denormals, nnp_kernels, nnp_philox, nnp_restore_float_mode
 from nnpar._kernels.runtime cimport kernels
-from nnpar._kernels.step cimport Step, aligned, ceil_div
+from nnpar._kernels.step cimport Step, aligned, ceil_div, streams
 
 cdef enum:
     BLOCK = 4096           # elements of a task: 16 KB of each array
@@ -22,10 +22,12 @@ cdef class Relu(Step):
     cdef const float *x
     cdef float *y
     cdef Py_ssize_t n
+    cdef bint stream
 
     def __init__(self, x, y):
         self.name = "relu"
         self.x, self.y, self.n = self.floats(x), self.floats(y, write=True), x.size
+        self.stream = streams(self.n) and self.y != self.x
         self.cost(self.n, 8.0 * self.n)
 
     cdef void run(self) noexcept nogil:
@@ -35,7 +37,7 @@ cdef class Relu(Step):
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
             for i in prange(0, self.n, BLOCK, schedule="static"):
-                kernel.relu(min(BLOCK, self.n - i), self.x + i, self.y + i)
+                kernel.relu(min(BLOCK, self.n - i), self.x + i, self.stream, self.y + i)
             nnp_restore_float_mode(mode)
 
 
@@ -46,10 +48,12 @@ cdef class ReluGrad(Step):
     cdef const float *y
     cdef float *dx
     cdef Py_ssize_t n
+    cdef bint stream
 
     def __init__(self, dy, y, dx):
         self.name = "relu_grad"
         self.dy, self.y, self.dx, self.n = self.floats(dy), self.floats(y), self.floats(dx, write=True), dy.size
+        self.stream = streams(self.n) and self.dx != self.dy
         self.cost(self.n, 12.0 * self.n)
 
     cdef void run(self) noexcept nogil:
@@ -59,7 +63,7 @@ cdef class ReluGrad(Step):
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
             for i in prange(0, self.n, BLOCK, schedule="static"):
-                kernel.relu_grad(min(BLOCK, self.n - i), self.dy + i, self.y + i, self.dx + i)
+                kernel.relu_grad(min(BLOCK, self.n - i), self.dy + i, self.y + i, self.stream, self.dx + i)
             nnp_restore_float_mode(mode)
 
 

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t
 from nnpar._kernels.csrc cimport (nnp_float_mode, nnp_flush_denormals, nnp_kernels, nnp_pool,
                                   nnp_restore_float_mode)
 from nnpar._kernels.runtime cimport kernels
-from nnpar._kernels.step cimport Step
+from nnpar._kernels.step cimport Step, streams
 
 
 cdef class Pool(Step):
@@ -32,6 +32,7 @@ cdef class Pool(Step):
         self.s.stride_h, self.s.stride_w = stride
         self.s.pad_h, self.s.pad_w = padding
         self.s.count_include_pad = count_include_pad
+        self.s.stream = streams(self.images * self.s.height * self.s.width * self.s.channels)
         self.x_size = self.s.height * self.s.width * self.s.channels
         self.y_size = self.s.out_height * self.s.out_width * self.s.channels
         self.cost(<double> self.images * self.y_size * self.s.kernel_h * self.s.kernel_w,

@@ -19,3 +19,4 @@ cdef class Step:
 
 cdef Py_ssize_t aligned(Py_ssize_t size) noexcept nogil
 cdef Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil
+cdef bint streams(Py_ssize_t floats) noexcept nogil

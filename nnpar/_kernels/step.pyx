@@ -18,6 +18,7 @@ from nnpar._kernels.runtime cimport thread_count
 
 cdef enum:
     ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+    STREAM_BYTES = 64 << 20
 
 # Work that pays for one more thread: waking it costs 2 to 3 microseconds, in which a core computes or moves about
 # this much.
@@ -31,6 +32,12 @@ cdef Py_ssize_t aligned(Py_ssize_t size) noexcept nogil:
 
 cdef Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
+
+
+cdef bint streams(Py_ssize_t floats) noexcept nogil:
+    """Whether a result is so large that few caches hold it until it is read: better written past them, since what goes
+    into a cache is first read from memory."""
+    return 4 * floats >= STREAM_BYTES
 
 
 def aligned_empty(Py_ssize_t nbytes):

@@ -14,13 +14,14 @@ static float *specials(ptrdiff_t n) {
 
 void check_relu(const nnp_kernels *table) {
     for (int s = 0; s < SIZES; s++)
-        for (int in_place = 0; in_place <= 1; in_place++) {
+        for (int which = 0; which < 4; which++) {
             const ptrdiff_t n = sizes[s];
-            begin("n %td, in place %d", n, in_place);
+            const int in_place = which % 2, stream = which / 2;
+            begin("n %td, in place %d, stream %d", n, in_place, stream);
             float *x = specials(n), *y = in_place ? x : floats(n);
             double *expected = zeros(n);
             for (ptrdiff_t i = 0; i < n; i++) expected[i] = isnan(x[i]) ? NAN : x[i] > 0 ? x[i] : 0.0;
-            table->relu(n, x, y);
+            table->relu(n, x, stream, y);
             equal(n, y, expected);
             end();
         }
@@ -28,14 +29,15 @@ void check_relu(const nnp_kernels *table) {
 
 void check_relu_grad(const nnp_kernels *table) {
     for (int s = 0; s < SIZES; s++)
-        for (int special = 0; special <= 1; special++) {
+        for (int which = 0; which < 4; which++) {
             const ptrdiff_t n = sizes[s];
-            begin("n %td, %s", n, special ? "special dy" : "special y");
+            const int special = which % 2, stream = which / 2;
+            begin("n %td, %s, stream %d", n, special ? "special dy" : "special y", stream);
             const float *dy = special ? specials(n) : reals(n), *y = special ? integers(n) : specials(n);
             float *dx = floats(n);
             double *expected = zeros(n);
             for (ptrdiff_t i = 0; i < n; i++) expected[i] = y[i] > 0 ? dy[i] : 0.0;
-            table->relu_grad(n, dy, y, dx);
+            table->relu_grad(n, dy, y, stream, dx);
             equal(n, dx, expected);
             end();
         }

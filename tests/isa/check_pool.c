@@ -110,13 +110,13 @@ void check_max_pool_row(const nnp_kernels *table) {
 void check_max_pool_grad_row(const nnp_kernels *table) {
     for (int g = 0; g < GEOMETRIES; g++)
         for (int c = 1; c < SIZES; c++) {
-            const nnp_pool s = make_pool(geometries[g], sizes[c], 0);
+            nnp_pool s = make_pool(geometries[g], sizes[c], 0);
             const ptrdiff_t n = s.channels, row = s.width * n, windows = s.out_height * s.out_width;
             for (ptrdiff_t ih = 0; ih < s.height; ih++) {
                 begin_pool(&s, ih, "gradient");
                 const float *dy = integers(windows * n);
                 uint8_t *argmax = operand((size_t)(windows * n));
-                float *dx = floats(row), *x = make_images(&s, 0);
+                const float *x = make_images(&s, 0);
                 double *expected = zeros(s.height * row);
                 for (ptrdiff_t i = 0; i < windows * n; i++) {
                     const ptrdiff_t oh = i / n / s.out_width, ow = i / n % s.out_width;
@@ -124,8 +124,11 @@ void check_max_pool_grad_row(const nnp_kernels *table) {
                     argmax[i] = (uint8_t)k;
                     expected[pixel(&s, oh, ow, k / s.kernel_w, k % s.kernel_w) * n + i % n] += dy[i];
                 }
-                table->max_pool_grad_row(&s, dy, argmax, ih, dx);
-                equal(row, dx, expected + ih * row);
+                for (s.stream = 0; s.stream <= 1; s.stream++) {
+                    float *dx = floats(row);
+                    table->max_pool_grad_row(&s, dy, argmax, ih, dx);
+                    equal(row, dx, expected + ih * row);
+                }
                 end();
             }
         }
@@ -160,12 +163,11 @@ void check_avg_pool_grad_row(const nnp_kernels *table) {
     for (int g = 0; g < GEOMETRIES; g++)
         for (int c = 1; c < SIZES; c++)
             for (int include = 0; include <= 1; include++) {
-                const nnp_pool s = make_pool(geometries[g], sizes[c], include);
+                nnp_pool s = make_pool(geometries[g], sizes[c], include);
                 const ptrdiff_t n = s.channels, row = s.width * n, windows = s.out_height * s.out_width;
                 for (ptrdiff_t ih = 0; ih < s.height; ih++) {
                     begin_pool(&s, ih, include ? "count_include_pad" : "without padding");
                     const float *dy = reals(windows * n);
-                    float *dx = floats(row);
                     double *expected = zeros(s.height * row), *magnitude = zeros(s.height * row);
                     for (ptrdiff_t i = 0; i < windows; i++) {
                         const ptrdiff_t oh = i / s.out_width, ow = i % s.out_width;
@@ -175,8 +177,11 @@ void check_avg_pool_grad_row(const nnp_kernels *table) {
                             if (p >= 0) add(n, dy + i * n, area, expected + p * n, magnitude + p * n);
                         }
                     }
-                    table->avg_pool_grad_row(&s, dy, ih, dx);
-                    within(row, dx, expected + ih * row, (double)(s.kernel_h * s.kernel_w), magnitude + ih * row);
+                    for (s.stream = 0; s.stream <= 1; s.stream++) {
+                        float *dx = floats(row);
+                        table->avg_pool_grad_row(&s, dy, ih, dx);
+                        within(row, dx, expected + ih * row, (double)(s.kernel_h * s.kernel_w), magnitude + ih * row);
+                    }
                     end();
                 }
             }
