@@ -7,6 +7,7 @@ the same bits wherever the instruction set is the same.
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Literal
 
@@ -101,6 +102,9 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
                 to read, 16 tiles of 4x4 outputs or more
     `depthwise` each channel a group of its own, as many out as in;        ``2 k u M``
                 not for the weight gradient of a single channel
+    `im2col`    up to 16 channels and no groups, to 32 or more: the weight ``2 k u M``
+                gradient of rows of 16 or more outputs; forward, an output
+                of 32 MiB or more with 64 or fewer weights to each channel
     `indirect`  all else; up to 16 channels images are framed by zeros     ``2 k u M``
                 and the taps of a kernel row are read as one run
     =========== ========================================================== ===========================================
@@ -119,7 +123,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
 
     Returns
     -------
-    {"indirect", "depthwise", "winograd"}
+    {"indirect", "depthwise", "im2col", "winograd"}
 
     Raises
     ------
@@ -137,7 +141,9 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
             return name
     if "depthwise" in usable and (shape.groups > 1 or which != "weight_grad"):
         return "depthwise"
-    return "winograd" if "winograd" in usable and _winograd_pays(shape, which) else "indirect"
+    if "winograd" in usable and _winograd_pays(shape, which):
+        return "winograd"
+    return "im2col" if "im2col" in usable and _im2col_pays(shape, which) else "indirect"
 
 
 def _winograd_pays(shape: Conv2dShape, which: Pass) -> bool:
@@ -148,6 +154,16 @@ def _winograd_pays(shape: Conv2dShape, which: Pass) -> bool:
     tiles = n * -(-height // 4) * -(-width // 4)
     read = {"forward": channels, "input_grad": out_channels, "weight_grad": min(channels, out_channels)}[which]
     return tiles >= 16 and read >= 8 and channels * out_channels >= 128
+
+
+def _im2col_pays(shape: Conv2dShape, which: Pass) -> bool:
+    """Whether the rows of the im2col matrix cost less to copy than to read through pointers."""
+    channels, out_channels = shape.input_shape[1], shape.weight_shape[0]
+    if channels > 16 or out_channels < 32:
+        return False
+    if which == "weight_grad":
+        return shape.output_size[1] >= 16
+    return math.prod(shape.weight_shape[1:]) <= 64 and 4 * math.prod(shape.output_shape) >= im2col.STREAM_BYTES
 
 
 def _named(algorithm: str | None, shape: Conv2dShape, which: Pass) -> Algorithm:
