@@ -38,7 +38,8 @@ cdef class Im2col(Step):
 
     cdef const float *x
     cdef nnp_im2col window
-    cdef Py_ssize_t oh, ow, oc, depth, ld, pixels, image  # depth = K, in rows of ld floats; pixels of the output; floats of an image
+    cdef Py_ssize_t oh, ow, oc, pixels, image            # pixels of the output, floats of an image
+    cdef Py_ssize_t depth, ld                            # K, and the floats from row to row of the im2col matrix
     cdef Py_ssize_t channels, area                       # depth = area * channels
 
     cdef int measure(self, Geometry s) except -1:
