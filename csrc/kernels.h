@@ -60,9 +60,9 @@ typedef struct {
 
 /* Explicit im2col of channels-last images, in floats: a pixel of the output has a window of `kernel_h` runs of `run` =
  * KW * C floats, `down` apart; it begins `step` further right for each pixel, and `before` left of the image's first.
- * The image has `height` rows of `row` floats. */
+ * The image has `height` rows of `row` floats. Rows of the matrix are `ld` apart, whole vectors. */
 typedef struct {
-    ptrdiff_t height, row, kernel_h, run, down, step, before;
+    ptrdiff_t height, row, kernel_h, run, down, step, before, ld;
     ptrdiff_t stride_h, pad_h, dilation_h;
 } nnp_im2col;
 
@@ -120,8 +120,8 @@ typedef struct {
     void (*copy_matrix)(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t row_stride, ptrdiff_t col_stride,
                         float *dst, ptrdiff_t ld);
 
-    /* to (pixels, kernel_h * run) = the windows of `pixels` outputs from column w on of row h, zeros outside the image.
-     * The vector that follows the last element may be overwritten. */
+    /* to (pixels, kernel_h * run) = the windows of `pixels` outputs from column w on of row h, zeros outside the image,
+     * in rows of `ld` floats. The vector that follows the last row may be overwritten. */
     void (*im2col)(const nnp_im2col *s, ptrdiff_t h, ptrdiff_t w, ptrdiff_t pixels, const float *image, float *to);
     /* to = from, past the caches: for what is so large that it would not stay there. Other threads see it after this
      * thread's next fence. */

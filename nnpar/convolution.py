@@ -7,6 +7,7 @@ the same bits wherever the instruction set is the same.
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Literal
 
@@ -106,6 +107,9 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
                 not for the weight gradient of a single channel
     `planar`    the input gradient towards 3 channels or fewer, up to 6    ``2 k u M``
                 where `winograd` is not chosen; not for 1x1, stride 1
+    `im2col`    up to 16 channels and no groups, to 32 or more: the weight ``2 k u M``
+                gradient of rows of 16 or more outputs; forward, an output
+                of 32 MiB or more with 64 or fewer weights to each channel
     `indirect`  all else; up to 16 channels images are framed by zeros     ``2 k u M``
                 and the taps of a kernel row are read as one run
     =========== ========================================================== ===========================================
@@ -124,7 +128,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
 
     Returns
     -------
-    {"indirect", "depthwise", "winograd", "planar"}
+    {"indirect", "depthwise", "im2col", "winograd", "planar"}
 
     Raises
     ------
@@ -145,7 +149,9 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
     winograd_pays = "winograd" in usable and _winograd_pays(shape, which)
     if "planar" in usable and _planar_pays(shape, winograd_pays):
         return "planar"
-    return "winograd" if winograd_pays else "indirect"
+    if winograd_pays:
+        return "winograd"
+    return "im2col" if "im2col" in usable and _im2col_pays(shape, which) else "indirect"
 
 
 def _winograd_pays(shape: Conv2dShape, which: Pass) -> bool:
@@ -163,6 +169,16 @@ def _planar_pays(shape: Conv2dShape, winograd_pays: bool) -> bool:
     return shape.input_shape[1] <= (3 if winograd_pays else 6) and (
         max(shape.weight_shape[2:]) > 1 or max(shape.stride) > 1
     )
+
+
+def _im2col_pays(shape: Conv2dShape, which: Pass) -> bool:
+    """Whether the rows of the im2col matrix cost less to copy than to read through pointers."""
+    channels, out_channels = shape.input_shape[1], shape.weight_shape[0]
+    if channels > 16 or out_channels < 32:
+        return False
+    if which == "weight_grad":
+        return shape.output_size[1] >= 16
+    return math.prod(shape.weight_shape[1:]) <= 64 and 4 * math.prod(shape.output_shape) >= im2col.STREAM_BYTES
 
 
 def _named(algorithm: str | None, shape: Conv2dShape, which: Pass) -> Algorithm:

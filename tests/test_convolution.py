@@ -68,6 +68,22 @@ def test_planar_is_for_the_input_gradient_towards_few_channels():
     assert convolution.choose(shape(x=(2, 4, 32, 32), w=(64, 4, 3, 3)), "input_grad") == "winograd"
 
 
+def test_im2col_is_for_few_channels():
+    for x, w, stride, chosen in [
+        ((8, 3, 224, 224), (64, 3, 3, 3), 1, ["im2col", "im2col"]),
+        ((1, 3, 32, 32), (64, 3, 3, 3), 1, ["indirect", "im2col"]),
+        ((16, 3, 224, 224), (64, 3, 7, 7), 2, ["indirect", "im2col"]),
+        ((64, 3, 32, 32), (16, 3, 3, 3), 1, ["indirect", "indirect"]),
+        ((64, 17, 32, 32), (64, 17, 5, 5), 1, ["indirect", "indirect"]),
+    ]:
+        s = shape(x, w, stride)
+        assert [convolution.choose(s, which) for which in ("forward", "weight_grad")] == chosen
+        assert convolution.choose(s, "input_grad") != "im2col"
+    for other in (shape(dilation=(1, 2)), shape(w=(64, 32, 3, 3), groups=2)):
+        assert not any(convolution.fits("im2col", other, which) for which in PASSES)
+    assert not convolution.fits("im2col", shape(), "input_grad")
+
+
 def test_the_choice_does_not_depend_on_the_number_of_threads():
     for threads in (1, 2, 7):
         with nnpar.num_threads(threads):

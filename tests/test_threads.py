@@ -43,6 +43,10 @@ def results():
         yield f"conv2d {case.name}", ops.conv2d(x, w, bias, *case.window)
         yield f"conv2d_input_grad {case.name}", ops.conv2d_input_grad(dy, w, case.x_shape, *case.window)
         yield f"conv2d_weight_grad {case.name}", ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window)
+        if case.groups == 1:
+            yield f"im2col {case.name}", ops.conv2d(x, w, bias, *case.window, algorithm="im2col")
+            dw = ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, algorithm="im2col")
+            yield f"im2col weight_grad {case.name}", dw
         yield f"bias_grad {case.name}", ops.bias_grad(dy)
         pooled, argmax = ops.max_pool2d(x, 3, 2, 1, return_argmax=True)
         yield f"max_pool2d {case.name}", np.concatenate([pooled, argmax])

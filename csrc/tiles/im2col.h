@@ -1,5 +1,5 @@
-/* Rows of the im2col matrix, written in ascending order: each run ends with a whole vector, whose excess the next run
- * overwrites. */
+/* At the sides of an image, runs are written in ascending order: each part ends with a whole vector, whose excess the
+ * next part overwrites. */
 NNP_INLINE float *write_zeros(float *to, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i += NNP_VECTOR) vec_store(to + i, vec_zero());
     return to + n;
@@ -16,7 +16,7 @@ typedef struct {
 } im2col_rows;
 
 /* A window that begins at float `start` of the image's rows, which may lie outside. */
-static float *write_window(const nnp_im2col *s, im2col_rows inside, const float *image, ptrdiff_t start, float *to) {
+static void write_window(const nnp_im2col *s, im2col_rows inside, const float *image, ptrdiff_t start, float *to) {
     const ptrdiff_t before = start < 0 ? -start : 0, room = s->row - start;
     const ptrdiff_t left = before < s->run ? before : s->run, end = room < s->run ? room : s->run;
     const ptrdiff_t right = end > left ? end : left;
@@ -29,25 +29,42 @@ static float *write_window(const nnp_im2col *s, im2col_rows inside, const float 
         to = write_copy(to, image + t * s->down + start + left, right - left);
         to = write_zeros(to, s->run - right);
     }
-    return to;
 }
 
-/* Windows side by side with all their columns inside; VECS vectors hold a run. */
-NNP_INLINE float *write_windows(const int VECS, const nnp_im2col *s, im2col_rows inside, ptrdiff_t pixels,
-                                const float *from, float *to) {
-    const ptrdiff_t run = s->run, down = s->down;
-    const vec_mask last = vec_first((int)(run - (VECS - 1) * NNP_VECTOR));
-    for (; pixels > 0; pixels--, from += s->step) {
-        to = write_zeros(to, inside.top * run);
-        for (ptrdiff_t t = inside.top; t < inside.bottom; t++, to += run) {
-            const float *row = from + t * down;
-            NNP_UNROLL
-            for (int j = 0; j < VECS - 1; j++) vec_store(to + j * NNP_VECTOR, vec_load(row + j * NNP_VECTOR));
-            vec_store(to + (VECS - 1) * NNP_VECTOR, vec_load_first(row + (VECS - 1) * NNP_VECTOR, last));
-        }
-        to = write_zeros(to, (s->kernel_h - inside.bottom) * run);
+/* One vector of the rows of windows side by side that have all their columns inside: put together from the runs that
+ * fall into it, by loads of some lanes each, and stored whole. */
+NNP_INLINE void write_vectors(const int PIECES, const ptrdiff_t *offset, const vec_lanes *lanes, ptrdiff_t pixels,
+                              ptrdiff_t step, const float *from, float *to, ptrdiff_t ld) {
+    for (; pixels > 0; pixels--, from += step, to += ld) {
+        vec v = vec_zero();
+        NNP_UNROLL
+        for (int i = 0; i < PIECES; i++) v = vec_load_lanes(v, from + offset[i], lanes[i]);
+        vec_store(to, v);
     }
-    return to;
+}
+
+static void write_windows(const nnp_im2col *s, im2col_rows inside, ptrdiff_t pixels, const float *from, float *to) {
+    const ptrdiff_t length = s->kernel_h * s->run;
+    for (ptrdiff_t k = 0; k < length; k += NNP_VECTOR) {
+        const ptrdiff_t end = length - k < NNP_VECTOR ? length : k + NNP_VECTOR;
+        ptrdiff_t offset[NNP_VECTOR] = {0};
+        vec_lanes lanes[NNP_VECTOR];
+        int pieces = 0;
+        for (ptrdiff_t t = k / s->run; t * s->run < end; t++) {
+            const ptrdiff_t first = t * s->run > k ? t * s->run : k, last = (t + 1) * s->run;
+            if (t < inside.top || t >= inside.bottom) continue;
+            offset[pieces] = t * s->down + k - t * s->run;
+            lanes[pieces++] = vec_lanes_between((int)(first - k), (int)((last < end ? last : end) - k));
+        }
+        if (pieces == 1)
+            write_vectors(1, offset, lanes, pixels, s->step, from, to + k, s->ld);
+        else if (pieces == 2)
+            write_vectors(2, offset, lanes, pixels, s->step, from, to + k, s->ld);
+        else if (pieces == 3)
+            write_vectors(3, offset, lanes, pixels, s->step, from, to + k, s->ld);
+        else
+            write_vectors(pieces, offset, lanes, pixels, s->step, from, to + k, s->ld);
+    }
 }
 
 static void im2col(const nnp_im2col *s, ptrdiff_t h, ptrdiff_t w, ptrdiff_t pixels, const float *image, float *to) {
@@ -58,19 +75,15 @@ static void im2col(const nnp_im2col *s, ptrdiff_t h, ptrdiff_t w, ptrdiff_t pixe
     image += first_row * s->row;
     while (w < end) {
         const ptrdiff_t start = w * s->step - s->before, room = s->row - s->run - start;
-        if (start < 0 || room < 0 || s->run > 3 * NNP_VECTOR) {
-            to = write_window(s, inside, image, start, to);
-            w++;
-            continue;
+        ptrdiff_t n = 1;
+        if (start < 0 || room < 0) {
+            write_window(s, inside, image, start, to);
+        } else {
+            n = room / s->step + 1 < end - w ? room / s->step + 1 : end - w;
+            write_windows(s, inside, n, image + start, to);
         }
-        const ptrdiff_t whole = room / s->step + 1, n = whole < end - w ? whole : end - w;
-        if (s->run <= NNP_VECTOR)
-            to = write_windows(1, s, inside, n, image + start, to);
-        else if (s->run <= 2 * NNP_VECTOR)
-            to = write_windows(2, s, inside, n, image + start, to);
-        else
-            to = write_windows(3, s, inside, n, image + start, to);
         w += n;
+        to += n * s->ld;
     }
 }
 

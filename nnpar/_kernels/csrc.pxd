@@ -30,7 +30,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t pixel, kernel_w, out_row, out_pixel
 
     ctypedef struct nnp_im2col:
-        Py_ssize_t height, row, kernel_h, run, down, step, before, stride_h, pad_h, dilation_h
+        Py_ssize_t height, row, kernel_h, run, down, step, before, ld, stride_h, pad_h, dilation_h
 
     ctypedef struct nnp_planes:
         Py_ssize_t rows, depth, taps, x_stride

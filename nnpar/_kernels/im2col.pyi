@@ -2,6 +2,8 @@ from nnpar._checks import Array
 from nnpar._kernels.conv import Geometry
 from nnpar._kernels.step import Step
 
+STREAM_BYTES: int
+
 class Im2colConv2d(Step):
     def __init__(self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array) -> None: ...
 

@@ -24,11 +24,13 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div
 cdef enum:
     BLOCK_PIXELS = 96          # forward: output pixels of a task
     BLOCK_BYTES = 24 << 10     # forward: of the im2col rows of a task, about
-    STREAM_BYTES = 32 << 20    # an output so large is written past the caches
     STRIP_PIXELS = 256         # weight gradient: pixels that a tile sums in registers, at most
     STRIP_BYTES = 64 << 10     # weight gradient: of the im2col rows and dy of a strip, about
     CHUNKS = 64                # weight gradient: chunks of pixels, at most
     CHUNK_BYTES = 16 << 20     # weight gradient: bytes of partial sums, at most
+
+
+STREAM_BYTES = 32 << 20  # an output so large is written past the caches
 
 
 cdef class Im2col(Step):
@@ -36,31 +38,33 @@ cdef class Im2col(Step):
 
     cdef const float *x
     cdef nnp_im2col window
-    cdef Py_ssize_t oh, ow, oc, depth, pixels, image     # depth = K; pixels of the output; floats of an image
+    cdef Py_ssize_t oh, ow, oc, pixels, image            # pixels of the output, floats of an image
+    cdef Py_ssize_t depth, ld                            # K, and the floats from row to row of the im2col matrix
     cdef Py_ssize_t channels, area                       # depth = area * channels
 
     cdef int measure(self, Geometry s) except -1:
         self.oh, self.ow, self.oc = s.oh, s.ow, s.oc
         self.channels, self.area = s.c, s.kh * s.kw
         self.depth, self.pixels, self.image = s.c * s.kh * s.kw, s.n * s.oh * s.ow, s.h * s.w * s.c
+        self.ld = ceil_div(self.depth, kernels().vector) * kernels().vector
         self.window = nnp_im2col(s.h, s.w * s.c, s.kh, s.kw * s.c, s.dilation_h * s.w * s.c, s.stride_w * s.c,
-                                 s.pad_w * s.c, s.stride_h, s.pad_h, s.dilation_h)
+                                 s.pad_w * s.c, self.ld, s.stride_h, s.pad_h, s.dilation_h)
         self.cost(s.flops, s.bytes)
         return 0
 
     cdef Py_ssize_t rows_bytes(self, const nnp_kernels *kernel, Py_ssize_t pixels):
         """Of the im2col rows of so many pixels, and the vector after them."""
-        return aligned(4 * (pixels * self.depth + kernel.vector))
+        return aligned(4 * (pixels * self.ld + kernel.vector))
 
     cdef void write_rows(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t pixels,
                          float *col) noexcept nogil:
-        """col (pixels, K) of the output pixels from `first` on."""
+        """col (pixels, K), in rows of ld floats, of the output pixels from `first` on."""
         cdef Py_ssize_t area = self.oh * self.ow, n = first // area, h = first % area // self.ow
         cdef Py_ssize_t w = first % self.ow, count
         while pixels > 0:
             count = min(pixels, self.ow - w)
             kernel.im2col(&self.window, h, w, count, self.x + n * self.image, col)
-            col += count * self.depth
+            col += count * self.ld
             pixels -= count
             w = 0
             h += 1
@@ -94,7 +98,7 @@ cdef class Im2colConv2d(Im2col):
         self.bias = NULL if bias is None else self.floats(bias)
         self.measure(shape)
         self.tile_rows = tile_rows(self.oc)
-        self.block = min(BLOCK_PIXELS, BLOCK_BYTES // max(1, 4 * self.depth))
+        self.block = min(BLOCK_PIXELS, BLOCK_BYTES // max(1, 4 * self.ld))
         self.block = self.tile_rows * max(1, self.block // self.tile_rows)
         self.stream = 4 * self.pixels * self.oc >= STREAM_BYTES
         self.thread_offset = aligned(4 * self.depth * ceil_div(self.oc, kernel.vector) * kernel.vector)
@@ -135,10 +139,10 @@ cdef class Im2colConv2d(Im2col):
         while pixel < pixels:
             rows = <int> min(self.tile_rows, pixels - pixel)
             if self.stream:
-                self.multiply(kernel, rows, col + pixel * self.depth, tile)
+                self.multiply(kernel, rows, col + pixel * self.ld, tile)
                 kernel.copy_stream(rows * self.oc, tile, y + pixel * self.oc)
             else:
-                self.multiply(kernel, rows, col + pixel * self.depth, y + pixel * self.oc)
+                self.multiply(kernel, rows, col + pixel * self.ld, y + pixel * self.oc)
             pixel += self.tile_rows
         if self.stream:
             kernel.stream_fence()
@@ -149,7 +153,7 @@ cdef class Im2colConv2d(Im2col):
         cdef float *c[NNP_TALL_ROWS]
         cdef Py_ssize_t i, channel = 0
         for i in range(rows):
-            a[i] = col + i * self.depth
+            a[i] = col + i * self.ld
         while channel < self.oc:
             for i in range(rows):
                 c[i] = out + i * self.oc + channel
@@ -186,7 +190,7 @@ cdef class Im2colConv2dWeightGrad(Im2col):
         self.rows, self.cols = (self.oc, self.depth) if self.turned else (self.depth, self.oc)
         # Tiles of equal height: a low one has too few sums to keep the processor busy.
         self.tile_rows = ceil_div(self.rows, max(1, ceil_div(self.rows, tile_rows(self.cols))))
-        self.strip = max(1, min(STRIP_PIXELS, STRIP_BYTES // (4 * (self.depth + self.oc))))
+        self.strip = max(1, min(STRIP_PIXELS, STRIP_BYTES // (4 * (self.ld + self.oc))))
         self.chunks = max(1, min(CHUNKS, ceil_div(self.pixels, self.strip),
                                  CHUNK_BYTES // max(1, 4 * self.depth * self.oc)))
         self.thread_offset = aligned(4 * self.chunks * self.depth * self.oc)
@@ -231,11 +235,12 @@ cdef class Im2colConv2dWeightGrad(Im2col):
     cdef void add_outer(self, const nnp_kernels *kernel, const nnp_segment *strip, float *partial) noexcept nogil:
         """partial (rows, cols) += the outer products of a strip."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, row = 0, col
+        cdef Py_ssize_t a_step = self.oc if self.turned else self.ld, b_step = self.ld if self.turned else self.oc
         while row < self.rows:
             col = 0
             while col < self.cols:
                 kernel.outer_tile(<int> min(self.tile_rows, self.rows - row), <int> min(width, self.cols - col), 1,
-                                  strip, row, self.rows, col, self.cols, partial + row * self.cols + col, self.cols)
+                                  strip, row, a_step, col, b_step, partial + row * self.cols + col, self.cols)
                 col += width
             row += self.tile_rows
 
