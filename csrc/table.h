@@ -5,6 +5,8 @@
 
 #include "tiles/gemm.h"
 
+#include "tiles/rows.h"
+
 #include "tiles/exp.h"
 #include "tiles/parts.h"
 
@@ -23,6 +25,7 @@
         .vector = NNP_VECTOR,                                                                                          \
         .tile_vectors = NNP_TILE_VECTORS,                                                                              \
         .gemm_tile = gemm_tile,                                                                                        \
+        .gemm_rows = gemm_rows,                                                                                        \
         .outer_tile = outer_tile,                                                                                      \
         .dot_tile = dot_tile,                                                                                          \
         .pack_panel = pack_panel,                                                                                      \
