@@ -104,6 +104,11 @@ typedef struct {
     void (*gemm_tile)(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a, ptrdiff_t a_stride,
                       const float *b, const float *bias, int accumulate, float *const *c);
 
+    /* The same for any number of rows, a_step and c_step apart, cols as above. B is packed; or, if `packed` is not
+     * NULL, its rows (depth, cols) are b_step apart, and come to lie in `packed` as a panel. */
+    void (*gemm_rows)(ptrdiff_t rows, int cols, ptrdiff_t depth, const float *a, ptrdiff_t a_step, const float *b,
+                      ptrdiff_t b_step, float *packed, const float *bias, int accumulate, float *c, ptrdiff_t c_step);
+
     /* C += sum over segments s, steps k of a[s][a_offset + k*a_step + i] * b[s][b_offset + k*b_step + j], C as
      * above. A tile's sum starts from zero and is added to C at its end. */
     void (*outer_tile)(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,

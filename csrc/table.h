@@ -5,6 +5,8 @@
 
 #include "tiles/gemm.h"
 
+#include "tiles/rows.h"
+
 #include "tiles/exp.h"
 #include "tiles/parts.h"
 
@@ -25,13 +27,14 @@
         .vector = NNP_VECTOR,                                                                                          \
         .tile_vectors = NNP_TILE_VECTORS,                                                                              \
         .gemm_tile = gemm_tile,                                                                                        \
+        .gemm_rows = gemm_rows,                                                                                        \
         .outer_tile = outer_tile,                                                                                      \
         .dot_tile = dot_tile,                                                                                          \
         .pack_panel = pack_panel,                                                                                      \
         .copy_matrix = copy_matrix,                                                                                    \
         .im2col = im2col,                                                                                              \
         .copy_stream = copy_stream,                                                                                    \
-        .stream_fence = stream_fence,                                                                                  \
+        .stream_fence = vec_stream_end,                                                                                \
         .winograd_input = winograd_input,                                                                              \
         .winograd_output_grad = winograd_output_grad,                                                                  \
         .winograd_output = winograd_output,                                                                            \

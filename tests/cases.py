@@ -186,7 +186,7 @@ def _gemm(*sizes: tuple[int, int, int], prefix: str = "gemm", benchmark: bool = 
 GEMM_CASES = [
     # Every height of tile, whole and partial vectors, one panel or two, the summed axis from one step.
     *_gemm(*((m, n, k) for m in (1, 5, 6, 7) for n in (1, 3, 4, 5, 9, 17, 33, 64, 65) for k in (1, 17))),
-    *_gemm(*((m, 31, 19) for m in (2, 3, 4, 11, 12, 13, 95, 96, 97, 193))),  # blocks of rows
+    *_gemm(*((m, 31, 19) for m in (2, 3, 4, 11, 12, 13, 24, 25, 95, 96, 97, 193))),  # blocks of rows
     *_gemm(*((13, n, 7) for n in (2, 7, 8, 15, 31, 32, 47, 48, 49, 127, 128, 129, 257))),  # panels
     *_gemm(*((7, 37, k) for k in (15, 16, 31, 32, 33, 512, 1023, 1024, 1025, 2050))),  # blocks of the summed axis
     *_gemm((97, 129, 1031), (101, 103, 107), (193, 67, 1031)),  # several of each

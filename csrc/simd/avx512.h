@@ -20,8 +20,6 @@ static inline vec vec_mul_add(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b
 static inline vec vec_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
 static inline vec vec_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
 static inline vec vec_sub_mul(vec c, vec a, vec b) { return _mm512_fnmadd_ps(a, b, c); }
-static inline void vec_stream(float *p, vec v) { _mm512_stream_ps(p, v); }
-static inline void stream_fence(void) { _mm_sfence(); }
 
 static inline vec_mask vec_first(int n) { return (vec_mask)((1u << n) - 1); }
 static inline vec vec_load_first(const float *p, vec_mask m) { return _mm512_maskz_loadu_ps(m, p); }

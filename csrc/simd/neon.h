@@ -20,8 +20,6 @@ static inline vec vec_mul_add(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); 
 static inline vec vec_sub(vec a, vec b) { return vsubq_f32(a, b); }
 static inline vec vec_mul(vec a, vec b) { return vmulq_f32(a, b); }
 static inline vec vec_sub_mul(vec c, vec a, vec b) { return vfmsq_f32(c, a, b); }
-static inline void vec_stream(float *p, vec v) { vec_store(p, v); }
-static inline void stream_fence(void) {}
 
 typedef uint32x4_t vec_bool;
 

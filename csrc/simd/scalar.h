@@ -20,8 +20,6 @@ static inline vec vec_mul_add(vec a, vec b, vec c) { return a * b + c; }
 static inline vec vec_sub(vec a, vec b) { return a - b; }
 static inline vec vec_mul(vec a, vec b) { return a * b; }
 static inline vec vec_sub_mul(vec c, vec a, vec b) { return c - a * b; }
-static inline void vec_stream(float *p, vec v) { *p = v; }
-static inline void stream_fence(void) {}
 static inline void vec_transpose(vec r[NNP_VECTOR]) { (void)r; }
 
 static inline vec_mask vec_first(int n) { return n; }

@@ -21,8 +21,6 @@ static inline vec vec_mul_add(vec a, vec b, vec c) { return _mm_add_ps(_mm_mul_p
 static inline vec vec_sub(vec a, vec b) { return _mm_sub_ps(a, b); }
 static inline vec vec_mul(vec a, vec b) { return _mm_mul_ps(a, b); }
 static inline vec vec_sub_mul(vec c, vec a, vec b) { return _mm_sub_ps(c, _mm_mul_ps(a, b)); }
-static inline void vec_stream(float *p, vec v) { _mm_stream_ps(p, v); }
-static inline void stream_fence(void) { _mm_sfence(); }
 
 typedef __m128 vec_bool;
 

@@ -53,6 +53,9 @@ cdef extern from "kernels.h" nogil:
         void gemm_tile(int rows, int cols, Py_ssize_t taps, Py_ssize_t depth, const float **a,
                        Py_ssize_t a_stride, const float *b, const float *bias, int accumulate,
                        float **c) noexcept nogil
+        void gemm_rows(Py_ssize_t rows, int cols, Py_ssize_t depth, const float *a, Py_ssize_t a_step, const float *b,
+                       Py_ssize_t b_step, float *packed, const float *bias, int accumulate, float *c,
+                       Py_ssize_t c_step) noexcept nogil
         void outer_tile(int rows, int cols, Py_ssize_t segments, const nnp_segment *segment, Py_ssize_t a_offset,
                         Py_ssize_t a_step, Py_ssize_t b_offset, Py_ssize_t b_step, float *c,
                         Py_ssize_t c_stride) noexcept nogil

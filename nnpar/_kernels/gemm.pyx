@@ -11,20 +11,20 @@ from libc.string cimport memset
 
 from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
                                   nnp_restore_float_mode, nnp_segment)
-from nnpar._kernels.runtime cimport kernels, tile_rows
+from nnpar._kernels.runtime cimport kernels
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
-    # 64 columns of B, 1024 steps deep, are 256 KB: they stay in the second-level cache while rows of A go by, which
-    # come in slowly: a tile needs 24 KB of A for 12,000 (AVX-512) or 24,000 (AVX2) cycles of work. See bench/README.md.
+    # 256 columns of B, 1024 steps deep, are 1 MB: they stay in the second-level cache while rows of A go by, each of
+    # which is fetched once for all of them. See bench/README.md.
     DEPTH = 1024
-    GROUP_COLS = 64
+    GROUP_COLS = 256
     BLOCK_ROWS = 16 * NNP_TILE_ROWS
     COPY_ROWS = 16         # rows of a task that copies
-    OWN_PANELS = 8         # with so many, and one block of rows, each thread packs the panels that it multiplies,
-    OWN_GROUP = 4          # so many at a time,
+    OWN_PANELS = 8         # with so many, and one block of rows, each task packs the panels that it multiplies,
     OWN_DEPTH = 512        # so deep,
     STRIP = 16             # going along so many rows of B at once
+    NEAR_FLOATS = 3 << 20  # B up to this size comes fast enough to be packed while it is multiplied
     FEW_ROWS = 6           # up to so many rows (or columns) of the result are a thin product
     THIN_COLS = 48         # columns of a task of a thin product by dot products
     THIN_ROW_COLS = 1024   # of a thin product by rows
@@ -65,12 +65,14 @@ cdef class PackedGemm(Step):
     cdef Matrix left, right
     cdef const float *bias
     cdef float *c
-    cdef Py_ssize_t rows, cols, k, c_row, m, n, tile_rows
+    cdef Py_ssize_t rows, cols, k, c_row, m, n, depth
     cdef float alpha, beta
     cdef bint turned, copy_left
     cdef Py_ssize_t left_offset, left_row, out_offset  # in the workspace, after the packed panels
-    cdef bint pack_own                                 # each thread packs what it needs: there is no second use
-    cdef Py_ssize_t own_offset, own_bytes              # and where
+    # Each task packs what it needs, if there is no second use or if that costs little: rows of B that are contiguous
+    # are packed while the first rows of A are multiplied with them, or if they are far away, in strips.
+    cdef bint pack_own, on_the_way
+    cdef Py_ssize_t own_offset, own_bytes              # where
 
     def __init__(self, a, b, c, bias=None, float alpha=1.0, float beta=0.0):
         cdef const nnp_kernels *kernel = kernels()
@@ -94,35 +96,41 @@ cdef class PackedGemm(Step):
         else:
             self.rows, self.cols = self.m, self.n
             self.left, self.right = left, right
-        self.tile_rows = tile_rows(self.cols)
         self.copy_left = self.left.col != 1 and self.k > 1
         padded = ceil_div(self.cols, kernel.vector) * kernel.vector
         panels = ceil_div(self.cols, kernel.vector * kernel.tile_vectors)
-        self.pack_own = self.rows <= BLOCK_ROWS and panels >= OWN_PANELS
+        self.on_the_way = self.right.col == 1 and alpha == 1.0 and self.k * self.cols <= NEAR_FLOATS
+        self.pack_own = self.right.col == 1 or (self.rows <= BLOCK_ROWS and panels >= OWN_PANELS)
+        self.depth = OWN_DEPTH if self.pack_own and self.rows <= BLOCK_ROWS else DEPTH
         self.left_offset = 0 if self.pack_own else aligned(4 * self.k * padded)
         # Rows a cache line further apart than a round number: else a strip's 16 rows could share one set of the cache.
         self.left_row = aligned(4 * self.k) // 4 + 16
         self.out_offset = self.left_offset + (4 * self.rows * self.left_row if self.copy_left else 0)
         self.own_offset = self.out_offset + (aligned(4 * self.rows * self.cols) if self.turned else 0)
-        self.own_bytes = 4 * OWN_GROUP * OWN_DEPTH * kernel.vector * kernel.tile_vectors
+        self.own_bytes = aligned(4 * min(GROUP_COLS, padded) * min(self.k, self.depth))
         self.cost(2.0 * self.m * self.n * self.k, 4.0 * (self.m * self.k + self.k * self.n + self.m * self.n))
         self.workspace_bytes = self.own_offset + (self.own_bytes * self.most_threads if self.pack_own else 0)
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
-        cdef Py_ssize_t panels = ceil_div(self.cols, width), depth_blocks = max(ceil_div(self.k, DEPTH), 1)
-        cdef Py_ssize_t copies = ceil_div(self.rows, COPY_ROWS), row_blocks = ceil_div(self.rows, BLOCK_ROWS)
-        cdef Py_ssize_t turns = ceil_div(self.m, COPY_ROWS), group = max(1, GROUP_COLS // width)
+        cdef Py_ssize_t panels = ceil_div(self.cols, width), depth_blocks = max(ceil_div(self.k, self.depth), 1)
+        cdef Py_ssize_t copies = ceil_div(self.rows, COPY_ROWS), turns = ceil_div(self.m, COPY_ROWS)
         cdef bint scale = not self.turned and self.beta != 0.0 and self.beta != 1.0
-        cdef Py_ssize_t task, k
+        cdef Py_ssize_t team = self.team(), group = GROUP_COLS // width, groups, row_blocks, block_rows, task, k
         cdef nnp_float_mode mode = 0
-        with parallel(num_threads=self.team()):
+        # All rows for a group of panels, unless that leaves threads without work.
+        if team > 1:
+            group = max(1, min(group, panels // (2 * team)))
+        groups = max(ceil_div(panels, group), 1)
+        row_blocks = max(1, min(ceil_div(self.rows, BLOCK_ROWS), ceil_div(2 * team, groups))) if team > 1 else 1
+        block_rows = ceil_div(ceil_div(self.rows, row_blocks), NNP_TALL_ROWS) * NNP_TALL_ROWS
+        with parallel(num_threads=team):
             mode = nnp_flush_denormals()
             if not self.pack_own:
                 for task in prange(panels * depth_blocks, schedule="dynamic"):
-                    k = task // panels * DEPTH
-                    self.pack(kernel, task % panels, k, min(DEPTH, self.k - k),
+                    k = task // panels * self.depth
+                    self.pack(kernel, task % panels, k, min(self.depth, self.k - k),
                               self.packed(kernel, task % panels, task // panels))
             if self.copy_left:
                 for task in prange(copies, schedule="dynamic"):
@@ -130,15 +138,10 @@ cdef class PackedGemm(Step):
             if scale:
                 for task in prange(self.m, schedule="static"):
                     kernel.scale(self.n, self.beta, self.c + task * self.c_row)
-            if self.pack_own:
-                for task in prange(ceil_div(panels, OWN_GROUP), schedule="dynamic"):
-                    self.pack_and_multiply(kernel, task * OWN_GROUP, min(panels, (task + 1) * OWN_GROUP),
-                                           max(ceil_div(self.k, OWN_DEPTH), 1), <float *> (
-                                               self.workspace + self.own_offset + threadid() * self.own_bytes))
-            else:
-                for task in prange(row_blocks * ceil_div(panels, group), schedule="dynamic"):
-                    self.multiply(kernel, task % row_blocks * BLOCK_ROWS, task // row_blocks * group,
-                                  min((task // row_blocks + 1) * group, panels), depth_blocks)
+            for task in prange(row_blocks * ceil_div(panels, group), schedule="dynamic"):
+                self.multiply(kernel, task % row_blocks * block_rows, block_rows, task // row_blocks * group,
+                              min((task // row_blocks + 1) * group, panels), depth_blocks,
+                              <float *> (self.workspace + self.own_offset + threadid() * self.own_bytes))
             if self.turned:
                 for task in prange(turns, schedule="static"):
                     self.turn_back(kernel, task * COPY_ROWS)
@@ -152,7 +155,7 @@ cdef class PackedGemm(Step):
         """A block of a panel. All panels but the last are whole, so that they follow each other at k * width."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
         cdef Py_ssize_t own = ceil_div(self.panel_cols(kernel, panel), kernel.vector) * kernel.vector
-        return <float *> self.workspace + panel * width * self.k + block * DEPTH * own
+        return <float *> self.workspace + panel * width * self.k + block * self.depth * own
 
     cdef void pack(self, const nnp_kernels *kernel, Py_ssize_t panel, Py_ssize_t k, Py_ssize_t depth,
                    float *packed) noexcept nogil:
@@ -161,54 +164,55 @@ cdef class PackedGemm(Step):
                           self.right.data + k * self.right.row + col * self.right.col, self.right.row, self.right.col,
                           packed)
 
-    cdef void pack_and_multiply(self, const nnp_kernels *kernel, Py_ssize_t first_panel, Py_ssize_t last_panel,
-                                Py_ssize_t depth_blocks, float *packed) noexcept nogil:
-        """All rows times a few panels, which are packed side by side: so their rows are read in longer runs."""
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, size = OWN_DEPTH * width
-        cdef Py_ssize_t block, row, panel, k, end, own
-        for block in range(depth_blocks):
-            end = min(self.k, (block + 1) * OWN_DEPTH)
-            k = block * OWN_DEPTH
-            while k < end:
-                for panel in range(first_panel, last_panel):
-                    own = ceil_div(self.panel_cols(kernel, panel), kernel.vector) * kernel.vector
-                    self.pack(kernel, panel, k, min(STRIP, end - k),
-                              packed + (panel - first_panel) * size + (k - block * OWN_DEPTH) * own)
-                k += STRIP
+    cdef void pack_strips(self, const nnp_kernels *kernel, Py_ssize_t first_panel, Py_ssize_t last_panel,
+                          Py_ssize_t k, Py_ssize_t depth, float *own) noexcept nogil:
+        """Pack a few panels side by side: so their rows are read in longer runs."""
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, done = 0, panel, padded
+        while done < depth:
             for panel in range(first_panel, last_panel):
-                row = 0
-                while row < self.rows:
-                    self.tile(kernel, row, panel, block * OWN_DEPTH, end - block * OWN_DEPTH,
-                              packed + (panel - first_panel) * size)
-                    row += self.tile_rows
+                padded = ceil_div(self.panel_cols(kernel, panel), kernel.vector) * kernel.vector
+                self.pack(kernel, panel, k + done, min(STRIP, depth - done),
+                          own + (panel - first_panel) * depth * width + done * padded)
+            done += STRIP
 
     cdef void copy_rows(self, const nnp_kernels *kernel, Py_ssize_t row) noexcept nogil:
         kernel.copy_matrix(min(COPY_ROWS, self.rows - row), self.k, self.left.data + row * self.left.row,
                            self.left.row, self.left.col,
                            <float *> (self.workspace + self.left_offset) + row * self.left_row, self.left_row)
 
-    cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t first_row, Py_ssize_t first_panel,
-                       Py_ssize_t last_panel, Py_ssize_t depth_blocks) noexcept nogil:
+    cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t first_row, Py_ssize_t block_rows,
+                       Py_ssize_t first_panel, Py_ssize_t last_panel, Py_ssize_t depth_blocks,
+                       float *own) noexcept nogil:
         """All of the summed axis for a block of rows and a few panels, which stay in cache while the rows go by."""
-        cdef Py_ssize_t block, panel, row, end = min(first_row + BLOCK_ROWS, self.rows)
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, end = min(first_row + block_rows, self.rows)
+        cdef Py_ssize_t block, panel, row, k, depth, step = block_rows
+        cdef float *packed
+        if last_panel - first_panel > 1 and block_rows > BLOCK_ROWS:
+            step = NNP_TILE_ROWS
         for block in range(depth_blocks):
+            k = block * self.depth
+            depth = min(self.depth, self.k - k)
+            if self.pack_own and not self.on_the_way:
+                self.pack_strips(kernel, first_panel, last_panel, k, depth, own)
             row = first_row
             while row < end:
                 for panel in range(first_panel, last_panel):
-                    self.tile(kernel, row, panel, block * DEPTH, min(DEPTH, self.k - block * DEPTH),
-                              self.packed(kernel, panel, block))
-                row += self.tile_rows
+                    if self.pack_own:
+                        packed = own + (panel - first_panel) * depth * width
+                    else:
+                        packed = self.packed(kernel, panel, block)
+                    self.multiply_rows(kernel, row, min(step, end - row), panel, k, depth, packed,
+                                       self.on_the_way and row == first_row)
+                row += step
 
-    cdef void tile(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, Py_ssize_t k,
-                   Py_ssize_t depth, const float *packed) noexcept nogil:
-        """A tile of rows times a panel, `depth` steps of the summed axis from k."""
-        cdef Py_ssize_t col = panel * kernel.vector * kernel.tile_vectors, i
-        cdef int rows = <int> min(self.tile_rows, self.rows - row)
+    cdef void multiply_rows(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t panel,
+                            Py_ssize_t k, Py_ssize_t depth, float *packed, bint pack) noexcept nogil:
+        """Rows times a panel, `depth` steps of the summed axis from k."""
+        cdef Py_ssize_t col = panel * kernel.vector * kernel.tile_vectors
         cdef const float *left = self.left.data
+        cdef const float *right = packed
         cdef Py_ssize_t left_row = self.left.row, out_row = self.c_row
         cdef float *out = self.c
-        cdef const float *a[NNP_TALL_ROWS]
-        cdef float *c[NNP_TALL_ROWS]
         cdef const float *bias = NULL
         cdef int accumulate = k > 0 or (self.beta != 0.0 and not self.turned)
         if self.copy_left:
@@ -217,10 +221,11 @@ cdef class PackedGemm(Step):
             out, out_row = <float *> (self.workspace + self.out_offset), self.cols
         elif self.bias != NULL and k + depth == self.k:
             bias = self.bias + col
-        for i in range(rows):
-            a[i] = left + (row + i) * left_row + k
-            c[i] = out + (row + i) * out_row + col
-        kernel.gemm_tile(rows, self.panel_cols(kernel, panel), 1, depth, a, 0, packed, bias, accumulate, c)
+        if pack:
+            right = self.right.data + k * self.right.row + col
+        kernel.gemm_rows(rows, self.panel_cols(kernel, panel), depth, left + row * left_row + k, left_row, right,
+                         self.right.row, packed if pack else NULL, bias, accumulate, out + row * out_row + col,
+                         out_row)
 
     cdef void turn_back(self, const nnp_kernels *kernel, Py_ssize_t row) noexcept nogil:
         """Copy rows of c out of the transposed result (n, m), adding the bias."""
