@@ -44,6 +44,7 @@ MODULES = [
     "step",
     "gemm",
     "conv",
+    "conv_weight_grad",
     "winograd",
     "depthwise",
     "pool",

@@ -11,7 +11,7 @@ import os
 from typing import Literal
 
 from nnpar._checks import Array
-from nnpar._kernels import conv, depthwise, winograd
+from nnpar._kernels import conv, conv_weight_grad, depthwise, winograd
 from nnpar._kernels.step import Step
 from nnpar.shapes import Conv2dShape
 
@@ -34,7 +34,7 @@ _INPUT_GRAD = {
     "winograd": winograd.WinogradConv2dInputGrad,
 }
 _WEIGHT_GRAD = {
-    "indirect": conv.Conv2dWeightGrad,
+    "indirect": conv_weight_grad.Conv2dWeightGrad,
     "depthwise": depthwise.DepthwiseConv2dWeightGrad,
     "winograd": winograd.WinogradConv2dWeightGrad,
 }
