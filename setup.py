@@ -45,6 +45,7 @@ MODULES = [
     "step",
     "gemm",
     "conv",
+    "conv_weight_grad",
     "im2col",
     "winograd",
     "planar",

@@ -12,7 +12,7 @@ import os
 from typing import Literal
 
 from nnpar._checks import Array
-from nnpar._kernels import conv, depthwise, im2col, planar, winograd
+from nnpar._kernels import conv, conv_weight_grad, depthwise, im2col, planar, winograd
 from nnpar._kernels.step import Step
 from nnpar.shapes import Conv2dShape
 
@@ -37,7 +37,7 @@ _INPUT_GRAD = {
     "planar": planar.PlanarConv2dInputGrad,
 }
 _WEIGHT_GRAD = {
-    "indirect": conv.Conv2dWeightGrad,
+    "indirect": conv_weight_grad.Conv2dWeightGrad,
     "depthwise": depthwise.DepthwiseConv2dWeightGrad,
     "im2col": im2col.Im2colConv2dWeightGrad,
     "winograd": winograd.WinogradConv2dWeightGrad,

@@ -2,8 +2,8 @@
 
 Sizes lie around the edges at which kernels change: tiles of 6 rows; panels of 64, 16, 8 or 4 columns and vectors of 16,
 8, 4 or 1 floats, by instruction set; blocks of 1024 steps and 96 rows in matrix multiplication; runs of 16 channels,
-blocks of 96 pixels, strips of 256 pixels and 64 chunks in convolution, blocks of 4 and 7 pixels if it is depthwise;
-256 channels in pooling; rows of 512 floats in batch normalisation.
+blocks of 96 pixels, strips of 256 or 512 pixels and 64 chunks in convolution, blocks of 4 and 7 pixels if it is
+depthwise; 256 channels in pooling; rows of 512 floats in batch normalisation.
 
 Most tests draw small integers. Their products and sums are exact in float32, in any order: the result has to be equal,
 and no tolerance can hide a wrong element. Real numbers are compared with float64, within the bound of `assert_within`.
@@ -366,6 +366,15 @@ CONV2D_CASES = [
     Conv2dCase("images", 19, 9, 5, 7, 11, (3, 3), (1, 1), (1, 1)),
     Conv2dCase("images-few", 23, 3, 7, 5, 6, (3, 3), (1, 1), (1, 1)),
     Conv2dCase("blocks", 1, 101, 6, 7, 67, (2, 2)),
+    # Strips of the weight gradient that are packed, from 256 channels; blocks of 96 by 256; strips of 512 pixels.
+    *(Conv2dCase(f"packed-c-{c}", 1, c, 4, 7, 65, (1, 1)) for c in (255, 256, 257, 273)),
+    *(Conv2dCase(f"packed-oc-{oc}", 1, 17, 5, 7, oc, (2, 1), padding=(1, 0)) for oc in (255, 256, 257, 321)),
+    Conv2dCase("packed-c-for-few", 1, 257, 5, 7, 64, (1, 1)),
+    Conv2dCase("packed-both", 2, 259, 6, 7, 261, (1, 2), padding=(0, 1)),
+    Conv2dCase("packed-stride", 2, 257, 9, 11, 66, (2, 2), (2, 2), (1, 0)),
+    Conv2dCase("packed-groups", 2, 514, 5, 4, 130, (2, 1), (1, 1), (1, 0), (1, 1), 2),
+    Conv2dCase("packed-strips", 1, 256, 201, 5, 65, (1, 1)),
+    *(Conv2dCase(f"packed-rows-{ow}", 1, 257, 2, ow, 65, (1, 1)) for ow in (511, 512, 513)),
     Conv2dCase("chunks-of-strips", 2, 9, 131, 5, 7, (5, 5), padding=(2, 2)),
     Conv2dCase("chunks-of-strips-few", 4, 3, 101, 3, 5, (33, 3), padding=(16, 1)),
     # Planes of few channels: around tiles of 64 pixels and of six rows (kernel row, channel); an image in bands, a band

@@ -22,7 +22,6 @@ static inline vec vec_mul_add(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b
 static inline vec vec_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 static inline vec vec_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
 static inline vec vec_sub_mul(vec c, vec a, vec b) { return _mm256_fnmadd_ps(a, b, c); }
-/* A store past the caches, to a multiple of the vector's size; the fence makes these visible to other threads. */
 
 static inline vec_mask vec_first(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

@@ -12,6 +12,3 @@ class Conv2d(Step):
 
 class Conv2dInputGrad(Step):
     def __init__(self, shape: Geometry, dy: Array, w: Array, dx: Array) -> None: ...
-
-class Conv2dWeightGrad(Step):
-    def __init__(self, shape: Geometry, x: Array, dy: Array, dw: Array) -> None: ...

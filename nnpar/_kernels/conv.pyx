@@ -13,10 +13,6 @@ phase reads, for tap t, the source pixel (i * step_h + tap_h[t], j * step_w + ta
   belong to it; step = 1; depth = output channels of a group. Phases that no tap reaches are zeros.
 
 A task is a block of grid positions, in all phases: they read the same source pixels and write neighbours.
-
-The weight gradient is an outer product summed over pixels, dw[tap, ic, oc] = sum_p x[p at tap, ic] dy[p, oc]. The
-pixels are cut into chunks, as many as the shape asks for, each with a partial sum of its own; the partials are added
-in their order.
 """
 
 import numpy
@@ -24,8 +20,8 @@ import numpy
 from cython.parallel cimport parallel, prange, threadid
 from libc.string cimport memset
 
-from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
-                                  nnp_restore_float_mode, nnp_segment)
+from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
+                                  nnp_restore_float_mode)
 from nnpar._kernels.runtime cimport kernels, tile_rows
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
@@ -37,16 +33,6 @@ cdef enum:
     SHORT_RUN = 8          # but forward and to the input, if kernel rows are short, only with so many: framing costs
     SHORT_ROW = 3          # more than it saves otherwise
     FEW_TASKS = 32         # with fewer blocks of pixels than this, panels of output channels become tasks too
-    STRIP_PIXELS = 256     # weight gradient: pixels that a tile sums in registers before it goes back to memory
-    BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
-    CHUNK_TASKS = 64       # weight gradient: tasks that chunks of pixels should make
-    REDUCE_ROWS = 256      # weight gradient: rows (input channel, position) of a panel that are added up at once
-    CHUNK_BYTES = 16 << 20  # weight gradient: bytes of partial sums, at most
-
-
-cdef struct Frame:         # images (n, h, w, c) in zeros: (n, h + 2 pad_h, w + 2 pad_w, c)
-    const float *images
-    Py_ssize_t n, h, w, c, pad_h, pad_w
 
 
 cdef void frame_row(const nnp_kernels *kernel, Frame *f, Py_ssize_t row, float *framed) noexcept nogil:
@@ -429,152 +415,3 @@ cdef class Conv2dInputGrad(IndirectConv):
         taps = [((shape.kh - 1 - kh) * shape.dilation_h, 0) for kh in range(shape.kh)]
         self.lay_out(shape, [(shape.h, shape.w, 0, 0, len(taps))], taps, positions)
         return 0
-
-
-cdef class Conv2dWeightGrad(Step):
-    """dw = the gradient of conv2d with respect to w.
-
-    Parameters
-    ----------
-    shape : Geometry
-    x, dy : ndarray of shape (N, C, H, W) and (N, OC, OH, OW), float32, channels-last memory
-    dw : ndarray of shape (OC, C / groups, KH, KW), float32, contiguous
-    """
-
-    cdef const float *x
-    cdef const float *dy
-    cdef float *dw
-    cdef Frame frame                                     # images to be framed, or NULL
-    cdef Py_ssize_t groups, depth, cols, taps            # of a group: floats of a run, output channels; runs
-    cdef Py_ssize_t channels, kernel_area                # depth * taps = channels * kernel_area
-    cdef Py_ssize_t n, h, w, c, oh, ow, oc               # of the images, framed or not, and of dy
-    cdef Py_ssize_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, taps_w
-    cdef Py_ssize_t chunks, strip_rows, row_blocks, reduce_rows
-    cdef Py_ssize_t frame_offset, thread_offset, thread_bytes    # in the workspace
-
-    def __init__(self, Geometry shape, x, dy, dw):
-        cdef const nnp_kernels *kernel = kernels()
-        self.name = "conv2d_weight_grad"
-        self.x, self.dy, self.dw = self.floats(x), self.floats(dy), self.floats(dw, write=True)
-        self.n, self.h, self.w, self.c = shape.n, shape.h, shape.w, shape.c
-        self.oh, self.ow, self.oc, self.groups = shape.oh, shape.ow, shape.oc, shape.groups
-        self.stride_h, self.stride_w = shape.stride_h, shape.stride_w
-        self.dilation_h, self.dilation_w = shape.dilation_h, shape.dilation_w
-        self.pad_h, self.pad_w = shape.pad_h, shape.pad_w
-        self.channels, self.cols = shape.c // shape.groups, shape.oc // shape.groups
-        self.kernel_area = shape.kh * shape.kw
-        merged = shape.merged(shape.c)
-        self.depth, self.taps_w = self.channels * merged, shape.kw // merged
-        self.taps = shape.kh * self.taps_w
-        framed_bytes = 0
-        if merged > 1 and (self.pad_h or self.pad_w):
-            self.frame = Frame(self.x, self.n, self.h, self.w, self.c, self.pad_h, self.pad_w)
-            self.h, self.w, self.pad_h, self.pad_w = self.h + 2 * self.pad_h, self.w + 2 * self.pad_w, 0, 0
-            framed_bytes = aligned(4 * self.n * self.h * self.w * self.c)
-
-        self.strip_rows = max(1, STRIP_PIXELS // max(1, self.ow))
-        self.row_blocks = ceil_div(self.depth, BLOCK_ROWS)
-        self.reduce_rows = max(1, min(REDUCE_ROWS // self.kernel_area, self.channels))
-        wanted = ceil_div(CHUNK_TASKS, self.groups * self.taps * self.row_blocks)
-        strips = ceil_div(self.n * self.oh, self.strip_rows)
-        self.chunks = max(1, min(wanted, strips, CHUNK_BYTES // (4 * self.partial_size())))
-        self.cost(shape.flops, shape.bytes)
-        self.frame_offset = aligned(4 * self.chunks * self.partial_size())
-        self.thread_offset = self.frame_offset + framed_bytes
-        self.thread_bytes = max(aligned(sizeof(nnp_segment) * self.strip_rows),
-                                aligned(4 * self.reduce_rows * self.kernel_area * kernel.vector * kernel.tile_vectors))
-        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
-
-    cdef Py_ssize_t partial_size(self) noexcept nogil:
-        """Floats of one partial sum, (group, tap, depth, oc), which is (group, kh, kw, ic, oc)."""
-        return self.groups * self.taps * self.depth * self.cols
-
-    cdef void run(self) noexcept nogil:
-        cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t tasks = self.chunks * self.groups * self.taps * self.row_blocks
-        cdef Py_ssize_t sums = (self.groups * ceil_div(self.channels, self.reduce_rows)
-                                * ceil_div(self.cols, kernel.vector * kernel.tile_vectors)), task
-        cdef Py_ssize_t framed_rows = self.n * self.h if self.frame.images != NULL else 0
-        cdef char *scratch = NULL
-        cdef nnp_float_mode mode = 0
-        with parallel(num_threads=self.team()):
-            mode = nnp_flush_denormals()
-            scratch = self.workspace + self.thread_offset + threadid() * self.thread_bytes
-            for task in prange(framed_rows, schedule="static"):
-                frame_row(kernel, &self.frame, task, <float *> (self.workspace + self.frame_offset))
-            for task in prange(tasks, schedule="dynamic"):
-                self.accumulate(kernel, task, <nnp_segment *> scratch)
-            for task in prange(sums, schedule="static"):
-                self.reduce(kernel, task, <float *> scratch)
-            nnp_restore_float_mode(mode)
-
-    cdef void accumulate(self, const nnp_kernels *kernel, Py_ssize_t task, nnp_segment *segment) noexcept nogil:
-        """One chunk's partial sum for one group and tap, over one block of the rows of the outer product."""
-        cdef Py_ssize_t block = task % self.row_blocks, tap = task // self.row_blocks % self.taps
-        cdef Py_ssize_t group = task // self.row_blocks // self.taps % self.groups
-        cdef Py_ssize_t chunk = task // self.row_blocks // self.taps // self.groups
-        cdef Py_ssize_t row = self.n * self.oh * chunk // self.chunks
-        cdef Py_ssize_t end = self.n * self.oh * (chunk + 1) // self.chunks, rows, segments
-        cdef Py_ssize_t first = block * BLOCK_ROWS, last = min(first + BLOCK_ROWS, self.depth)
-        cdef float *partial = (<float *> self.workspace + chunk * self.partial_size()
-                               + (group * self.taps + tap) * self.depth * self.cols)
-        memset(partial + first * self.cols, 0, 4 * (last - first) * self.cols)
-        while row < end:
-            rows = min(self.strip_rows, end - row)
-            segments = self.cut(group, tap, row, rows, segment)
-            self.add_outer(kernel, segments, segment, first, last, partial)
-            row += rows
-
-    cdef void add_outer(self, const nnp_kernels *kernel, Py_ssize_t segments, const nnp_segment *segment,
-                        Py_ssize_t first, Py_ssize_t last, float *partial) noexcept nogil:
-        """partial (depth, oc), rows first to last, += the outer products of a strip."""
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, row = first, col
-        cdef Py_ssize_t rows = tile_rows(self.cols)
-        while row < last:
-            col = 0
-            while col < self.cols:
-                kernel.outer_tile(<int> min(rows, last - row), <int> min(width, self.cols - col), segments,
-                                  segment, row, self.stride_w * self.c, col, self.oc, partial + row * self.cols + col,
-                                  self.cols)
-                col += width
-            row += rows
-
-    cdef Py_ssize_t cut(self, Py_ssize_t group, Py_ssize_t tap, Py_ssize_t row, Py_ssize_t rows,
-                        nnp_segment *segment) noexcept nogil:
-        """Runs of output pixels in rows of dy whose input pixel at this tap lies inside the image; returns their
-        number."""
-        cdef const float *x = self.x
-        cdef Py_ssize_t offset_w = tap % self.taps_w * self.dilation_w - self.pad_w
-        cdef Py_ssize_t offset_h = tap // self.taps_w * self.dilation_h - self.pad_h
-        cdef Py_ssize_t low = ceil_div(-offset_w, self.stride_w) if offset_w < 0 else 0
-        cdef Py_ssize_t high = min(self.ow, ceil_div(max(self.w - offset_w, 0), self.stride_w))
-        cdef Py_ssize_t r, n, h, count = 0
-        if self.frame.images != NULL:
-            x = <const float *> (self.workspace + self.frame_offset)
-        for r in range(row, row + rows):
-            n = r // self.oh
-            h = r % self.oh * self.stride_h + offset_h
-            if 0 <= h < self.h and low < high:
-                segment[count].a = (x + ((n * self.h + h) * self.w + low * self.stride_w + offset_w) * self.c
-                                    + group * self.channels)
-                segment[count].b = self.dy + (r * self.ow + low) * self.oc + group * self.cols
-                segment[count].length = high - low
-                count += 1
-        return count
-
-    cdef void reduce(self, const nnp_kernels *kernel, Py_ssize_t task, float *sums) noexcept nogil:
-        """dw of a group's block of input channels and panel of output channels: the partials added in the order of
-        their chunks, as sums (ic, position, oc), which are then transposed."""
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, panels = ceil_div(self.cols, width)
-        cdef Py_ssize_t col = task % panels * width, blocks = ceil_div(self.channels, self.reduce_rows)
-        cdef Py_ssize_t ic = task // panels % blocks * self.reduce_rows, group = task // panels // blocks
-        cdef Py_ssize_t rows = min(self.reduce_rows, self.channels - ic), cols = min(width, self.cols - col), i, p
-        cdef const float *partials = (<const float *> self.workspace
-                                      + (group * self.kernel_area * self.channels + ic) * self.cols + col)
-        for i in range(rows):
-            for p in range(self.kernel_area):
-                kernel.sum_rows(self.chunks, cols, partials + (p * self.channels + i) * self.cols,
-                                self.partial_size(), 0, sums + (i * self.kernel_area + p) * width)
-        kernel.copy_matrix(cols, rows * self.kernel_area, sums, 1, width,
-                           self.dw + ((group * self.cols + col) * self.channels + ic) * self.kernel_area,
-                           self.channels * self.kernel_area)
