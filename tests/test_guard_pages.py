@@ -129,12 +129,12 @@ def run_conv2d_weight_grad(guard):
 
 
 def winograd_cases():
+    sizes = [size for n in TAILS for size in [(n, 5, 4, 3, 0), (3, 5, 4, n, 0), (2, n, 3, 2, 1), (2, 3, n, 2, -1)]]
     for kernel in (3, 5):
-        for size in TAILS:
-            for c, h, w, oc, padding in [(size, 5, 4, 3, 1), (3, 5, 4, size, 1), (2, size, 3, 2, 2), (2, 3, size, 2, 0)]:
-                padding = padding + kernel // 2 - 1
-                if min(h, w) + 2 * padding >= kernel:
-                    yield cases.Conv2dCase("guarded", 1, c, h, w, oc, (kernel, kernel), padding=(padding, padding))
+        for c, h, w, oc, more in sizes:
+            padding = kernel // 2 + more
+            if min(h, w) + 2 * padding >= kernel:
+                yield cases.Conv2dCase("guarded", 1, c, h, w, oc, (kernel, kernel), padding=(padding, padding))
 
 
 def run_winograd(guard):
