@@ -133,18 +133,20 @@ typedef struct {
     void (*copy_stream)(ptrdiff_t n, const float *from, float *to);
     void (*stream_fence)(void);
 
-    /* Winograd's F(4x4, 3x3) of n channels, see tiles/winograd.h. What belongs to position k = 6 * i + j of the 36 lies
-     * at k * stride. input: v = B^T d B of 6 x 6 pixels; output_grad: z = A dy A^T of 4 x 4 pixels; pixels outside the
-     * image are zeros. output: 4 x 4 pixels = A^T m A, + bias (n) unless NULL; those outside, below bottom or right of
-     * right, are not written. */
-    void (*winograd_input)(ptrdiff_t n, const nnp_patch *p, const float *image, float *v, ptrdiff_t v_stride);
-    void (*winograd_output_grad)(ptrdiff_t n, const nnp_patch *p, const float *image, float *z, ptrdiff_t z_stride);
-    void (*winograd_output)(ptrdiff_t n, const nnp_patch *p, const float *m, ptrdiff_t m_stride, const float *bias,
-                            float *image);
-    /* n filters side by side, tap 3 * i + j at (3 * i + j) * g_stride, which may be negative: u = G g G^T, and the
-     * gradient g = G^T u G. */
-    void (*winograd_weight)(ptrdiff_t n, const float *g, ptrdiff_t g_stride, float *u, ptrdiff_t u_stride);
-    void (*winograd_weight_grad)(ptrdiff_t n, const float *u, ptrdiff_t u_stride, float *g, ptrdiff_t g_stride);
+    /* Winograd's F(4x4, 3x3) and F(4x4, 5x5) of n channels, see tiles/winograd.h: `size` is 6 or 8, of which a kernel
+     * has 3 less. What belongs to position k = size * i + j of size^2 lies at k * stride. input: v = B^T d B of size x
+     * size pixels; output_grad: z = A dy A^T of 4 x 4 pixels; pixels outside the image are zeros. output: 4 x 4 pixels
+     * = A^T m A, + bias (n) unless NULL; those outside, below bottom or right of right, are not written. */
+    void (*winograd_input)(int size, ptrdiff_t n, const nnp_patch *p, const float *image, float *v, ptrdiff_t v_stride);
+    void (*winograd_output_grad)(int size, ptrdiff_t n, const nnp_patch *p, const float *image, float *z,
+                                 ptrdiff_t z_stride);
+    void (*winograd_output)(int size, ptrdiff_t n, const nnp_patch *p, const float *m, ptrdiff_t m_stride,
+                            const float *bias, float *image);
+    /* n filters side by side, tap number t = (size - 3) * i + j at t * g_stride, which may be negative: u = G g G^T,
+     * and the gradient g = G^T u G. */
+    void (*winograd_weight)(int size, ptrdiff_t n, const float *g, ptrdiff_t g_stride, float *u, ptrdiff_t u_stride);
+    void (*winograd_weight_grad)(int size, ptrdiff_t n, const float *u, ptrdiff_t u_stride, float *g,
+                                 ptrdiff_t g_stride);
 
     /* One row of output (forward) or of input (gradient) of one image. argmax is kh * kernel_w + kw, a byte. */
     void (*max_pool_row)(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row, uint8_t *argmax_row);

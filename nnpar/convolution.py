@@ -83,12 +83,12 @@ def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
         return which != "input_grad" and shape.groups == 1 and shape.dilation[1] == 1
     if algorithm == "winograd":
         return (
-            shape.weight_shape[2:] == (3, 3)
+            shape.weight_shape[2:] in ((3, 3), (5, 5))
             and shape.stride == (1, 1)
             and shape.dilation == (1, 1)
             and shape.groups == 1
             and min(shape.output_shape) >= 1
-            and (which != "input_grad" or max(shape.padding) <= 2)
+            and (which != "input_grad" or max(shape.padding) < shape.weight_shape[2])
         )
     if algorithm == "planar":
         return which == "input_grad" and shape.groups == 1 and min(shape.input_shape + shape.output_shape) >= 1
@@ -101,8 +101,8 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
     =========== ========================================================== ===========================================
     algorithm   chosen for                                                 error of an output, at most
     =========== ========================================================== ===========================================
-    `winograd`  3x3, stride 1, no dilation or groups, 8 channels or more   ``2 (k + 40) u M``
-                to read, 16 tiles of 4x4 outputs or more
+    `winograd`  3x3 or 5x5, stride 1, no dilation or groups, 8 channels    ``2 (k + 40) u M``
+                or more to read, 16 tiles of 4x4 outputs or more
     `depthwise` each channel a group of its own, as many out as in;        ``2 k u M``
                 not for the weight gradient of a single channel
     `planar`    the input gradient towards 3 channels or fewer, up to 6    ``2 k u M``
@@ -161,7 +161,8 @@ def _winograd_pays(shape: Conv2dShape, which: Pass) -> bool:
     height, width = shape.input_shape[2:] if which == "input_grad" else shape.output_size
     tiles = n * -(-height // 4) * -(-width // 4)
     read = {"forward": channels, "input_grad": out_channels, "weight_grad": min(channels, out_channels)}[which]
-    return tiles >= 16 and read >= 8 and channels * out_channels >= 128
+    least = {3: 128, 5: 64}[shape.weight_shape[2]]
+    return tiles >= 16 and read >= 8 and channels * out_channels >= least
 
 
 def _planar_pays(shape: Conv2dShape, winograd_pays: bool) -> bool:

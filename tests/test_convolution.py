@@ -48,9 +48,19 @@ def test_winograd_is_for_3x3_with_channels_and_pixels(which):
         assert convolution.choose(other, which) == "indirect", other
 
 
+@pytest.mark.parametrize("which", PASSES)
+def test_winograd_is_for_5x5_with_fewer_channels(which):
+    assert convolution.choose(shape(x=(2, 8, 16, 16), w=(8, 8, 5, 5), padding=2), which) == "winograd"
+    assert convolution.choose(shape(x=(2, 8, 16, 16), w=(8, 8, 3, 3)), which) == "indirect"
+    assert convolution.choose(shape(x=(2, 4, 16, 16), w=(16, 4, 5, 5), padding=2), "forward") == "indirect"
+    assert convolution.choose(shape(w=(64, 64, 5, 5), stride=2), which) == "indirect"
+
+
 def test_more_padding_than_the_kernel_has_an_input_gradient_without_winograd():
     assert convolution.choose(shape(padding=3), "forward") == "winograd"
     assert convolution.choose(shape(padding=3), "input_grad") == "indirect"
+    assert convolution.choose(shape(w=(64, 64, 5, 5), padding=4), "input_grad") == "winograd"
+    assert convolution.choose(shape(w=(64, 64, 5, 5), padding=5), "input_grad") == "indirect"
 
 
 def test_planar_is_for_the_input_gradient_towards_few_channels():

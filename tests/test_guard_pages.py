@@ -128,22 +128,27 @@ def run_conv2d_weight_grad(guard):
         np.testing.assert_array_equal(out, ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window))
 
 
+def winograd_cases():
+    sizes = [size for n in TAILS for size in [(n, 5, 4, 3, 0), (3, 5, 4, n, 0), (2, n, 3, 2, 1), (2, 3, n, 2, -1)]]
+    for kernel in (3, 5):
+        for c, h, w, oc, more in sizes:
+            padding = kernel // 2 + more
+            if min(h, w) + 2 * padding >= kernel:
+                yield cases.Conv2dCase("guarded", 1, c, h, w, oc, (kernel, kernel), padding=(padding, padding))
+
+
 def run_winograd(guard):
-    for size in TAILS:
-        for c, h, w, oc, padding in [(size, 5, 4, 3, 1), (3, 5, 4, size, 1), (2, size, 3, 2, 2), (2, 3, size, 2, 0)]:
-            if min(h, w) + 2 * padding < 3:
-                continue
-            case = cases.Conv2dCase("guarded", 1, c, h, w, oc, (3, 3), padding=(padding, padding))
-            x, w, bias, dy = case.arrays()
-            y = ops.conv2d(guard(x), guard_weight(guard, w), guard(bias), *case.window, algorithm="winograd",
-                           out=guard.nans(*case.y_shape))  # fmt: skip
-            dx = ops.conv2d_input_grad(guard(dy), guard_weight(guard, w), case.x_shape, *case.window,
-                                       algorithm="winograd", out=guard.nans(*case.x_shape))  # fmt: skip
-            dw = guard_weight(guard, np.full(case.w_shape, np.nan, np.float32))
-            ops.conv2d_weight_grad(guard(x), guard(dy), case.w_shape, *case.window, algorithm="winograd", out=dw)
-            np.testing.assert_allclose(y, ops.conv2d(x, w, bias, *case.window), atol=1e-2)
-            np.testing.assert_allclose(dx, ops.conv2d_input_grad(dy, w, case.x_shape, *case.window), atol=1e-2)
-            np.testing.assert_allclose(dw, ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window), atol=1e-2)
+    for case in winograd_cases():
+        x, w, bias, dy = case.arrays()
+        y = ops.conv2d(guard(x), guard_weight(guard, w), guard(bias), *case.window, algorithm="winograd",
+                       out=guard.nans(*case.y_shape))  # fmt: skip
+        dx = ops.conv2d_input_grad(guard(dy), guard_weight(guard, w), case.x_shape, *case.window,
+                                   algorithm="winograd", out=guard.nans(*case.x_shape))  # fmt: skip
+        dw = guard_weight(guard, np.full(case.w_shape, np.nan, np.float32))
+        ops.conv2d_weight_grad(guard(x), guard(dy), case.w_shape, *case.window, algorithm="winograd", out=dw)
+        np.testing.assert_allclose(y, ops.conv2d(x, w, bias, *case.window), atol=1e-2)
+        np.testing.assert_allclose(dx, ops.conv2d_input_grad(dy, w, case.x_shape, *case.window), atol=1e-2)
+        np.testing.assert_allclose(dw, ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window), atol=1e-2)
 
 
 def run_planar(guard):

@@ -8,33 +8,47 @@ import nnpar
 from nnpar import ops, reference
 from nnpar.convolution import fits
 
-# Filters, inputs and outputs from the left: y = A^T [(G g G^T) * (B^T d B)] A (Lavin and Gray, 2016).
-G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-B = np.array(
-    [[4, 0, 0, 0, 0, 0], [0, -4, 4, -2, 2, 4], [-5, -4, -4, -1, -1, 0], [0, 1, -1, 2, -2, -5], [1, 1, 1, 1, 1, 0],
-     [0, 0, 0, 0, 0, 1]]
-)  # fmt: skip
-A = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
+# The interpolation points for 3x3; for 5x5 two more.
+POINTS = [0, 1, -1, 2, -2, 1 / 2, -1 / 2]
 
 
-def conv3x3(name, n, c, h, w, oc, padding=(1, 1)):
-    return cases.Conv2dCase(name, n, c, h, w, oc, (3, 3), padding=padding)
+def matrices(kernel):
+    """B, G and A of y = A^T [(G g G^T) * (B^T d B)] A, a column or row for each point, the last for infinity."""
+    points = np.array(POINTS[: kernel + 2])
+    others = [np.delete(points, i) for i in range(len(points))]
+    b = [np.append(np.poly(roots)[::-1], 0) for roots in others] + [np.poly(points)[::-1]]
+    g = [p ** np.arange(kernel) / np.prod(p - roots) for p, roots in zip(points, others, strict=True)]
+    a = [p ** np.arange(4) for p in points]
+    return np.array(b).T, np.array([*g, np.eye(kernel)[-1]]), np.array([*a, np.eye(4)[-1]])
+
+
+def conv(kernel, name, n, c, h, w, oc, padding=None):
+    padding = (kernel // 2, kernel // 2) if padding is None else padding
+    return cases.Conv2dCase(f"{kernel}x{kernel}-{name}", n, c, h, w, oc, (kernel, kernel), padding=padding)
 
 
 CASES = [
-    *(case for case in cases.small(cases.CONV2D_CASES) if case.kernel == (3, 3) and case.groups == 1
+    *(case for case in cases.small(cases.CONV2D_CASES) if case.kernel in ((3, 3), (5, 5)) and case.groups == 1
       and case.stride == case.dilation == (1, 1)),
     # Images around tiles of 4 x 4 outputs, and paddings from none to more than the kernel.
-    *(conv3x3(f"{h}x{w}", 2, 3, h, w, 5) for h, w in [(1, 1), (2, 9), (3, 4), (4, 3), (5, 5), (8, 6), (9, 13)]),
-    *(conv3x3(f"padding-{p}", 1, 5, 6, 7, 9, p) for p in [(0, 0), (0, 1), (1, 2), (2, 0), (2, 2), (3, 1), (5, 7)]),
+    *(conv(k, f"{h}x{w}", 2, 3, h, w, 5) for k in (3, 5)
+      for h, w in [(1, 1), (2, 9), (3, 4), (4, 3), (5, 5), (8, 6), (9, 13)]),
+    *(conv(k, f"padding-{p}", 1, 5, 6, 7, 9, p) for k in (3, 5)
+      for p in [(0, 0), (0, 1), (1, 2), (2, 0), (2, 2), (3, 1), (4, 3), (4, 4), (5, 7)]),
     # Channels around vectors, panels, cache lines, rows of filters, and rows of a task of the weight gradient.
-    *(conv3x3(f"c-{c}", 1, c, 5, 6, 7) for c in (1, 2, 4, 8, 15, 16, 17, 31, 33, 64, 65, 97, 100)),
-    *(conv3x3(f"oc-{oc}", 1, 7, 5, 6, oc) for oc in (1, 2, 4, 8, 12, 13, 15, 16, 17, 31, 33, 48, 64, 65, 100, 129)),
+    *(conv(3, f"c-{c}", 1, c, 5, 6, 7) for c in (1, 2, 4, 8, 15, 16, 17, 31, 33, 64, 65, 97, 100)),
+    *(conv(3, f"oc-{oc}", 1, 7, 5, 6, oc) for oc in (1, 2, 4, 8, 12, 13, 15, 16, 17, 31, 33, 48, 64, 65, 100, 129)),
+    *(conv(5, f"c-{c}", 1, c, 5, 6, 7) for c in (1, 4, 6, 15, 16, 17, 33, 97)),
+    *(conv(5, f"oc-{oc}", 1, 7, 5, 6, oc) for oc in (1, 4, 13, 16, 17, 64, 65, 129)),
     # Blocks of tiles: of all threads, one and several, of a thread; filters and sums that never go to memory.
-    conv3x3("shared-blocks", 3, 9, 29, 30, 10),
-    conv3x3("own-blocks", 13, 7, 31, 32, 5),
-    conv3x3("shared-sums", 8, 129, 13, 19, 130),
-    conv3x3("streamed", 2, 171, 9, 6, 175),
+    conv(3, "shared-blocks", 3, 9, 29, 30, 10),
+    conv(3, "own-blocks", 13, 7, 31, 32, 5),
+    conv(3, "shared-sums", 8, 129, 13, 19, 130),
+    conv(3, "streamed", 2, 171, 9, 6, 175),
+    conv(5, "shared-blocks", 3, 9, 29, 30, 10),
+    conv(5, "own-blocks", 13, 7, 31, 32, 5),
+    conv(5, "shared-sums", 4, 97, 19, 26, 98),
+    conv(5, "streamed", 2, 131, 9, 6, 134),
 ]  # fmt: skip
 every_case = pytest.mark.parametrize("case", CASES, ids=cases.name_of)
 
@@ -61,18 +75,29 @@ def both_sides(left, middle, right):
 
 def forward_magnitude(x, w, padding, outputs):
     """The whole computation on absolute values, (n, oc, oh, ow)."""
-    v = both_sides(B.T, tiles(padded(x, padding, outputs, 6), 6), B)
-    m = np.einsum("ocij,nctsij->notsij", both_sides(G, w, G.T), v)
-    y = both_sides(A.T, m, A)
+    kernel = w.shape[2]
+    b, g, a = matrices(kernel)
+    v = both_sides(b.T, tiles(padded(x, padding, outputs, kernel + 3), kernel + 3), b)
+    m = np.einsum("ocij,nctsij->notsij", both_sides(g, w, g.T), v, optimize=True)
+    y = both_sides(a.T, m, a)
     n, oc, rows, cols = y.shape[:4]
     return y.swapaxes(3, 4).reshape(n, oc, 4 * rows, 4 * cols)[:, :, : outputs[0], : outputs[1]]
 
 
-def weight_magnitude(x, dy, padding):
+def weight_magnitude(x, dy, padding, kernel):
     outputs = dy.shape[2:]
-    v = both_sides(B.T, tiles(padded(x, padding, outputs, 6), 6), B)
-    z = both_sides(A, tiles(padded(dy, (0, 0), outputs, 4), 4), A.T)
-    return both_sides(G.T, np.einsum("nctsij,notsij->ocij", v, z), G)
+    b, g, a = matrices(kernel)
+    v = both_sides(b.T, tiles(padded(x, padding, outputs, kernel + 3), kernel + 3), b)
+    z = both_sides(a, tiles(padded(dy, (0, 0), outputs, 4), 4), a.T)
+    return both_sides(g.T, np.einsum("nctsij,notsij->ocij", v, z, optimize=True), g)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_the_matrices_make_a_convolution(kernel):
+    b, g, a = matrices(kernel)
+    products = np.einsum("ko,kg,dk->ogd", a, g, b)
+    for output, tap, pixel in np.ndindex(products.shape):
+        assert abs(products[output, tap, pixel] - (pixel == output + tap)) < 1e-14
 
 
 @every_case
@@ -87,7 +112,7 @@ def test_forward(case):
 @every_case
 def test_input_grad(case):
     _, w, _, dy = case.arrays(draw=cases.normals)
-    if max(case.padding) > 2:
+    if max(case.padding) >= case.kernel[0]:
         with pytest.raises(ValueError, match="cannot compute the input_grad pass"):
             ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, algorithm="winograd")
         return
@@ -95,7 +120,8 @@ def test_input_grad(case):
     dx = ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, algorithm="winograd", out=out)
     dy, w = dy.astype(np.float64), w.astype(np.float64)
     turned = w[:, :, ::-1, ::-1].swapaxes(0, 1)
-    magnitude = forward_magnitude(dy, turned, (2 - case.padding[0], 2 - case.padding[1]), case.x_shape[2:])
+    padding = [case.kernel[0] - 1 - pad for pad in case.padding]
+    magnitude = forward_magnitude(dy, turned, padding, case.x_shape[2:])
     cases.assert_within(dx, reference.conv2d_input_grad(dy, w, case.x_shape, *case.window), case.oc + 40, magnitude)
 
 
@@ -107,14 +133,15 @@ def test_weight_grad(case):
     x, dy = x.astype(np.float64), dy.astype(np.float64)
     terms = case.n * -(-case.y_shape[2] // 4) * -(-case.y_shape[3] // 4)
     expected = reference.conv2d_weight_grad(x, dy, case.w_shape, *case.window)
-    cases.assert_within(dw, expected, terms + 40, weight_magnitude(x, dy, case.padding))
+    cases.assert_within(dw, expected, terms + 40, weight_magnitude(x, dy, case.padding, case.kernel[0]))
 
 
-def test_the_error_is_small_in_practice():
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_the_error_is_small_in_practice(kernel):
     """Outputs of size 1: about 10 times the error of the plain sum, and far below the bound."""
-    case = conv3x3("typical", 2, 64, 16, 16, 64)
+    case = conv(kernel, "typical", 2, 64, 16, 16, 64)
     x, w, _, _ = case.arrays(draw=cases.normals)
-    w /= np.float32(24)
+    w /= np.float32(8 * kernel)
     expected = reference.conv2d(x.astype(np.float64), w.astype(np.float64), None, *case.window)
     assert 0.9 < expected.std() < 1.1
     for algorithm, rms, worst in (("indirect", 1e-6, 1e-5), ("winograd", 5e-6, 5e-5)):
@@ -124,8 +151,9 @@ def test_the_error_is_small_in_practice():
 
 
 @pytest.mark.parametrize("name", ["shared-blocks", "own-blocks", "shared-sums", "streamed", "9x13"])
-def test_threads_do_not_change_a_bit(name):
-    case = next(case for case in CASES if case.name == name)
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_threads_do_not_change_a_bit(kernel, name):
+    case = next(case for case in CASES if case.name == f"{kernel}x{kernel}-{name}")
     x, w, bias, dy = case.arrays(draw=cases.normals)
     results = []
     for threads in (1, 2, 3, 4, 8):

@@ -68,15 +68,15 @@ cdef extern from "kernels.h" nogil:
                     float *to) noexcept nogil
         void copy_stream(Py_ssize_t n, const float *src, float *to) noexcept nogil
         void stream_fence() noexcept nogil
-        void winograd_input(Py_ssize_t n, const nnp_patch *p, const float *image, float *v,
+        void winograd_input(int size, Py_ssize_t n, const nnp_patch *p, const float *image, float *v,
                             Py_ssize_t v_stride) noexcept nogil
-        void winograd_output_grad(Py_ssize_t n, const nnp_patch *p, const float *image, float *z,
+        void winograd_output_grad(int size, Py_ssize_t n, const nnp_patch *p, const float *image, float *z,
                                   Py_ssize_t z_stride) noexcept nogil
-        void winograd_output(Py_ssize_t n, const nnp_patch *p, const float *m, Py_ssize_t m_stride, const float *bias,
-                             float *image) noexcept nogil
-        void winograd_weight(Py_ssize_t n, const float *g, Py_ssize_t g_stride, float *u,
+        void winograd_output(int size, Py_ssize_t n, const nnp_patch *p, const float *m, Py_ssize_t m_stride,
+                             const float *bias, float *image) noexcept nogil
+        void winograd_weight(int size, Py_ssize_t n, const float *g, Py_ssize_t g_stride, float *u,
                              Py_ssize_t u_stride) noexcept nogil
-        void winograd_weight_grad(Py_ssize_t n, const float *u, Py_ssize_t u_stride, float *g,
+        void winograd_weight_grad(int size, Py_ssize_t n, const float *u, Py_ssize_t u_stride, float *g,
                                   Py_ssize_t g_stride) noexcept nogil
         void max_pool_row(const nnp_pool *s, const float *x, Py_ssize_t oh, float *y_row,
                           uint8_t *argmax_row) noexcept nogil

@@ -1,7 +1,7 @@
-"""Convolution by Winograd's F(4x4, 3x3): 3x3 filters, stride 1, no dilation, no groups.
+"""Convolution by Winograd's F(4x4, 3x3) and F(4x4, 5x5): 3x3 or 5x5 filters, stride 1, no dilation, no groups.
 
-The image is cut into tiles of 4x4 outputs, which need 6x6 inputs. Transformed (csrc/tiles/winograd.h), a tile is 36
-rows of channels, and the convolution is 36 matrix products, one for each position k of the 6x6:
+The image is cut into tiles of 4x4 outputs, which need 6x6 inputs, or 8x8. Transformed (csrc/tiles/winograd.h), a tile
+is 36 or 64 rows of channels, and the convolution is as many matrix products, one for each position k of the inputs:
 
     forward          m[k] (tile, oc) = v[k] (tile, ic) u[k] (ic, oc)         v from x, u from w, y from m
     input gradient   the same from dy to dx, the filter turned round
@@ -22,11 +22,10 @@ from nnpar._kernels.runtime cimport kernels, tile_rows
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
-    POSITIONS = 36
     LINE = 16              # floats in a cache line
     STREAM_ROWS = 32       # rows of filters that a thread transforms and uses at once, where they are used once,
     STREAM_COLS = 64       # and their columns: 36 x 32 x 64 floats stay in its second-level cache
-    FILTER_ROWS = 16       # rows of filters transformed at once: 9 x 16 x 64 floats stay in the first-level cache
+    FILTER_TAPS = 9 * 16   # taps of the filters transformed at once: 9 x 16 x 64 floats stay in the first-level cache
     OWN_TILES = 48         # tiles of a block that a thread has for itself
     OWN_SUM_TILES = 96     # the same for the weight gradient
     SHARED_TILES = 128     # tiles of a block that all threads share
@@ -39,7 +38,7 @@ cdef enum:
 
 
 cdef Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil:
-    """Floats rounded up to an odd number of cache lines: the 36 positions then lie in different sets of a cache."""
+    """Floats rounded up to an odd number of cache lines: the positions then lie in different sets of a cache."""
     return LINE * (ceil_div(floats, LINE) | 1)
 
 
@@ -50,14 +49,22 @@ cdef Py_ssize_t padded_row(Py_ssize_t floats) noexcept nogil:
 
 
 cdef struct Grid:          # tiles of a batch of images
+    int size               # of a tile of inputs, along an axis
+    Py_ssize_t positions   # of it
+    Py_ssize_t taps        # of a filter
     Py_ssize_t rows, cols, tiles
     Py_ssize_t in_h, in_w, in_c, out_h, out_w, out_c, pad_h, pad_w
 
 
-cdef Grid make_grid(Py_ssize_t n, Py_ssize_t in_h, Py_ssize_t in_w, Py_ssize_t in_c, Py_ssize_t out_h,
-                    Py_ssize_t out_w, Py_ssize_t out_c, Py_ssize_t pad_h, Py_ssize_t pad_w) noexcept:
-    cdef Grid g = Grid(ceil_div(out_h, 4), ceil_div(out_w, 4), 0, in_h, in_w, in_c, out_h, out_w, out_c, pad_h, pad_w)
+cdef Grid make_grid(Py_ssize_t kernel, Py_ssize_t n, Py_ssize_t in_h, Py_ssize_t in_w, Py_ssize_t in_c,
+                    Py_ssize_t out_h, Py_ssize_t out_w, Py_ssize_t out_c, Py_ssize_t pad_h,
+                    Py_ssize_t pad_w) noexcept:
+    cdef Grid g
+    g.size, g.positions, g.taps = <int> kernel + 3, (kernel + 3) * (kernel + 3), kernel * kernel
+    g.rows, g.cols = ceil_div(out_h, 4), ceil_div(out_w, 4)
     g.tiles = n * g.rows * g.cols
+    g.in_h, g.in_w, g.in_c, g.out_h, g.out_w, g.out_c = in_h, in_w, in_c, out_h, out_w, out_c
+    g.pad_h, g.pad_w = pad_h, pad_w
     return g
 
 
@@ -73,8 +80,8 @@ cdef nnp_patch patch(Py_ssize_t image, Py_ssize_t h, Py_ssize_t w, int size, Py_
 
 
 cdef nnp_patch input_patch(const Grid *g, Py_ssize_t tile) noexcept nogil:
-    return patch(tile // (g.rows * g.cols), tile // g.cols % g.rows * 4 - g.pad_h, tile % g.cols * 4 - g.pad_w, 6,
-                 g.in_h, g.in_w, g.in_c)
+    return patch(tile // (g.rows * g.cols), tile // g.cols % g.rows * 4 - g.pad_h, tile % g.cols * 4 - g.pad_w,
+                 g.size, g.in_h, g.in_w, g.in_c)
 
 
 cdef nnp_patch output_patch(const Grid *g, Py_ssize_t tile) noexcept nogil:
@@ -100,6 +107,7 @@ cdef class WinogradConv(Step):
     cdef bint turned                                     # filters turned round by 180 degrees
     cdef bint shared, streamed
     cdef Py_ssize_t block, blocks                        # tiles of a block
+    cdef Py_ssize_t filter_rows                          # source channels whose filters are transformed at once
     cdef Py_ssize_t u_rows, u_stride, v_row, v_stride, m_row, m_stride
     cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace: of a thread, v and m; or u if streamed
 
@@ -107,19 +115,20 @@ cdef class WinogradConv(Step):
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t depth = self.grid.in_c, cols = self.grid.out_c
         self.v_row, self.m_row = LINE * ceil_div(depth, LINE), LINE * ceil_div(cols, LINE)
-        self.shared = (4 * POSITIONS * depth * cols > SHARED_BYTES
+        self.shared = (4 * self.grid.positions * depth * cols > SHARED_BYTES
                        or self.grid.tiles < FEW_BLOCKS * OWN_TILES)
         self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
         self.blocks = ceil_div(self.grid.tiles, self.block)
-        self.streamed = self.shared and self.blocks == 1 and 4 * POSITIONS * depth * cols > SHARED_BYTES
+        self.filter_rows = FILTER_TAPS // self.grid.taps
+        self.streamed = self.shared and self.blocks == 1 and 4 * self.grid.positions * depth * cols > SHARED_BYTES
         padded = ceil_div(cols, kernel.vector) * kernel.vector
         self.u_rows = STREAM_ROWS if self.streamed else depth
         self.u_stride = odd_lines(self.u_rows * (STREAM_COLS if self.streamed else padded))
         self.v_stride, self.m_stride = odd_lines(self.block * self.v_row), odd_lines(self.block * self.m_row)
         self.cost(flops, nbytes)
-        u_bytes = aligned(4 * POSITIONS * self.u_stride)
-        v_bytes = aligned(4 * POSITIONS * (self.v_stride + self.m_stride))
-        taps_bytes = aligned(4 * 9 * FILTER_ROWS * kernel.vector * kernel.tile_vectors)
+        u_bytes = aligned(4 * self.grid.positions * self.u_stride)
+        v_bytes = aligned(4 * self.grid.positions * (self.v_stride + self.m_stride))
+        taps_bytes = aligned(4 * FILTER_TAPS * kernel.vector * kernel.tile_vectors)
         self.v_offset = 0 if self.streamed else u_bytes
         self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
         if self.streamed:
@@ -133,17 +142,19 @@ cdef class WinogradConv(Step):
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
         cdef Py_ssize_t panels = ceil_div(self.grid.out_c, width)
-        cdef Py_ssize_t filter_tasks = 0 if self.streamed else panels * ceil_div(self.grid.in_c, FILTER_ROWS)
+        cdef Py_ssize_t filter_tasks = 0 if self.streamed else panels * ceil_div(self.grid.in_c, self.filter_rows)
         cdef Py_ssize_t group = max(1, STREAM_COLS // width), task, b, first, count
         cdef float *own = NULL
         cdef float *u = <float *> self.workspace
         cdef float *v = <float *> (self.workspace + self.v_offset)
+        cdef float *m = v + self.grid.positions * self.v_stride
         cdef nnp_float_mode mode = 0
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
             own = <float *> (self.workspace + self.thread_offset + threadid() * self.thread_bytes)
             for task in prange(filter_tasks, schedule="static"):
-                self.transform_filters(kernel, task // panels * FILTER_ROWS, task % panels, u, 0, 0, own)
+                self.transform_filters(kernel, task // panels * self.filter_rows, self.grid.in_c, task % panels, u, 0,
+                                       0, own)
             if self.shared:
                 for b in range(self.blocks):
                     first = b * self.block
@@ -154,10 +165,10 @@ cdef class WinogradConv(Step):
                         for task in prange(ceil_div(panels, group), schedule="dynamic"):
                             self.stream(kernel, task * group, min(panels, (task + 1) * group), count, v, own)
                     else:
-                        for task in prange(POSITIONS * panels, schedule="dynamic"):
+                        for task in prange(self.grid.positions * panels, schedule="dynamic"):
                             self.multiply(kernel, task // panels, task % panels, count, v, u, 0, 0, self.grid.in_c)
                     for task in prange(count, schedule="static"):
-                        self.finish_tile(kernel, first + task, v + POSITIONS * self.v_stride + task * self.m_row)
+                        self.finish_tile(kernel, first + task, m + task * self.m_row)
             else:
                 for task in prange(self.blocks, schedule="dynamic"):
                     self.convolve(kernel, task * self.block, panels, own)
@@ -167,36 +178,38 @@ cdef class WinogradConv(Step):
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
         return <int> min(width, self.grid.out_c - panel * width)
 
-    cdef void transform_filters(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, float *u,
-                                Py_ssize_t first_row, Py_ssize_t first_panel, float *taps) noexcept nogil:
-        """FILTER_ROWS source channels and a panel of output channels of u (36, panel, source channel, width), which
-        begins at first_row and first_panel."""
-        cdef Py_ssize_t rows = min(FILTER_ROWS, self.grid.in_c - row), i
+    cdef void transform_filters(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t end, Py_ssize_t panel,
+                                float *u, Py_ssize_t first_row, Py_ssize_t first_panel, float *taps) noexcept nogil:
+        """filter_rows source channels, of those before `end`, and a panel of output channels of u (position, panel,
+        source channel, width), which begins at first_row and first_panel."""
+        cdef Py_ssize_t rows = min(self.filter_rows, end - row), area = self.grid.taps, i
         cdef Py_ssize_t panel_width = kernel.vector * kernel.tile_vectors, col = panel * panel_width
         cdef int cols = self.panel_cols(kernel, panel)
         cdef Py_ssize_t width = ceil_div(cols, kernel.vector) * kernel.vector
+        cdef Py_ssize_t last = (area - 1) * width
         u += (panel - first_panel) * panel_width * self.u_rows + (row - first_row) * width
         if self.turned:
             if cols < width:
-                memset(taps, 0, 4 * 9 * rows * width)
+                memset(taps, 0, 4 * area * rows * width)
             for i in range(rows):
-                kernel.copy_matrix(9, cols, self.weight + (row + i) * self.weight_k + col * 9, 1, 9,
-                                   taps + 9 * width * i, width)
+                kernel.copy_matrix(area, cols, self.weight + (row + i) * self.weight_k + col * area, 1, area,
+                                   taps + area * width * i, width)
+                kernel.winograd_weight(self.grid.size, width, taps + area * width * i + last, -width, u + i * width,
+                                       self.u_stride)
         else:
-            kernel.pack_panel(9 * rows, cols, 1.0, self.weight + row * 9 + col * self.weight_n, 1, self.weight_n, taps)
-        for i in range(rows):
-            if self.turned:
-                kernel.winograd_weight(width, taps + (9 * i + 8) * width, -width, u + i * width, self.u_stride)
-            else:
-                kernel.winograd_weight(width, taps + 9 * i * width, width, u + i * width, self.u_stride)
+            kernel.pack_panel(area * rows, cols, 1.0, self.weight + row * area + col * self.weight_n, 1, self.weight_n,
+                              taps)
+            for i in range(rows):
+                kernel.winograd_weight(self.grid.size, width, taps + area * width * i, width, u + i * width,
+                                       self.u_stride)
 
     cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t panels, float *v) noexcept nogil:
         """A block of tiles from `first`, with v, then m, of this thread."""
         cdef Py_ssize_t count = min(self.block, self.grid.tiles - first), i, k, panel
-        cdef float *m = v + POSITIONS * self.v_stride
+        cdef float *m = v + self.grid.positions * self.v_stride
         for i in range(count):
             self.transform_tile(kernel, first + i, v + i * self.v_row)
-        for k in range(POSITIONS):
+        for k in range(self.grid.positions):
             for panel in range(panels):
                 self.multiply(kernel, k, panel, count, v, <float *> self.workspace, 0, 0, self.grid.in_c)
         for i in range(count):
@@ -204,11 +217,11 @@ cdef class WinogradConv(Step):
 
     cdef void transform_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, float *v) noexcept nogil:
         cdef nnp_patch p = input_patch(&self.grid, tile)
-        kernel.winograd_input(self.grid.in_c, &p, self.source, v, self.v_stride)
+        kernel.winograd_input(self.grid.size, self.grid.in_c, &p, self.source, v, self.v_stride)
 
     cdef void finish_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, const float *m) noexcept nogil:
         cdef nnp_patch p = output_patch(&self.grid, tile)
-        kernel.winograd_output(self.grid.out_c, &p, m, self.m_stride, self.bias, self.out)
+        kernel.winograd_output(self.grid.size, self.grid.out_c, &p, m, self.m_stride, self.bias, self.out)
 
     cdef void stream(self, const nnp_kernels *kernel, Py_ssize_t first_panel, Py_ssize_t last_panel, Py_ssize_t tiles,
                      float *v, float *u) noexcept nogil:
@@ -220,9 +233,10 @@ cdef class WinogradConv(Step):
             for panel in range(first_panel, last_panel):
                 r = row
                 while r < end:
-                    self.transform_filters(kernel, r, panel, u, row, first_panel, u + POSITIONS * self.u_stride)
-                    r += FILTER_ROWS
-            for k in range(POSITIONS):
+                    self.transform_filters(kernel, r, end, panel, u, row, first_panel,
+                                           u + self.grid.positions * self.u_stride)
+                    r += self.filter_rows
+            for k in range(self.grid.positions):
                 for panel in range(first_panel, last_panel):
                     self.multiply(kernel, k, panel, tiles, v, u, row, first_panel, end - row)
             row = end
@@ -233,7 +247,7 @@ cdef class WinogradConv(Step):
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, tile = 0, i
         cdef Py_ssize_t step = tile_rows(self.grid.out_c)
         cdef int height, cols = self.panel_cols(kernel, panel)
-        cdef float *m = v + POSITIONS * self.v_stride + k * self.m_stride + panel * width
+        cdef float *m = v + self.grid.positions * self.v_stride + k * self.m_stride + panel * width
         cdef const float *a[NNP_TALL_ROWS]
         cdef float *c[NNP_TALL_ROWS]
         u += k * self.u_stride + (panel - first_panel) * width * self.u_rows
@@ -255,9 +269,9 @@ cdef class WinogradConv2d(WinogradConv):
         self.source, self.weight = self.floats(x), self.floats(w)
         self.bias = NULL if bias is None else self.floats(bias)
         self.out = self.floats(y, write=True)
-        self.grid = make_grid(shape.n, shape.h, shape.w, shape.c, shape.oh, shape.ow, shape.oc, shape.pad_h,
+        self.grid = make_grid(shape.kh, shape.n, shape.h, shape.w, shape.c, shape.oh, shape.ow, shape.oc, shape.pad_h,
                               shape.pad_w)
-        self.weight_k, self.weight_n, self.turned = 9, 9 * shape.c, False
+        self.weight_k, self.weight_n, self.turned = self.grid.taps, self.grid.taps * shape.c, False
         self.lay_out(shape.flops, shape.bytes)
 
 
@@ -269,9 +283,9 @@ cdef class WinogradConv2dInputGrad(WinogradConv):
         self.source, self.weight = self.floats(dy), self.floats(w)
         self.bias = NULL
         self.out = self.floats(dx, write=True)
-        self.grid = make_grid(shape.n, shape.oh, shape.ow, shape.oc, shape.h, shape.w, shape.c, 2 - shape.pad_h,
-                              2 - shape.pad_w)
-        self.weight_k, self.weight_n, self.turned = 9 * shape.c, 9, True
+        self.grid = make_grid(shape.kh, shape.n, shape.oh, shape.ow, shape.oc, shape.h, shape.w, shape.c,
+                              shape.kh - 1 - shape.pad_h, shape.kh - 1 - shape.pad_w)
+        self.weight_k, self.weight_n, self.turned = self.grid.taps * shape.c, self.grid.taps, True
         self.lay_out(shape.flops, shape.bytes)
 
 
@@ -295,11 +309,11 @@ cdef class WinogradConv2dWeightGrad(Step):
         cdef const nnp_kernels *kernel = kernels()
         self.name = "winograd_conv2d_weight_grad"
         self.x, self.dy, self.dw = self.floats(x), self.floats(dy), self.floats(dw, write=True)
-        self.grid = make_grid(shape.n, shape.h, shape.w, shape.c, shape.oh, shape.ow, shape.oc, shape.pad_h,
+        self.grid = make_grid(shape.kh, shape.n, shape.h, shape.w, shape.c, shape.oh, shape.ow, shape.oc, shape.pad_h,
                               shape.pad_w)
         self.du_stride = odd_lines(self.grid.in_c * self.grid.out_c)
         self.v_row, self.z_row = padded_row(self.grid.in_c), padded_row(self.grid.out_c)
-        chunk_bytes = 4 * POSITIONS * self.du_stride
+        chunk_bytes = 4 * self.grid.positions * self.du_stride
         self.shared = FEW_CHUNKS * chunk_bytes > CHUNK_BYTES
         self.block = min(SHARED_TILES if self.shared else OWN_SUM_TILES, self.grid.tiles)
         self.streamed = self.shared and self.block == self.grid.tiles
@@ -307,11 +321,11 @@ cdef class WinogradConv2dWeightGrad(Step):
         self.v_stride, self.z_stride = odd_lines(self.block * self.v_row), odd_lines(self.block * self.z_row)
         self.cost(shape.flops, shape.bytes)
         width = kernel.vector * kernel.tile_vectors
-        v_bytes = aligned(4 * POSITIONS * (self.v_stride + self.z_stride))
-        sums_bytes = aligned(4 * (9 * SUM_ROWS + POSITIONS) * width)
+        v_bytes = aligned(4 * self.grid.positions * (self.v_stride + self.z_stride))
+        sums_bytes = aligned(4 * (self.grid.taps * SUM_ROWS + self.grid.positions) * width)
         if self.streamed:
             self.du_stride = odd_lines(SUM_ROWS * width)
-            sums_bytes += aligned(4 * POSITIONS * self.du_stride)
+            sums_bytes += aligned(4 * self.grid.positions * self.du_stride)
         self.v_offset = 0 if self.streamed else aligned(self.chunks * chunk_bytes)
         self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
         self.thread_bytes = sums_bytes if self.shared else max(v_bytes, sums_bytes)
@@ -336,7 +350,7 @@ cdef class WinogradConv2dWeightGrad(Step):
                     for task in prange(count, schedule="static"):
                         self.transform(kernel, start + task, task, v)
                     if not self.streamed:
-                        for task in prange(POSITIONS * row_blocks, schedule="dynamic"):
+                        for task in prange(self.grid.positions * row_blocks, schedule="dynamic"):
                             self.multiply_rows(kernel, task // row_blocks, task % row_blocks, count, v, start == 0, du)
             else:
                 for task in prange(self.chunks, schedule="dynamic"):
@@ -354,21 +368,21 @@ cdef class WinogradConv2dWeightGrad(Step):
         """du of a chunk of the tiles, with v, then z, of this thread."""
         cdef Py_ssize_t first = self.grid.tiles * chunk // self.chunks
         cdef Py_ssize_t end = self.grid.tiles * (chunk + 1) // self.chunks, start = first, count, i
-        cdef float *du = <float *> self.workspace + chunk * POSITIONS * self.du_stride
+        cdef float *du = <float *> self.workspace + chunk * self.grid.positions * self.du_stride
         while start < end:
             count = min(self.block, end - start)
             for i in range(count):
                 self.transform(kernel, start + i, i, v)
-            for i in range(POSITIONS * row_blocks):
+            for i in range(self.grid.positions * row_blocks):
                 self.multiply_rows(kernel, i // row_blocks, i % row_blocks, count, v, start == first, du)
             start += count
 
     cdef void transform(self, const nnp_kernels *kernel, Py_ssize_t tile, Py_ssize_t i, float *v) noexcept nogil:
         """v and z of a tile, at place i of its block."""
         cdef nnp_patch x = input_patch(&self.grid, tile), dy = output_patch(&self.grid, tile)
-        kernel.winograd_input(self.grid.in_c, &x, self.x, v + i * self.v_row, self.v_stride)
-        kernel.winograd_output_grad(self.grid.out_c, &dy, self.dy, v + POSITIONS * self.v_stride + i * self.z_row,
-                                    self.z_stride)
+        cdef float *z = v + self.grid.positions * self.v_stride
+        kernel.winograd_input(self.grid.size, self.grid.in_c, &x, self.x, v + i * self.v_row, self.v_stride)
+        kernel.winograd_output_grad(self.grid.size, self.grid.out_c, &dy, self.dy, z + i * self.z_row, self.z_stride)
 
     cdef void multiply_rows(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t row_block, Py_ssize_t tiles,
                             const float *v, bint fresh, float *du) noexcept nogil:
@@ -385,7 +399,7 @@ cdef class WinogradConv2dWeightGrad(Step):
         """du += v[k]^T z[k], those rows and columns of it."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, step = tile_rows(cols), i, j = 0
         cdef nnp_segment s
-        s.a, s.b = v + k * self.v_stride, v + POSITIONS * self.v_stride + k * self.z_stride
+        s.a, s.b = v + k * self.v_stride, v + self.grid.positions * self.v_stride + k * self.z_stride
         s.length = tiles
         while j < cols:
             i = 0
@@ -400,9 +414,9 @@ cdef class WinogradConv2dWeightGrad(Step):
         """dw of SUM_ROWS input channels and a panel of output channels, where all tiles are in one block."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, rows = min(SUM_ROWS, self.grid.in_c - row), k
         cdef Py_ssize_t cols = min(width, self.grid.out_c - panel * width)
-        cdef float *du = taps + (9 * SUM_ROWS + POSITIONS) * width
-        memset(du, 0, 4 * POSITIONS * self.du_stride)
-        for k in range(POSITIONS):
+        cdef float *du = taps + (self.grid.taps * SUM_ROWS + self.grid.positions) * width
+        memset(du, 0, 4 * self.grid.positions * self.du_stride)
+        for k in range(self.grid.positions):
             self.multiply(kernel, k, row, rows, panel * width, cols, self.block, v, du + k * self.du_stride, width)
         self.finish(kernel, row, panel, width, du, taps)
 
@@ -411,11 +425,12 @@ cdef class WinogradConv2dWeightGrad(Step):
         """dw of SUM_ROWS input channels and a panel of output channels, from where their du begins."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, col = panel * width, i, k
         cdef Py_ssize_t rows = min(SUM_ROWS, self.grid.in_c - row), cols = min(width, self.grid.out_c - col)
-        cdef float *total = taps + 9 * SUM_ROWS * width
+        cdef Py_ssize_t area = self.grid.taps
+        cdef float *total = taps + area * SUM_ROWS * width
         for i in range(rows):
-            for k in range(POSITIONS):
-                kernel.sum_rows(self.chunks, cols, du + i * du_row + k * self.du_stride, POSITIONS * self.du_stride, 0,
-                                total + k * width)
-            kernel.winograd_weight_grad(cols, total, width, taps + 9 * i * width, width)
-        kernel.copy_matrix(cols, 9 * rows, taps, 1, width, self.dw + (col * self.grid.in_c + row) * 9,
-                           9 * self.grid.in_c)
+            for k in range(self.grid.positions):
+                kernel.sum_rows(self.chunks, cols, du + i * du_row + k * self.du_stride,
+                                self.grid.positions * self.du_stride, 0, total + k * width)
+            kernel.winograd_weight_grad(self.grid.size, cols, total, width, taps + area * i * width, width)
+        kernel.copy_matrix(cols, area * rows, taps, 1, width, self.dw + (col * self.grid.in_c + row) * area,
+                           area * self.grid.in_c)

@@ -1,23 +1,58 @@
-/* The transforms of Winograd's F(4x4, 3x3), each a matrix from the left and its transpose from the right. */
+/* The transforms of Winograd's F(4x4, 3x3) and F(4x4, 5x5), each a matrix from the left and its transpose from the
+ * right. */
 #include <math.h>
 
 #include "harness.h"
 
 /* Lavin and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, section 4.3. */
-static const double b_transposed[6 * 6] = {4, 0,  -5, 0, 1, 0, 0, -4, -4, 1,  1, 0, 0, 4, -4, -1, 1, 0,
-                                           0, -2, -1, 2, 1, 0, 0, 2,  -1, -2, 1, 0, 0, 4, 0,  -5, 0, 1};
-static const double a_transposed[4 * 6] = {1, 1, 1, 1, 1, 0, 0, 1, -1, 2, -2, 0, 0, 1, 1, 4, 4, 0, 0, 1, -1, 8, -8, 1};
-static const double g[6 * 3] = {1. / 4,  0,       0,      -1. / 6, -1. / 6,  -1. / 6, -1. / 6, 1. / 6, -1. / 6,
-                                1. / 24, 1. / 12, 1. / 6, 1. / 24, -1. / 12, 1. / 6,  0,       0,      1};
+static const double b_transposed_6[6 * 6] = {4, 0,  -5, 0, 1, 0, 0, -4, -4, 1,  1, 0, 0, 4, -4, -1, 1, 0,
+                                             0, -2, -1, 2, 1, 0, 0, 2,  -1, -2, 1, 0, 0, 4, 0,  -5, 0, 1};
+static const double a_transposed_6[4 * 6] = {1, 1, 1, 1, 1, 0, 0, 1, -1, 2, -2, 0,
+                                             0, 1, 1, 4, 4, 0, 0, 1, -1, 8, -8, 1};
+static const double g_6[6 * 3] = {1. / 4,  0,       0,      -1. / 6, -1. / 6,  -1. / 6, -1. / 6, 1. / 6, -1. / 6,
+                                  1. / 24, 1. / 12, 1. / 6, 1. / 24, -1. / 12, 1. / 6,  0,       0,      1};
+
+/* The same for the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity. Row p of B^T has the coefficients of the product of
+ * (x - q) over the other points q, the last row over all; row p of G is 1, p, p^2, ... over the product of p - q. The
+ * row of the point 0 has its sign changed in both. */
+static const double b_transposed_8[8 * 8] = {
+    1, 0,    -5.25, 0,    5.25,  0,    -1, 0, 0, 1,   1,    -4.25, -4.25, 1,     1, 0, //
+    0, -1,   1,     4.25, -4.25, -1,   1,  0, 0, .5,  .25,  -2.5,  -1.25, 2,     1, 0, //
+    0, -.5,  .25,   2.5,  -1.25, -2,   1,  0, 0, 2,   4,    -2.5,  -5,    .5,    1, 0, //
+    0, -2,   4,     2.5,  -5,    -.5,  1,  0, 0, -1,  0,    5.25,  0,     -5.25, 0, 1};
+static const double a_transposed_8[4 * 8] = {1, 1, 1, 1, 1, 1,   1,   0, 0, 1, -1, 2, -2, .5,   -.5,   0,
+                                             0, 1, 1, 4, 4, .25, .25, 0, 0, 1, -1, 8, -8, .125, -.125, 1};
+static const double g_8[8 * 5] = {
+    1,        0,        0,        0,        0,       -2. / 9,  -2. / 9,  -2. / 9, -2. / 9,  -2. / 9, //
+    -2. / 9,  2. / 9,   -2. / 9,  2. / 9,   -2. / 9, 1. / 90,  2. / 90,  4. / 90, 8. / 90,  16. / 90, //
+    1. / 90,  -2. / 90, 4. / 90,  -8. / 90, 16. / 90, 32. / 45, 16. / 45, 8. / 45, 4. / 45, 2. / 45, //
+    32. / 45, -16. / 45, 8. / 45, -4. / 45, 2. / 45, 0,        0,        0,       0,        1};
 
 typedef struct {
     int out, in; /* an (in, in) square becomes (out, out) */
     const double *matrix;
     int row, col; /* strides of the matrix: (in, 1), or (1, out) for its transpose */
 } transform;
-static const transform input = {6, 6, b_transposed, 6, 1}, output = {4, 6, a_transposed, 6, 1},
-                       output_grad = {6, 4, a_transposed, 1, 6}, weight = {6, 3, g, 3, 1},
-                       weight_grad = {3, 6, g, 1, 3};
+
+/* The transforms of a tile of `size` inputs. */
+static const struct {
+    int size;
+    transform input, output, output_grad, weight, weight_grad;
+} tiles[] = {
+    {6,
+     {6, 6, b_transposed_6, 6, 1},
+     {4, 6, a_transposed_6, 6, 1},
+     {6, 4, a_transposed_6, 1, 6},
+     {6, 3, g_6, 3, 1},
+     {3, 6, g_6, 1, 3}},
+    {8,
+     {8, 8, b_transposed_8, 8, 1},
+     {4, 8, a_transposed_8, 8, 1},
+     {8, 4, a_transposed_8, 1, 8},
+     {8, 5, g_8, 5, 1},
+     {5, 8, g_8, 1, 5}},
+};
+enum { TILES = sizeof tiles / sizeof tiles[0] };
 
 typedef struct {
     double *values, *magnitude; /* (squares' positions, n) */
@@ -64,61 +99,66 @@ static void compare_positions(int size, ptrdiff_t n, const float *actual, ptrdif
     }
 }
 
-/* What is inside of a patch of size 6: whole, each side cut, a pixel, nothing. */
-static const int insides[][4] = {{0, 6, 0, 6}, {1, 6, 0, 6}, {0, 6, 2, 6}, {0, 3, 0, 6},
-                                 {0, 6, 0, 1}, {1, 4, 1, 5}, {2, 3, 3, 4}, {2, 2, 0, 6}};
+/* What is inside of a patch of size 8 or less: whole, each side cut, a pixel, nothing. */
+static const int insides[][4] = {{0, 8, 0, 8}, {1, 8, 0, 8}, {0, 8, 2, 8}, {0, 3, 0, 8},
+                                 {0, 8, 0, 1}, {1, 4, 1, 5}, {2, 3, 3, 4}, {2, 2, 0, 8}};
 enum { INSIDES = sizeof insides / sizeof insides[0] };
 
-/* A patch of size 6 or 4, of which only the inside lies in memory. */
+/* A patch of size 8, 6 or 4, of which only the inside lies in memory. */
 static nnp_patch make_patch(const int *inside, int size, ptrdiff_t n, ptrdiff_t *floats_inside) {
     const int bottom = inside[1] < size ? inside[1] : size, right = inside[3] < size ? inside[3] : size;
-    const ptrdiff_t col = n + 2, row = 6 * col + 1;
+    const ptrdiff_t col = n + 2, row = 8 * col + 1;
     const int empty = bottom <= inside[0] || right <= inside[2];
     *floats_inside = empty ? 0 : (bottom - 1 - inside[0]) * row + (right - 1 - inside[2]) * col + n;
     return (nnp_patch){-inside[0] * row - inside[2] * col, row, col, inside[0], bottom, inside[2], right};
 }
 
-static void image_case(const nnp_kernels *table, transform t, ptrdiff_t n, const int *inside, ptrdiff_t gap) {
-    begin("n %td, inside rows %d to %d, columns %d to %d", n, inside[0], inside[1], inside[2], inside[3]);
+static void image_case(const nnp_kernels *table, int size, transform t, ptrdiff_t n, const int *inside,
+                       ptrdiff_t gap) {
+    begin("size %d, n %td, inside rows %d to %d, columns %d to %d", size, n, inside[0], inside[1], inside[2], inside[3]);
     ptrdiff_t memory;
     nnp_patch *p = operand(sizeof *p);
     *p = make_patch(inside, t.in, n, &memory);
     const float *image = reals(memory);
-    float *y = positions(6, n, n + gap, floats);
+    float *y = positions(size, n, n + gap, floats);
     double *x = zeros(t.in * t.in * n);
     for (int i = p->top; i < p->bottom; i++)
         for (int j = p->left; j < p->right; j++)
             for (ptrdiff_t c = 0; c < n; c++)
                 x[(t.in * i + j) * n + c] = image[p->first + i * p->row_stride + j * p->col_stride + c];
-    (t.in == 6 ? table->winograd_input : table->winograd_output_grad)(n, p, image, y, n + gap);
-    compare_positions(6, n, y, n + gap, expect(t, n, x));
+    (t.in == size ? table->winograd_input : table->winograd_output_grad)(size, n, p, image, y, n + gap);
+    compare_positions(size, n, y, n + gap, expect(t, n, x));
     end();
 }
 
-static void check_image(const nnp_kernels *table, transform t) {
+static void check_image(const nnp_kernels *table, int size, transform t) {
     for (int s = 1; s < SIZES; s++)
-        for (int i = 0; i < INSIDES; i++) image_case(table, t, sizes[s], insides[i], i % 3);
+        for (int i = 0; i < INSIDES; i++) image_case(table, size, t, sizes[s], insides[i], i % 3);
 }
 
-void check_winograd_input(const nnp_kernels *table) { check_image(table, input); }
+void check_winograd_input(const nnp_kernels *table) {
+    for (int t = 0; t < TILES; t++) check_image(table, tiles[t].size, tiles[t].input);
+}
 
-void check_winograd_output_grad(const nnp_kernels *table) { check_image(table, output_grad); }
+void check_winograd_output_grad(const nnp_kernels *table) {
+    for (int t = 0; t < TILES; t++) check_image(table, tiles[t].size, tiles[t].output_grad);
+}
 
-static void output_case(const nnp_kernels *table, ptrdiff_t n, int bottom, int right, int with_bias) {
-    begin("n %td, inside %d x %d, bias %d", n, bottom, right, with_bias);
+static void output_case(const nnp_kernels *table, transform t, ptrdiff_t n, int bottom, int right, int with_bias) {
+    begin("size %d, n %td, inside %d x %d, bias %d", t.in, n, bottom, right, with_bias);
     const int inside[4] = {0, bottom, 0, right};
     const ptrdiff_t stride = n + with_bias;
     ptrdiff_t memory;
     nnp_patch *p = operand(sizeof *p);
     *p = make_patch(inside, 4, n, &memory);
     float *image = floats(memory);
-    const float *m = positions(6, n, stride, reals), *bias = with_bias ? reals(n) : NULL;
-    square y = expect(output, n, gather(6, n, m, stride));
+    const float *m = positions(t.in, n, stride, reals), *bias = with_bias ? reals(n) : NULL;
+    square y = expect(t, n, gather(t.in, n, m, stride));
     for (ptrdiff_t c = 0; c < 16 * n && with_bias; c++) {
         y.values[c] += bias[c % n];
         y.magnitude[c] += fabs(bias[c % n]);
     }
-    table->winograd_output(n, p, m, stride, bias, image);
+    table->winograd_output(t.in, n, p, m, stride, bias, image);
     for (int i = 0; i < bottom; i++)
         for (int j = 0; j < right; j++) {
             float *pixel = image + i * p->row_stride + j * p->col_stride;
@@ -130,40 +170,51 @@ static void output_case(const nnp_kernels *table, ptrdiff_t n, int bottom, int r
 }
 
 void check_winograd_output(const nnp_kernels *table) {
-    for (int s = 1; s < SIZES; s++)
-        for (int bottom = 1; bottom <= 4; bottom++)
-            for (int right = 1; right <= 4; right++) output_case(table, sizes[s], bottom, right, (bottom + right) % 2);
+    for (int t = 0; t < TILES; t++)
+        for (int s = 1; s < SIZES; s++)
+            for (int bottom = 1; bottom <= 4; bottom++)
+                for (int right = 1; right <= 4; right++)
+                    output_case(table, tiles[t].output, sizes[s], bottom, right, (bottom + right) % 2);
 }
 
 /* Filters stand in the order of their taps, or, turned by half a turn, in the reverse. */
-static float *first_tap(float *taps, ptrdiff_t stride) { return stride < 0 ? taps - 8 * stride : taps; }
+static float *first_tap(float *taps, int area, ptrdiff_t stride) {
+    return stride < 0 ? taps - (area - 1) * stride : taps;
+}
+
+static void weight_case(const nnp_kernels *table, transform t, ptrdiff_t n, int turned) {
+    const ptrdiff_t gap = turned, stride = turned ? -n - gap : n;
+    begin("size %d, n %td, turned %d", t.out, n, turned);
+    const float *taps = first_tap(positions(t.in, n, n + gap, reals), t.in * t.in, stride);
+    float *u = positions(t.out, n, n + gap, floats);
+    table->winograd_weight(t.out, n, taps, stride, u, n + gap);
+    compare_positions(t.out, n, u, n + gap, expect(t, n, gather(t.in, n, taps, stride)));
+    end();
+}
 
 void check_winograd_weight(const nnp_kernels *table) {
-    for (int s = 1; s < SIZES; s++)
-        for (int turned = 0; turned <= 1; turned++) {
-            const ptrdiff_t n = sizes[s], gap = turned, stride = turned ? -n - gap : n;
-            begin("n %td, turned %d", n, turned);
-            const float *taps = first_tap(positions(3, n, n + gap, reals), stride);
-            float *u = positions(6, n, n + gap, floats);
-            table->winograd_weight(n, taps, stride, u, n + gap);
-            compare_positions(6, n, u, n + gap, expect(weight, n, gather(3, n, taps, stride)));
-            end();
-        }
+    for (int t = 0; t < TILES; t++)
+        for (int s = 1; s < SIZES; s++)
+            for (int turned = 0; turned <= 1; turned++) weight_case(table, tiles[t].weight, sizes[s], turned);
+}
+
+static void weight_grad_case(const nnp_kernels *table, transform t, ptrdiff_t n, int turned) {
+    const int area = t.out * t.out;
+    const ptrdiff_t gap = turned, stride = turned ? -n - gap : n;
+    begin("size %d, n %td, turned %d", t.in, n, turned);
+    const float *u = positions(t.in, n, n + gap, reals);
+    float *taps = first_tap(positions(t.out, n, n + gap, floats), area, stride);
+    table->winograd_weight_grad(t.in, n, u, n + gap, taps, stride);
+    const square expected = expect(t, n, gather(t.in, n, u, n + gap));
+    for (int k = 0; k < area; k++) {
+        compare(n, taps + k * stride, expected, k);
+        if (k < area - 1) untouched(gap, (turned ? taps + (k + 1) * stride : taps + k * stride) + n);
+    }
+    end();
 }
 
 void check_winograd_weight_grad(const nnp_kernels *table) {
-    for (int s = 1; s < SIZES; s++)
-        for (int turned = 0; turned <= 1; turned++) {
-            const ptrdiff_t n = sizes[s], gap = turned, stride = turned ? -n - gap : n;
-            begin("n %td, turned %d", n, turned);
-            const float *u = positions(6, n, n + gap, reals);
-            float *taps = first_tap(positions(3, n, n + gap, floats), stride);
-            table->winograd_weight_grad(n, u, n + gap, taps, stride);
-            const square expected = expect(weight_grad, n, gather(6, n, u, n + gap));
-            for (int k = 0; k < 9; k++) {
-                compare(n, taps + k * stride, expected, k);
-                if (k < 8) untouched(gap, (turned ? taps + (k + 1) * stride : taps + k * stride) + n);
-            }
-            end();
-        }
+    for (int t = 0; t < TILES; t++)
+        for (int s = 1; s < SIZES; s++)
+            for (int turned = 0; turned <= 1; turned++) weight_grad_case(table, tiles[t].weight_grad, sizes[s], turned);
 }
