@@ -123,6 +123,47 @@ void check_gemm_tile(const nnp_kernels *table) {
         }
 }
 
+/* Any number of rows, B packed or not; with small integers, and each element with the bits that a tile gives it. */
+static void gemm_rows_case(const nnp_kernels *table, ptrdiff_t rows, int cols, ptrdiff_t depth, int packing,
+                           int with_bias, int accumulate) {
+    const int width = panel_width(table, cols);
+    const ptrdiff_t a_step = depth + 3, b_step = packing ? cols + 2 : width, c_step = cols + 1;
+    begin("rows %td, cols %d, depth %td, packing %d, bias %d, accumulate %d", rows, cols, depth, packing, with_bias,
+          accumulate);
+    const float *a = integers((rows - 1) * a_step + depth), *bias = with_bias ? integers(cols) : NULL;
+    float *b = integers(depth > 0 ? (depth - 1) * b_step + (packing ? cols : width) : 0);
+    float *packed = packing ? floats(depth * width) : NULL, *c = floats((rows - 1) * c_step + cols);
+    double *expected = zeros(cols);
+    for (ptrdiff_t k = 0; k < depth && !packing; k++)
+        for (int j = cols; j < width; j++) b[k * width + j] = 0;
+    for (ptrdiff_t i = 0; i < rows && accumulate; i++)
+        for (int j = 0; j < cols; j++) c[i * c_step + j] = (float)(j - i % 5);
+    table->gemm_rows(rows, cols, depth, a, a_step, b, b_step, packed, bias, accumulate, c, c_step);
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        for (int j = 0; j < cols; j++) {
+            expected[j] = (accumulate ? (double)(j - i % 5) : 0.0) + (with_bias ? bias[j] : 0.0);
+            for (ptrdiff_t k = 0; k < depth; k++) expected[j] += (double)a[i * a_step + k] * b[k * b_step + j];
+        }
+        equal(cols, c + i * c_step, expected);
+        if (i < rows - 1) untouched(1, c + i * c_step + cols);
+    }
+    double *panel = zeros(width);
+    for (ptrdiff_t k = 0; k < depth && packing; k++) {
+        for (int j = 0; j < cols; j++) panel[j] = b[k * b_step + j];
+        equal(width, packed + k * width, panel);
+    }
+    end();
+}
+
+void check_gemm_rows(const nnp_kernels *table) {
+    const ptrdiff_t heights_of_rows[] = {1, 5, 6, 7, 11, 12, 13, 24, 25};
+    for (int cols = 1; cols <= table->vector * table->tile_vectors; cols++)
+        for (size_t h = 0; h < sizeof heights_of_rows / sizeof heights_of_rows[0]; h++)
+            for (ptrdiff_t depth = 0; depth <= 6; depth += 3)
+                for (int option = 0; option < 8; option++)
+                    gemm_rows_case(table, heights_of_rows[h], cols, depth, option & 1, option >> 1 & 1, option >> 2);
+}
+
 /* Three segments, one of them empty, with steps of A and B that may go backwards. */
 static void outer_tile_case(const nnp_kernels *table, int rows, int cols, ptrdiff_t gap, int backwards,
                             float *(*numbers)(ptrdiff_t)) {

@@ -7,10 +7,14 @@
 /* Every function of nnp_kernels: NAME is checked by check_NAME. */
 #define KERNELS(X)                                                                                                     \
     X(gemm_tile)                                                                                                       \
+    X(gemm_rows)                                                                                                       \
     X(outer_tile)                                                                                                      \
     X(dot_tile)                                                                                                        \
     X(pack_panel)                                                                                                      \
     X(copy_matrix)                                                                                                     \
+    X(im2col)                                                                                                          \
+    X(copy_stream)                                                                                                     \
+    X(stream_fence)                                                                                                    \
     X(winograd_input)                                                                                                  \
     X(winograd_output_grad)                                                                                            \
     X(winograd_output)                                                                                                 \
@@ -27,6 +31,9 @@
     X(batch_norm_grad)                                                                                                 \
     X(depthwise_rows)                                                                                                  \
     X(depthwise_weight_grad_rows)                                                                                      \
+    X(convolve_planes)                                                                                                 \
+    X(split_planes)                                                                                                    \
+    X(join_planes)                                                                                                     \
     X(relu)                                                                                                            \
     X(relu_grad)                                                                                                       \
     X(scale)                                                                                                           \
