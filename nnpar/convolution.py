@@ -106,7 +106,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
     `depthwise` each channel a group of its own, as many out as in;        ``2 k u M``
                 not for the weight gradient of a single channel
     `planar`    the input gradient towards 3 channels or fewer, up to 6    ``2 k u M``
-                where `winograd` is not chosen; not for 1x1, stride 1
+                but for 3x3 by `winograd`; not for 1x1, stride 1
     `im2col`    up to 16 channels and no groups, to 32 or more: the weight ``2 k u M``
                 gradient of rows of 16 or more outputs; forward, an output
                 of 32 MiB or more with 64 or fewer weights to each channel
@@ -167,9 +167,8 @@ def _winograd_pays(shape: Conv2dShape, which: Pass) -> bool:
 
 def _planar_pays(shape: Conv2dShape, winograd_pays: bool) -> bool:
     """Whether vectors of pixels are fuller than those of so few channels, and that pays for making planes."""
-    return shape.input_shape[1] <= (3 if winograd_pays else 6) and (
-        max(shape.weight_shape[2:]) > 1 or max(shape.stride) > 1
-    )
+    winograd_3x3 = winograd_pays and shape.weight_shape[2] == 3
+    return shape.input_shape[1] <= (3 if winograd_3x3 else 6) and max(*shape.weight_shape[2:], *shape.stride) > 1
 
 
 def _im2col_pays(shape: Conv2dShape, which: Pass) -> bool:

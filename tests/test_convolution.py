@@ -69,12 +69,13 @@ def test_planar_is_for_the_input_gradient_towards_few_channels():
         assert convolution.choose(few, "input_grad") == "planar"
         assert "planar" not in [convolution.choose(few, which) for which in ("forward", "weight_grad")]
     for other in (
-        shape(x=(2, 7, 32, 32), w=(64, 7, 5, 5)),
+        shape(x=(2, 7, 32, 32), w=(64, 7, 5, 5), stride=2),
         shape(x=(2, 3, 32, 32), w=(64, 3, 1, 1), padding=0),
         shape(x=(2, 4, 32, 32), w=(64, 2, 5, 5), groups=2),
         shape(x=(0, 3, 32, 32), w=(64, 3, 5, 5)),
     ):
         assert convolution.choose(other, "input_grad") == "indirect", other
+    assert convolution.choose(shape(x=(2, 7, 32, 32), w=(64, 7, 5, 5)), "input_grad") == "winograd"
     assert convolution.choose(shape(x=(2, 4, 32, 32), w=(64, 4, 3, 3)), "input_grad") == "winograd"
 
 
@@ -84,7 +85,7 @@ def test_im2col_is_for_few_channels():
         ((1, 3, 32, 32), (64, 3, 3, 3), 1, ["indirect", "im2col"]),
         ((16, 3, 224, 224), (64, 3, 7, 7), 2, ["indirect", "im2col"]),
         ((64, 3, 32, 32), (16, 3, 3, 3), 1, ["indirect", "indirect"]),
-        ((64, 17, 32, 32), (64, 17, 5, 5), 1, ["indirect", "indirect"]),
+        ((64, 17, 32, 32), (64, 17, 5, 5), 2, ["indirect", "indirect"]),
     ]:
         s = shape(x, w, stride)
         assert [convolution.choose(s, which) for which in ("forward", "weight_grad")] == chosen

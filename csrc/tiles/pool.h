@@ -49,18 +49,27 @@ NNP_INLINE void take_larger(vec *best, vec *where, vec v, int position) {
     *where = vec_select(take, vec_set((float)position), *where);
 }
 
-NNP_INLINE void max_window(const int rows, const int columns, window w, ptrdiff_t channels, float *y, uint8_t *argmax) {
+NNP_INLINE vec load_of_window(const int ahead, const float *p, ptrdiff_t n) {
+    return ahead ? load_part_of_stream(p, n) : load_part(p, n);
+}
+
+/* Few channels come from so little memory that asking for it ahead costs more than waiting: `ahead` is 0 there. */
+NNP_INLINE void max_window(const int rows, const int columns, const int ahead, window w, ptrdiff_t channels, float *y,
+                           uint8_t *argmax) {
     for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
         const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
-        vec best = load_part_of_stream(w.x + at, n), where = vec_set((float)w.position);
+        vec best = load_of_window(ahead, w.x + at, n), where = vec_set((float)w.position);
         NNP_UNROLL
         for (int i = 0; i < rows; i++) {
             NNP_UNROLL
             for (int j = i == 0; j < columns; j++)
-                take_larger(&best, &where, load_part_of_stream(w.x + i * w.row_step + j * channels + at, n),
+                take_larger(&best, &where, load_of_window(ahead, w.x + i * w.row_step + j * channels + at, n),
                             w.position + i * w.kernel_w + j);
         }
-        store_part_of_stream(y + at, n, best);
+        if (ahead)
+            store_part_of_stream(y + at, n, best);
+        else
+            store_part(y + at, n, best);
         if (argmax != NULL) store_bytes_part(argmax + at, n, where);
     }
 }
@@ -97,10 +106,12 @@ static void max_pool_row(const nnp_pool *s, const float *x, ptrdiff_t oh, float 
         const window w = window_at(s, x, rh, h0, ow * s->stride_w - s->pad_w);
         float *y = y_row + ow * s->channels;
         uint8_t *argmax = argmax_row == NULL ? NULL : argmax_row + ow * s->channels;
-        if (w.rows == 2 && w.columns == 2)
-            max_window(2, 2, w, s->channels, y, argmax);
+        if (w.rows == 2 && w.columns == 2 && s->channels < NNP_VECTOR)
+            max_window(2, 2, 0, w, s->channels, y, argmax);
+        else if (w.rows == 2 && w.columns == 2)
+            max_window(2, 2, 1, w, s->channels, y, argmax);
         else if (w.rows == 3 && w.columns == 3)
-            max_window(3, 3, w, s->channels, y, argmax);
+            max_window(3, 3, 1, w, s->channels, y, argmax);
         else
             max_window_of_any_size(w, s->channels, y, argmax);
     }
