@@ -9,20 +9,28 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from typing import Literal
 
 from nnpar._checks import Array
-from nnpar._kernels import conv, conv_weight_grad, depthwise, im2col, planar, winograd
+from nnpar._kernels import conv, conv_weight_grad, depthwise, gemm, im2col, planar, winograd
 from nnpar._kernels.step import Step
 from nnpar.shapes import Conv2dShape
 
 __all__ = ["ALGORITHMS", "choose", "fits", "forward", "get_precision", "input_grad", "set_precision", "weight_grad"]
 
-Algorithm = Literal["indirect", "depthwise", "im2col", "winograd", "planar"]
+Algorithm = Literal["indirect", "depthwise", "gemm", "im2col", "winograd", "planar"]
 Pass = Literal["forward", "input_grad", "weight_grad"]
 Precision = Literal["fast", "exact"]
 
-ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "im2col", "winograd", "planar")
+ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "gemm", "im2col", "winograd", "planar")
+
+
+def _gemm_weight_grad(_: conv.Geometry, x: Array, dy: Array, dw: Array) -> Step:
+    """Dw (OC, C) = dy^T (OC, pixels) x (pixels, C), for a 1x1 kernel."""
+    pixels, pixels_of_dy = (array.transpose(0, 2, 3, 1).reshape(-1, array.shape[1]) for array in (x, dy))
+    return gemm.gemm_step(pixels_of_dy.T, pixels, dw.reshape(dw.shape[:2]))
+
 
 _FORWARD = {
     "indirect": conv.Conv2d,
@@ -36,9 +44,10 @@ _INPUT_GRAD = {
     "winograd": winograd.WinogradConv2dInputGrad,
     "planar": planar.PlanarConv2dInputGrad,
 }
-_WEIGHT_GRAD = {
+_WEIGHT_GRAD: dict[str, Callable[[conv.Geometry, Array, Array, Array], Step]] = {
     "indirect": conv_weight_grad.Conv2dWeightGrad,
     "depthwise": depthwise.DepthwiseConv2dWeightGrad,
+    "gemm": _gemm_weight_grad,
     "im2col": im2col.Im2colConv2dWeightGrad,
     "winograd": winograd.WinogradConv2dWeightGrad,
 }
@@ -79,6 +88,12 @@ def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
     """Whether an algorithm can compute a pass of a convolution."""
     if algorithm == "depthwise":
         return shape.groups == shape.input_shape[1] == shape.weight_shape[0]
+    if algorithm == "gemm":
+        return (
+            which == "weight_grad"
+            and (*shape.weight_shape[2:], *shape.stride, shape.groups) == (1,) * 5
+            and shape.padding == (0, 0)
+        )
     if algorithm == "im2col":
         return which != "input_grad" and shape.groups == 1 and shape.dilation[1] == 1
     if algorithm == "winograd":
@@ -105,6 +120,8 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
                 or more to read, 16 tiles of 4x4 outputs or more
     `depthwise` each channel a group of its own, as many out as in;        ``2 k u M``
                 not for the weight gradient of a single channel
+    `gemm`      the weight gradient of 1x1 kernels, stride 1, no padding,  ``2 k u M``
+                from 256 channels on both sides
     `planar`    the input gradient towards 3 channels or fewer, up to 6    ``2 k u M``
                 but for 3x3 by `winograd`; not for 1x1, stride 1
     `im2col`    up to 16 channels and no groups, to 32 or more: the weight ``2 k u M``
@@ -128,7 +145,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
 
     Returns
     -------
-    {"indirect", "depthwise", "im2col", "winograd", "planar"}
+    {"indirect", "depthwise", "gemm", "im2col", "winograd", "planar"}
 
     Raises
     ------
@@ -146,6 +163,8 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
             return name
     if "depthwise" in usable and (shape.groups > 1 or which != "weight_grad"):
         return "depthwise"
+    if "gemm" in usable and min(shape.weight_shape[:2]) >= 256:
+        return "gemm"
     winograd_pays = "winograd" in usable and _winograd_pays(shape, which)
     if "planar" in usable and _planar_pays(shape, winograd_pays):
         return "planar"

@@ -285,6 +285,7 @@ CONV2D_CASES = [
     # 1x1, whose im2col matrix is the image itself.
     Conv2dCase("one-pixel", 1, 1, 1, 1, 1, (1, 1)),
     Conv2dCase("1x1", 2, 9, 5, 7, 17, (1, 1)),
+    Conv2dCase("1x1-many", 2, 257, 5, 7, 261, (1, 1)),
     Conv2dCase("1x1-stride", 2, 16, 7, 6, 5, (1, 1), (2, 3)),
     Conv2dCase("1x1-padding", 1, 10, 3, 4, 6, (1, 1), padding=(1, 2)),
     # Output channels around vectors and panels.

@@ -77,6 +77,19 @@ def assert_im2col(case):
     cases.assert_equal(dw, reference.conv2d_weight_grad(x64, dy64, case.w_shape, *case.window))
 
 
+@pytest.mark.parametrize("case", [case for case in SMALL if case.kernel == (1, 1)], ids=cases.name_of)
+def test_weight_gradient_of_1x1_as_one_product(case):
+    x, _, _, dy = case.arrays()
+    shape = shapes.conv2d(case.x_shape, case.w_shape, *case.window, "test")
+    dw = np.full(case.w_shape, np.nan, np.float32)
+    if fits("gemm", shape, "weight_grad"):
+        ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, out=dw, algorithm="gemm")
+        cases.assert_equal(dw, reference.conv2d_weight_grad(*doubles(x, dy), case.w_shape, *case.window))
+    else:
+        with pytest.raises(ValueError, match="gemm"):
+            ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, out=dw, algorithm="gemm")
+
+
 IM2COL = [case for case in SMALL if case.groups == case.dilation[1] == 1]
 
 

@@ -95,6 +95,18 @@ def test_im2col_is_for_few_channels():
     assert not convolution.fits("im2col", shape(), "input_grad")
 
 
+def test_gemm_is_for_the_weight_gradient_of_many_channels():
+    many = shape(x=(2, 256, 14, 14), w=(512, 256, 1, 1), padding=0)
+    assert [convolution.choose(many, which) for which in PASSES] == ["indirect", "indirect", "gemm"]
+    for other in (
+        shape(x=(2, 64, 14, 14), w=(512, 64, 1, 1), padding=0),
+        shape(x=(2, 256, 14, 14), w=(512, 256, 1, 1), padding=1),
+        shape(x=(2, 256, 14, 14), w=(512, 256, 1, 1), stride=2, padding=0),
+        shape(x=(2, 512, 14, 14), w=(512, 256, 1, 1), padding=0, groups=2),
+    ):
+        assert convolution.choose(other, "weight_grad") == "indirect"
+
+
 def test_the_choice_does_not_depend_on_the_number_of_threads():
     for threads in (1, 2, 7):
         with nnpar.num_threads(threads):
