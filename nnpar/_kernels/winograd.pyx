@@ -9,8 +9,9 @@ is 36 or 64 rows of channels, and the convolution is as many matrix products, on
 
 Tiles are taken in blocks. Where u stays in the second-level cache, a block is a task: its transforms and products are
 done by one thread, with v and m of its own. Otherwise, with many channels or few tiles, all threads share a block, and
-the tasks are tiles in the transforms, positions and channels in the products. If one block is all there is, u of many
-channels would be used only once: it never goes to memory, but is made and used piece by piece.
+the tasks are tiles in the transforms, positions and channels in the products: the same for a thread in every block, so
+that its part of u or du stays in its second-level cache. If one block is all there is, u of many channels would be used
+only once: it never goes to memory, but is made and used piece by piece.
 """
 
 from cython.parallel cimport parallel, prange, threadid
@@ -165,7 +166,7 @@ cdef class WinogradConv(Step):
                         for task in prange(ceil_div(panels, group), schedule="dynamic"):
                             self.stream(kernel, task * group, min(panels, (task + 1) * group), count, v, own)
                     else:
-                        for task in prange(self.grid.positions * panels, schedule="dynamic"):
+                        for task in prange(self.grid.positions * panels, schedule="static"):
                             self.multiply(kernel, task // panels, task % panels, count, v, u, 0, 0, self.grid.in_c)
                     for task in prange(count, schedule="static"):
                         self.finish_tile(kernel, first + task, m + task * self.m_row)
@@ -350,7 +351,7 @@ cdef class WinogradConv2dWeightGrad(Step):
                     for task in prange(count, schedule="static"):
                         self.transform(kernel, start + task, task, v)
                     if not self.streamed:
-                        for task in prange(self.grid.positions * row_blocks, schedule="dynamic"):
+                        for task in prange(self.grid.positions * row_blocks, schedule="static"):
                             self.multiply_rows(kernel, task // row_blocks, task % row_blocks, count, v, start == 0, du)
             else:
                 for task in prange(self.chunks, schedule="dynamic"):
