@@ -29,18 +29,12 @@ from nnpar._kernels.conv cimport Geometry
 from nnpar._kernels.csrc cimport (NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels, nnp_planes,
                                   nnp_restore_float_mode)
 from nnpar._kernels.runtime cimport kernels
-from nnpar._kernels.step cimport Step, aligned, ceil_div
+from nnpar._kernels.step cimport Step, aligned, ceil_div, odd_lines
 
 cdef enum:
-    LINE = 16              # floats in a cache line
     STEP_BYTES = 256 << 10  # of the planes of the rows of dy that are turned at once, if possible at most
     FEW_TASKS = 16         # with fewer images than this, they are cut into bands
     BAND_OVERLAPS = 8      # rows of a band, at least, for each row of dy that two bands read
-
-
-cdef Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil:
-    """Floats rounded up to an odd number of cache lines: neighbouring planes then lie in different sets of a cache."""
-    return LINE * (ceil_div(floats, LINE) | 1)
 
 
 cdef struct Phase:         # along one axis, the positions first + i * stride of dx, i < count, and the kernel's that

@@ -19,4 +19,5 @@ cdef class Step:
 
 cdef Py_ssize_t aligned(Py_ssize_t size) noexcept nogil
 cdef Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil
+cdef Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil
 cdef bint streams(Py_ssize_t floats) noexcept nogil

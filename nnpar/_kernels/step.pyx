@@ -19,6 +19,7 @@ from nnpar._kernels.runtime cimport thread_count
 cdef enum:
     ALIGNMENT = 64  # bytes: a cache line, and the widest vector
     STREAM_BYTES = 64 << 20
+    LINE = 16       # floats in a cache line
 
 # Work that pays for one more thread: waking it costs 2 to 3 microseconds, in which a core computes or moves about
 # this much.
@@ -32,6 +33,11 @@ cdef Py_ssize_t aligned(Py_ssize_t size) noexcept nogil:
 
 cdef Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
+
+
+cdef Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil:
+    """Floats rounded up to an odd number of cache lines: matrices so far apart lie in different sets of a cache."""
+    return LINE * (ceil_div(floats, LINE) | 1)
 
 
 cdef bint streams(Py_ssize_t floats) noexcept nogil:

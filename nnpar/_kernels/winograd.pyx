@@ -20,7 +20,7 @@ from libc.string cimport memset
 from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
                                   nnp_patch, nnp_restore_float_mode, nnp_segment)
 from nnpar._kernels.runtime cimport kernels, tile_rows
-from nnpar._kernels.step cimport Step, aligned, ceil_div
+from nnpar._kernels.step cimport Step, aligned, ceil_div, odd_lines
 
 cdef enum:
     LINE = 16              # floats in a cache line
@@ -36,11 +36,6 @@ cdef enum:
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
     CHUNK_BYTES = 16 << 20  # weight gradient: of partial sums, at most
     FEW_CHUNKS = 8         # weight gradient: with room for fewer, the threads share one
-
-
-cdef Py_ssize_t odd_lines(Py_ssize_t floats) noexcept nogil:
-    """Floats rounded up to an odd number of cache lines: the positions then lie in different sets of a cache."""
-    return LINE * (ceil_div(floats, LINE) | 1)
 
 
 cdef Py_ssize_t padded_row(Py_ssize_t floats) noexcept nogil:
