@@ -30,9 +30,9 @@ def record(benchmark, group, threads, peak, trainer, shape, digest, hashes):
     benchmark.group = group
     benchmark.extra_info |= {"threads": threads, "isa": runtime.isa(), "shape": str(shape), "sha256": digest}
     if benchmark.enabled:
-        (compiled,) = trainer._compiled.values()
+        (plan,) = trainer._plans.values()
         seconds = benchmark.stats.stats.median
-        gflops = sum(step.flops for step in compiled.program.steps) / seconds / 1e9
+        gflops = sum(step.flops for step in plan.forward_steps + plan.backward_steps) / seconds / 1e9
         benchmark.extra_info |= {
             "images_per_second": shape[0] / seconds,
             "gflops": gflops,

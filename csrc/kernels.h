@@ -201,6 +201,8 @@ typedef struct {
     void (*relu)(ptrdiff_t n, const float *x, int stream, float *y);
     void (*relu_grad)(ptrdiff_t n, const float *dy, const float *y, int stream, float *dx);
     void (*scale)(ptrdiff_t n, float factor, float *x);
+    /* y = a + b, then max(y, 0) if relu; y may be a or b. */
+    void (*add)(ptrdiff_t n, const float *a, const float *b, int relu, float *y);
 
     /* dst (cols, rows) = src (rows, cols) transposed, each row-major with its leading dimension. Few hundred columns at
      * once keep the lines that are written in the first-level cache until they are full. */

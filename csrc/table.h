@@ -57,6 +57,7 @@
         .relu = relu,                                                                                                  \
         .relu_grad = relu_grad,                                                                                        \
         .scale = scale,                                                                                                \
+        .add = add,                                                                                                    \
         .turn = turn,                                                                                                  \
         .dropout = dropout,                                                                                            \
         .sum_rows = sum_rows,                                                                                          \

@@ -2,19 +2,26 @@
 
 from nnpar import convolution, data, initializers, losses, ops, optimizers, zoo
 from nnpar.convolution import get_precision, set_precision
+from nnpar.graph import Graph, Input
 from nnpar.history import History
 from nnpar.layers import (
+    Add,
     AvgPool2d,
+    BatchNorm2d,
+    Concat,
+    Concatenate,
     Conv2d,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
     Linear,
     MaxPool2d,
     ReLU,
+    Residual,
     Sequential,
-    load,
 )
+from nnpar.loading import load
 from nnpar.losses import MSE, CrossEntropy
 from nnpar.optimizers import SGD, Adam, AdamW
 from nnpar.random import get_seed, manual_seed
@@ -28,16 +35,24 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Add",
     "AvgPool2d",
+    "BatchNorm2d",
+    "Concat",
+    "Concatenate",
     "Conv2d",
     "CrossEntropy",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool2d",
+    "Graph",
     "History",
+    "Input",
     "Layer",
     "Linear",
     "MaxPool2d",
     "ReLU",
+    "Residual",
     "Sequential",
     "Trainer",
     "__version__",

@@ -20,7 +20,6 @@ from nnpar import data, threads, zoo
 from nnpar._checks import Array
 from nnpar._kernels import runtime
 from nnpar.data import Dataset
-from nnpar.layers import Sequential
 from nnpar.trainer import Trainer
 
 DATA_HELP = "digits (default; ships with nnpar), or mnist:FOLDER with MNIST's four IDX files, gzipped or not"
@@ -170,7 +169,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    model: Sequential = nnpar.load(options.model)
+    model = nnpar.load(options.model)
     labels = None
     if options.images.endswith(".npy"):
         images = np.load(options.images, allow_pickle=False)

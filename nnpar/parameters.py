@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nnpar import arrays
 from nnpar._checks import Array
 from nnpar.layers.base import Layer
+from nnpar.layers.nodes import child
 
 ALIGNMENT = 16  # floats: each parameter starts on a cache line
 
@@ -35,9 +36,9 @@ class FlatParameters:
     def __init__(self, model: Layer) -> None:
         self.slots: list[Slot] = []
         start = 0
-        for prefix, layer in model.leaves():
-            for attribute, array in layer._arrays.items():
-                self.slots.append(Slot(f"{prefix}.{attribute}", layer, attribute, start, array.size))
+        for node in model.nodes():
+            for attribute, array in node.layer._arrays.items():
+                self.slots.append(Slot(child(node.name, attribute), node.layer, attribute, start, array.size))
                 start += -(-array.size // ALIGNMENT) * ALIGNMENT
         flat = model.__dict__.get("_flat")
         if flat is not None and self._lie_in(flat, start):

@@ -1,21 +1,45 @@
-"""A model lowered for one input shape: the list of its steps, and the arrays that they read and write."""
+"""A model lowered for one input shape: the list of its steps, and one arena for all that they read and write."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nnpar import arrays
 from nnpar._checks import Array
-from nnpar._kernels.elementwise import Position
-from nnpar._kernels.step import Program, Step
-from nnpar.layers.base import Layer, Lowering
+from nnpar._kernels.elementwise import Add, Position
+from nnpar._kernels.step import Program, Step, aligned_empty
+from nnpar.layers.base import Layer
+from nnpar.layers.lowering import Buffer, Call, Lowering
+from nnpar.layers.nodes import INPUT, Node, child, output_shapes
+from nnpar.losses import Loss
+from nnpar.memory import Lifetime, arrange
 from nnpar.shapes import Shape
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a plan holds.
+
+    Attributes
+    ----------
+    arena : int
+        Activations, gradients of activations and scratch memory, those in one place that are never needed at once.
+    apart : int
+        The same if each had a place of its own.
+    """
+
+    arena: int
+    apart: int
 
 
 class Plan:
     """Steps of a model for batches of one shape, forward and, in training, backward.
+
+    Nothing is allocated before an array is asked for, or the plan runs.
 
     Parameters
     ----------
@@ -23,7 +47,9 @@ class Plan:
     input_shape : tuple
         (N, C, H, W) or (N, F).
     training : bool
-        Whether dropout acts and the backward pass is wanted.
+        Whether dropout acts, batch normalisation takes the batch's statistics, and the backward pass is wanted.
+    loss : Loss, optional
+        Then `run` goes from x and target to the loss and, in training, all gradients.
     gradients : mapping of str to ndarray, optional
         For each parameter the array that gets its gradient; new arrays otherwise.
     position : Position, optional
@@ -36,9 +62,12 @@ class Plan:
     x, y : ndarray
         Input, to be filled before a run, and output. A run may overwrite x.
     dy, dx : ndarray
-        In training: gradient of y, to be filled before the backward pass, and of x (None unless wanted).
+        In training: gradient of y, which is to be filled before the backward pass if there is no loss, and of x, if
+        it is wanted.
+    target, result : ndarray
+        With a loss: targets, to be filled; the sum of losses and the number of correct samples.
     gradients : dict of str to ndarray
-    forward_steps, backward_steps : list of Step
+    memory : Memory
 
     Raises
     ------
@@ -52,60 +81,207 @@ class Plan:
         input_shape: Shape,
         *,
         training: bool,
+        loss: Loss | None = None,
         gradients: Mapping[str, Array] | None = None,
         position: Position | None = None,
         needs_dx: bool = False,
     ) -> None:
         model.output_shape(input_shape)
-        self.x = arrays.empty(input_shape)
+        nodes = model.nodes()
+        output_shapes(nodes, input_shape)
         self.gradients: dict[str, Array] = dict(gradients or {})
-        self.forward_steps: list[Step] = []
-        self.backward_steps: list[Step] = []
-        self.dx: Array | None = None
-        places = self._lower_forward(model, training, position or Position())
-        self.y = places[-1][1].y
+        self._calls: list[Call] = []
+        self._x = Buffer(input_shape)
+        self._dx: Buffer | None = None
+        places = self._lower_forward(nodes, training, position or Position())
+        self._y = places[-1].y
+        self._forward_count = len(self._calls)
+        self._dy = Buffer(self._y.shape) if training else None
+        if loss is not None:
+            self.target: NDArray[Any] = loss.new_target(self._y.shape)
+            self.result = np.zeros(2)
+            self._calls.append(Call("loss", loss.step, (self._y, self.target, self._dy, self.result)))
+        self._backward_start = len(self._calls)
         if training:
-            self.dy = arrays.empty(self.y.shape)
-            self._lower_backward(places, needs_dx)
-        self._programs: dict[str, Program] = {}
+            self._lower_backward(nodes, places, needs_dx)
+        self._arrange()
+        self._arena: NDArray[np.uint8] | None = None
 
-    def _lower_forward(self, model: Layer, training: bool, position: Position) -> list[tuple[Layer, Lowering]]:
-        places: list[tuple[Layer, Lowering]] = []
-        x = self.x
-        for index, (name, layer) in enumerate(model.leaves()):
-            at = Lowering(name, index, x, training, position)
-            self.forward_steps += layer.forward(at)
-            places.append((layer, at))
-            x = at.y
+    def _lower_forward(self, nodes: list[Node], training: bool, position: Position) -> list[Lowering]:
+        readers = [0] * len(nodes)
+        readers[-1] = 1
+        input_readers = 0
+        for node in nodes:
+            for number in node.inputs:
+                if number == INPUT:
+                    input_readers += 1
+                else:
+                    readers[number] += 1
+        writers: dict[int, Call] = {}
+        shared = {id(self._x)} if input_readers > 1 else set()
+        places: list[Lowering] = []
+        for index, node in enumerate(nodes):
+            inputs = tuple(self._x if number == INPUT else places[number].y for number in node.inputs)
+            owned = tuple(id(x.memory) not in shared for x in inputs)
+            at = Lowering(
+                node.name or type(node.layer).__name__, index, inputs, node.inputs, owned, training, position,
+                self._calls, writers,
+            )  # fmt: skip
+            node.layer.forward(at)
+            if readers[index] > 1:
+                shared.add(id(at.y.memory))
+            places.append(at)
         return places
 
-    def _lower_backward(self, places: list[tuple[Layer, Lowering]], needs_dx: bool) -> None:
-        has_parameters = [bool(layer._arrays) for layer, _ in places]
-        dy = self.dy
-        for number, (layer, at) in reversed(list(enumerate(places))):
-            at.dy = dy
-            at.needs_dx = needs_dx or any(has_parameters[:number])
-            at.gradients = {key: self._gradient(at.name, key, array) for key, array in layer._arrays.items()}
-            if not at.needs_dx and not has_parameters[number]:
-                return
-            self.backward_steps += layer.backward(at)
-            if at.needs_dx:
-                dy = at.dx
-        self.dx = dy if needs_dx else None
+    def _lower_backward(self, nodes: list[Node], places: list[Lowering], needs_dx: bool) -> None:
+        wants: list[bool] = []
+        for node in nodes:
+            before = [needs_dx if number == INPUT else wants[number] for number in node.inputs]
+            wants.append(bool(node.layer._arrays) or any(before))
+        gradients: dict[int, list[tuple[Buffer, bool]]] = {len(nodes) - 1: [(self._dy, True)]}  # type: ignore[list-item]
+        for index in reversed(range(len(nodes))):
+            if not wants[index]:
+                continue
+            node, at = nodes[index], places[index]
+            at.needs = tuple(needs_dx if number == INPUT else wants[number] for number in node.inputs)
+            at.dy, at.owns_dy = self._sum(at.name, gradients.pop(index))
+            at.gradients = {key: self._gradient(node.name, key, array) for key, array in node.layer._arrays.items()}
+            node.layer.backward(at)
+            for source, dx, owned in at.contributions:
+                gradients.setdefault(source, []).append((dx, owned))
+        if needs_dx:
+            self._dx, _ = self._sum("input", gradients[INPUT])
+
+    def _sum(self, name: str, parts: list[tuple[Buffer, bool]]) -> tuple[Buffer, bool]:
+        """The sum of the gradients that the readers of one value pass back, in the order in which they come."""
+        total, owned = parts[0]
+        for part, part_owned in parts[1:]:
+            result = total if owned else part if part_owned else Buffer(total.shape)
+            self._calls.append(Call(name, Add, (total, part, result)))
+            total, owned = result, True
+        return total, owned
 
     def _gradient(self, prefix: str, attribute: str, parameter: Array) -> Array:
-        name = f"{prefix}.{attribute}" if prefix else attribute
-        return self.gradients.setdefault(name, np.empty_like(parameter))
+        return self.gradients.setdefault(child(prefix, attribute), np.empty_like(parameter))
+
+    def _arrange(self) -> None:
+        """Find out how long each buffer lives, how much scratch memory each step wants, and where all lie."""
+        end = len(self._calls)
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        memories: dict[int, Buffer] = {}
+
+        def use(buffer: Buffer, when: int) -> None:
+            key = id(buffer.memory)
+            memories[key] = buffer.memory
+            first[key] = min(first.get(key, when), when)
+            last[key] = max(last.get(key, when), when)
+
+        use(self._x, -1)
+        use(self._y, end)
+        for when, call in enumerate(self._calls):
+            for buffer in call.buffers():
+                use(buffer, when)
+        if self._dy is not None:
+            use(self._dy, self._forward_count)
+        if self._dx is not None:
+            use(self._dx, end)
+        trial = [_make(call, _nowhere) for call in self._calls]
+        self.step_costs = [(step.name, step.flops, step.bytes) for step in trial]
+        lifetimes = [Lifetime(memories[key].nbytes, first[key], last[key]) for key in memories]
+        lifetimes += [Lifetime(step.workspace_bytes, when, when) for when, step in enumerate(trial)]
+        offsets, size = arrange(lifetimes)
+        self._offsets = dict(zip(memories, offsets, strict=False))
+        self._scratch = list(zip(offsets[len(memories) :], (s.workspace_bytes for s in trial), strict=True))
+        self.memory = Memory(size, sum(life.nbytes for life in lifetimes))
+
+    def _allocate(self) -> None:
+        if self._arena is not None:
+            return
+        self._arena = aligned_empty(self.memory.arena)
+        steps = []
+        for call, (offset, nbytes) in zip(self._calls, self._scratch, strict=True):
+            step = _make(call, self._array)
+            if nbytes:
+                step.bind(self._arena[offset : offset + nbytes])
+            steps.append(step)
+        self._steps = steps
+        self._forward = Program(steps[: self._forward_count])
+        self._backward = Program(steps[self._backward_start :])
+        self._all = Program(steps)
+
+    def _array(self, buffer: Buffer) -> NDArray[Any]:
+        assert self._arena is not None
+        return buffer.array(self._arena[self._offsets[id(buffer.memory)] :])
+
+    def _array_of(self, buffer: Buffer | None, name: str) -> Array:
+        if buffer is None:
+            raise AttributeError(f"Plan: {name}: this plan was made without it")
+        self._allocate()
+        return self._array(buffer)
+
+    @property
+    def x(self) -> Array:
+        return self._array_of(self._x, "x")
+
+    @property
+    def y(self) -> Array:
+        return self._array_of(self._y, "y")
+
+    @property
+    def dy(self) -> Array:
+        return self._array_of(self._dy, "dy")
+
+    @property
+    def dx(self) -> Array:
+        return self._array_of(self._dx, "dx")
+
+    @property
+    def forward_steps(self) -> list[Step]:
+        """The steps from x to y."""
+        self._allocate()
+        return self._steps[: self._forward_count]
+
+    @property
+    def backward_steps(self) -> list[Step]:
+        """The steps from dy to the gradients."""
+        self._allocate()
+        return self._steps[self._backward_start :]
+
+    def run(self) -> None:
+        """Forward, loss if there is one, and in training backward, in one call."""
+        self._allocate()
+        self._all.run()
 
     def run_forward(self) -> None:
         """Compute y from x."""
-        self._run("forward", self.forward_steps)
+        self._allocate()
+        self._forward.run()
 
     def run_backward(self) -> None:
         """Compute dx and the gradients from dy, after `run_forward`; dy may be overwritten."""
-        self._run("backward", self.backward_steps)
+        self._allocate()
+        self._backward.run()
 
-    def _run(self, name: str, steps: list[Step]) -> None:
-        if name not in self._programs:
-            self._programs[name] = Program(steps)
-        self._programs[name].run()
+    def __str__(self) -> str:
+        """One line for each step: the layer, what it does, its work, and the memory of all."""
+        lines = [f"{'layer':24} {'step':28} {'MFLOP':>10} {'MB':>10}"]
+        for call, (name, flops, nbytes) in zip(self._calls, self.step_costs, strict=True):
+            fused = "".join(f" + {key}" for key in call.options)
+            lines.append(f"{call.layer:24} {name + fused:28} {flops / 1e6:10.2f} {nbytes / 1e6:10.2f}")
+        lines.append(f"arena {self.memory.arena / 1e6:.2f} MB ({self.memory.apart / 1e6:.2f} MB without overlap)")
+        return "\n".join(lines)
+
+
+def _make(call: Call, array: Any) -> Step:
+    arguments = [array(value) if isinstance(value, Buffer) else value for value in call.arguments]
+    options = {key: array(value) if isinstance(value, Buffer) else value for key, value in call.options.items()}
+    return call.make(*arguments, **options)
+
+
+_SOMEWHERE = aligned_empty(64)
+
+
+def _nowhere(buffer: Buffer) -> NDArray[Any]:
+    """An array of the buffer's shape and strides without memory: enough to learn what a step will want."""
+    return buffer.array(np.lib.stride_tricks.as_strided(_SOMEWHERE, (buffer.nbytes,), (1,)))

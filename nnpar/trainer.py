@@ -15,6 +15,7 @@ from nnpar import _checks, arrays, losses, random, threads
 from nnpar._checks import Array
 from nnpar._kernels.elementwise import Position
 from nnpar._kernels.step import Program
+from nnpar.convolution import get_precision
 from nnpar.data.dataset import Dataset
 from nnpar.history import History
 from nnpar.layers.base import Layer
@@ -28,28 +29,6 @@ from nnpar.shapes import Shape
 Data = Dataset | tuple[ArrayLike, ArrayLike]
 
 MOST_PLANS = 8  # that a trainer keeps: shapes that vary must not fill the memory
-
-
-class _Compiled:
-    """A plan with its loss and targets: what runs for one batch shape."""
-
-    def __init__(self, trainer: Trainer, input_shape: Shape, training: bool, with_loss: bool) -> None:
-        flat = trainer._flat
-        self.plan = Plan(
-            trainer.model,
-            input_shape,
-            training=training,
-            gradients=dict(zip((slot.name for slot in flat.slots), flat.views(trainer._gradients), strict=True)),
-            position=trainer._position,
-        )
-        self.samples = input_shape[0]
-        self.result = np.zeros(2)
-        steps = list(self.plan.forward_steps)
-        if with_loss:
-            self.target = trainer.loss.new_target(self.plan.y.shape)
-            grad = self.plan.dy if training else None
-            steps.append(trainer.loss.step(self.plan.y, self.target, grad, self.result))
-        self.program = Program(steps + self.plan.backward_steps)
 
 
 class Trainer:
@@ -101,11 +80,13 @@ class Trainer:
         self.history = History()
         self._flat = FlatParameters(model)
         self._gradients = arrays.zeros(self._flat.values.shape)
+        views = self._flat.views(self._gradients)
+        self._views = {slot.name: view for slot, view in zip(self._flat.slots, views, strict=True)}
         self._update = Program([self.optimizer.attach(self._flat.values, self._gradients)])
         self._position = Position(self.seed)
         self._epoch = 0
         self._step = 0
-        self._compiled: OrderedDict[tuple[Any, ...], _Compiled] = OrderedDict()
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._lock = threading.Lock()
 
     def fit(
@@ -220,21 +201,21 @@ class Trainer:
     ) -> NDArray[np.float64]:
         """One step on the samples that `index` picks; returns the sum of losses and the number of correct samples."""
         with self._lock:
-            compiled = self._plan((len(index), *images.shape[1:]), training=True, with_loss=True)
-            _take(images, index, compiled.plan.x)
-            compiled.target[...] = targets[index].reshape(compiled.target.shape)
+            plan = self._plan((len(index), *images.shape[1:]), training=True, with_loss=True)
+            _take(images, index, plan.x)
+            plan.target[...] = targets[index].reshape(plan.target.shape)
             self._position.move(self._epoch, sample)
-            compiled.program.run()
-            if not np.isfinite(compiled.result[0]):
+            plan.run()
+            if not np.isfinite(plan.result[0]):
                 raise FloatingPointError(
-                    f"the loss is {compiled.result[0] / len(index)} at step {self._step + 1} "
+                    f"the loss is {plan.result[0] / len(index)} at step {self._step + 1} "
                     f"(epoch {self._epoch + 1}); the weights are those before it. "
                     "Is there a NaN in the data, or is the learning rate too high?"
                 )
             self.optimizer.advance()
             self._update.run()
             self._step += 1
-            return compiled.result
+            return plan.result
 
     def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:
         """Mean loss and, for cross-entropy, accuracy on a data set.
@@ -261,12 +242,12 @@ class Trainer:
         loss_sum = correct = 0.0
         with self._lock:
             for index in _batches(len(samples), batch_size):
-                compiled = self._plan((len(index), *samples.images.shape[1:]), training=False, with_loss=True)
-                _take(samples.images, index, compiled.plan.x)
-                compiled.target[...] = samples.labels[index].reshape(compiled.target.shape)
-                compiled.program.run()
-                loss_sum += compiled.result[0]
-                correct += compiled.result[1]
+                plan = self._plan((len(index), *samples.images.shape[1:]), training=False, with_loss=True)
+                _take(samples.images, index, plan.x)
+                plan.target[...] = samples.labels[index].reshape(plan.target.shape)
+                plan.run()
+                loss_sum += plan.result[0]
+                correct += plan.result[1]
         return self._means(float(loss_sum), float(correct), len(samples))
 
     def predict(self, x: ArrayLike, batch_size: int = 256) -> Array:
@@ -291,23 +272,30 @@ class Trainer:
         out = np.empty(self.model.output_shape(images.shape), np.float32)
         with self._lock:
             for index in _batches(len(images), batch_size):
-                compiled = self._plan((len(index), *images.shape[1:]), training=False, with_loss=False)
-                _take(images, index, compiled.plan.x)
-                compiled.program.run()
-                out[index] = compiled.plan.y
+                plan = self._plan((len(index), *images.shape[1:]), training=False, with_loss=False)
+                _take(images, index, plan.x)
+                plan.run()
+                out[index] = plan.y
         return out
 
     def _check(self, data: Dataset, who: str) -> None:
         """The whole set fits the model and the loss."""
         self.loss.check_target(data.labels, self.model.output_shape(data.images.shape), who)
 
-    def _plan(self, input_shape: Shape, training: bool, with_loss: bool) -> _Compiled:
-        key = (input_shape, training, with_loss, threads.get_num_threads())
-        compiled = self._compiled.pop(key, None) or _Compiled(self, input_shape, training, with_loss)
-        self._compiled[key] = compiled
-        while len(self._compiled) > MOST_PLANS:
-            self._compiled.popitem(last=False)
-        return compiled
+    def _plan(self, input_shape: Shape, training: bool, with_loss: bool) -> Plan:
+        key = (input_shape, training, with_loss, threads.get_num_threads(), get_precision())
+        plan = self._plans.pop(key, None) or Plan(
+            self.model,
+            input_shape,
+            training=training,
+            loss=self.loss if with_loss else None,
+            gradients=self._views,
+            position=self._position,
+        )
+        self._plans[key] = plan
+        while len(self._plans) > MOST_PLANS:
+            self._plans.popitem(last=False)
+        return plan
 
 
 def _dataset(data: Data, who: str) -> Dataset:

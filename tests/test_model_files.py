@@ -115,7 +115,7 @@ def nested(depth: int) -> dict:
         (None, "expected a layer's description"),
         ([1], "expected a layer's description"),
         ({"type": 3}, "expected a layer's description"),
-        (LINEAR, "expected a Sequential, got Linear"),
+        (LINEAR, "expected a model, such as a Sequential, got Linear"),
         ({"type": "Sequential"}, "expected a Sequential's list of layers"),
         ({"type": "Sequential", "layers": []}, "at least one layer"),
         ({"type": "Sequential", "layers": [{"type": "eval"}]}, "unknown layer type 'eval'"),

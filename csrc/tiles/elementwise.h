@@ -35,6 +35,13 @@ static void relu_grad(ptrdiff_t n, const float *dy, const float *y, int stream, 
     relu_grad_some(n - i, dy + i, y + i, dx + i);
 }
 
+static void add(ptrdiff_t n, const float *a, const float *b, int relu, float *y) {
+    for (ptrdiff_t i = 0; i < n; i += NNP_VECTOR) {
+        const vec sum = vec_add(load_part(a + i, n - i), load_part(b + i, n - i));
+        store_part(y + i, n - i, relu ? vec_relu(sum) : sum);
+    }
+}
+
 static void scale(ptrdiff_t n, float factor, float *x) {
     for (ptrdiff_t i = 0; i < n; i++) x[i] *= factor;
 }

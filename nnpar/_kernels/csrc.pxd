@@ -109,6 +109,7 @@ cdef extern from "kernels.h" nogil:
         void relu(Py_ssize_t n, const float *x, int stream, float *y) noexcept nogil
         void relu_grad(Py_ssize_t n, const float *dy, const float *y, int stream, float *dx) noexcept nogil
         void scale(Py_ssize_t n, float factor, float *x) noexcept nogil
+        void add(Py_ssize_t n, const float *a, const float *b, int relu, float *y) noexcept nogil
         void turn(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t src_ld, float *dst,
                   Py_ssize_t dst_ld) noexcept nogil
         void dropout(Py_ssize_t n, const float *x, nnp_philox at, uint32_t threshold, float factor,

@@ -67,6 +67,62 @@ cdef class ReluGrad(Step):
             nnp_restore_float_mode(mode)
 
 
+cdef class Add(Step):
+    """y = a + b, or the ReLU of it; arrays of one memory layout, y may be a or b."""
+
+    cdef const float *a
+    cdef const float *b
+    cdef float *y
+    cdef Py_ssize_t n
+    cdef bint relu
+
+    def __init__(self, a, b, y, bint relu=False):
+        self.name = "add"
+        self.a, self.b, self.y, self.n = self.floats(a), self.floats(b), self.floats(y, write=True), a.size
+        self.relu = relu
+        self.cost((1.0 + relu) * self.n, 12.0 * self.n)
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t i
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for i in prange(0, self.n, BLOCK, schedule="static"):
+                kernel.add(min(BLOCK, self.n - i), self.a + i, self.b + i, self.relu, self.y + i)
+            nnp_restore_float_mode(mode)
+
+
+cdef class CopyChannels(Step):
+    """Some channels of y = some of x, for images (N, C, H, W) in channels-last memory, or rows (N, C).
+
+    Parameters
+    ----------
+    x, y : ndarray, float32, alike but for the channels
+    x_first, y_first, channels : int
+    """
+
+    cdef const float *x
+    cdef float *y
+    cdef Py_ssize_t pixels, channels, x_step, y_step, block
+
+    def __init__(self, x, y, Py_ssize_t x_first, Py_ssize_t y_first, Py_ssize_t channels):
+        self.name = "copy_channels"
+        self.x, self.y = self.floats(x) + x_first, self.floats(y, write=True) + y_first
+        self.x_step, self.y_step, self.channels = x.shape[1], y.shape[1], channels
+        self.pixels = x.size // max(1, self.x_step)
+        self.block = max(1, BLOCK // max(1, channels))
+        self.cost(0, 8.0 * self.pixels * channels)
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t i
+        with parallel(num_threads=self.team()):
+            for i in prange(0, self.pixels, self.block, schedule="static"):
+                kernel.copy_matrix(min(self.block, self.pixels - i), self.channels, self.x + i * self.x_step,
+                                   self.x_step, 1, self.y + i * self.y_step, self.y_step)
+
+
 cdef class Position:
     """Where training stands, for random numbers: the seed, the epoch and the global index of the batch's first
     sample."""

@@ -10,6 +10,7 @@ class Step:
     flops: float
     bytes: float
     workspace_bytes: int
+    is_bound: bool
     def bind(self, workspace: NDArray[np.uint8]) -> None: ...
     def __call__(self) -> None: ...
 

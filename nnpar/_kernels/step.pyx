@@ -123,6 +123,11 @@ cdef class Step:
         if <uintptr_t> self.workspace % ALIGNMENT != 0:
             raise ValueError(f"{self.name}: expected workspace at a multiple of {ALIGNMENT} bytes")
 
+    @property
+    def is_bound(self):
+        """Whether it has the scratch memory that it needs."""
+        return self.workspace_bytes == 0 or self.workspace != NULL
+
     def __call__(self):
         """Run once, with workspace of its own if none is bound."""
         if self.workspace == NULL and self.workspace_bytes > 0:
@@ -138,7 +143,7 @@ cdef double seconds() noexcept nogil:
 
 
 cdef class Program:
-    """Steps that run in order by one call, sharing one workspace.
+    """Steps that run in order by one call. Those without a workspace of their own share one.
 
     Parameters
     ----------
@@ -156,10 +161,11 @@ cdef class Program:
         self.pointers = <void **> PyMem_Malloc(max(self.count, 1) * sizeof(void *))
         if self.pointers == NULL:
             raise MemoryError
-        workspace = aligned_empty(max((step.workspace_bytes for step in self.steps), default=0))
+        workspace = aligned_empty(max((step.workspace_bytes for step in self.steps if not step.is_bound), default=0))
         for i in range(self.count):
             step = self.steps[i]
-            step.bind(workspace)
+            if not step.is_bound:
+                step.bind(workspace)
             self.pointers[i] = <void *> step
 
     def __dealloc__(self):

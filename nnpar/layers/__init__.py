@@ -1,26 +1,35 @@
 """Layers: what a model is composed of."""
 
 from nnpar.layers.activation import ReLU
-from nnpar.layers.base import Layer, Lowering, Parameter
+from nnpar.layers.base import Layer, Parameter
+from nnpar.layers.composite import Composite, Concat, Residual, Sequential
 from nnpar.layers.conv import Conv2d
 from nnpar.layers.dropout import Dropout
 from nnpar.layers.flatten import Flatten
 from nnpar.layers.linear import Linear
-from nnpar.layers.loading import load
-from nnpar.layers.pooling import AvgPool2d, MaxPool2d
-from nnpar.layers.sequential import Sequential
+from nnpar.layers.lowering import Buffer, Lowering
+from nnpar.layers.merging import Add, Concatenate
+from nnpar.layers.normalization import BatchNorm2d
+from nnpar.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
 __all__ = [
+    "Add",
     "AvgPool2d",
+    "BatchNorm2d",
+    "Buffer",
+    "Composite",
+    "Concat",
+    "Concatenate",
     "Conv2d",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool2d",
     "Layer",
     "Linear",
     "Lowering",
     "MaxPool2d",
     "Parameter",
     "ReLU",
+    "Residual",
     "Sequential",
-    "load",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nnpar._kernels import elementwise
-from nnpar._kernels.step import Step
-from nnpar.layers.base import Layer, Lowering
+from nnpar.layers.base import Layer
+from nnpar.layers.lowering import Lowering
 from nnpar.shapes import Shape
 
 
@@ -26,15 +26,24 @@ class ReLU(Layer):
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         return input_shape
 
-    def forward(self, at: Lowering) -> list[Step]:
-        at.y = at.x
-        return [elementwise.Relu(at.x, at.y)]
+    def forward(self, at: Lowering) -> None:
+        at.saved["fused"] = at.fuse_relu()
+        if at.saved["fused"] is not None:
+            at.y = at.x
+            return
+        at.y = at.overwritable()
+        at.step(elementwise.Relu, at.x, at.y, writes=at.y)
 
-    def backward(self, at: Lowering) -> list[Step]:
+    def backward(self, at: Lowering) -> None:
         if not at.needs_dx:
-            return []
-        at.dx = at.dy
-        return [elementwise.ReluGrad(at.dy, at.y, at.dx)]
+            return
+        fused = at.saved["fused"]
+        if fused is not None and fused.grad_of_relu:
+            at.pass_back(at.dy, owned=at.owns_dy)
+            return
+        dx = at.overwritable_dy()
+        at.step(elementwise.ReluGrad, at.dy, at.y, dx)
+        at.pass_back(dx)
 
     def settings(self) -> dict[str, Any]:
         return {}

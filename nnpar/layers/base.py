@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nnpar import _checks
 from nnpar._checks import Array
-from nnpar._kernels.elementwise import Position
-from nnpar._kernels.step import Step
+from nnpar.layers.lowering import Lowering
+from nnpar.layers.nodes import INPUT, Node, Symbol, Wiring, child
 from nnpar.shapes import Shape
-
-
-@dataclass
-class Lowering:
-    """A layer's place in one plan: its arrays, which its steps read and write.
-
-    Attributes
-    ----------
-    name : str
-        The layer's name in the model, for errors.
-    index : int
-        Its number in the model.
-    x : ndarray
-        Input of the layer; no other layer reads it, so it may be overwritten once this layer's backward pass needs it
-        no more.
-    training : bool
-    position : Position
-        Where training stands, for random numbers.
-    y : ndarray
-        Output; set by ``forward``. May be x itself.
-    dy : ndarray
-        Gradient of y, for ``backward``, which may overwrite it.
-    needs_dx : bool
-        Whether anything before this layer wants the gradient of x.
-    dx : ndarray
-        Gradient of x; set by ``backward``. May be dy itself.
-    gradients : mapping
-        Parameter name to the array that gets its gradient.
-    saved : dict
-        What ``forward`` keeps for ``backward``.
-    """
-
-    name: str
-    index: int
-    x: Array
-    training: bool
-    position: Position
-    y: Array = field(init=False)
-    dy: Array = field(init=False)
-    needs_dx: bool = True
-    dx: Array = field(init=False)
-    gradients: Mapping[str, Array] = field(default_factory=dict)
-    saved: dict[str, Any] = field(default_factory=dict)
 
 
 class Parameter:
@@ -70,11 +27,15 @@ class Parameter:
     def __get__(self, layer: Any, owner: type | None = None) -> Any:
         if layer is None:
             return self
-        return layer._arrays.get(self.name)
+        return self._store(layer).get(self.name)
+
+    def _store(self, layer: Any) -> Mapping[str, Array]:
+        store: Mapping[str, Array] = layer._arrays
+        return store
 
     def __set__(self, layer: Any, value: ArrayLike) -> None:
         who = type(layer).__name__
-        current = layer._arrays.get(self.name)
+        current = self._store(layer).get(self.name)
         if current is None:
             raise AttributeError(f"{who}: {self.name}: this layer was made without it")
         array = _checks.floats(value, who, self.name, current.ndim)
@@ -82,15 +43,24 @@ class Parameter:
         current[...] = array
 
 
+class Statistic(Parameter):
+    """An array that belongs to a layer's state, but that no gradient changes."""
+
+    def _store(self, layer: Any) -> Mapping[str, Array]:
+        store: Mapping[str, Array] = layer._statistics
+        return store
+
+
 class Layer:
     """Base of all layers.
 
     A subclass names its parameters as class attributes of type :class:`Parameter`, fills ``self._arrays``, and
     implements ``output_shape``, ``forward``, ``backward`` and ``settings``. It has no numerics of its own: its steps
-    do the work.
+    do the work. A layer made of layers implements ``wire`` instead.
     """
 
     _arrays: dict[str, Array]
+    _statistics: Mapping[str, Array] = MappingProxyType({})
 
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         """Shape of the output for an input of `input_shape`, both with the batch axis.
@@ -102,21 +72,35 @@ class Layer:
         """
         raise NotImplementedError
 
-    def forward(self, at: Lowering) -> list[Step]:
-        """Set ``at.y`` and return the steps that compute it."""
+    def merged_shape(self, input_shapes: Sequence[Shape], name: str = "") -> Shape:
+        """The same for a layer that may have several inputs."""
+        if len(input_shapes) != 1:
+            raise ValueError(f"{self.describe(name)}: expected one input, got {len(input_shapes)}")
+        return self.output_shape(input_shapes[0], name)
+
+    def wire(self, wiring: Wiring, name: str, *inputs: int) -> int:
+        """Add what this layer consists of to a model's nodes, reading nodes `inputs`; returns the output's number."""
+        return wiring.add(name, self, *inputs)
+
+    def nodes(self) -> list[Node]:
+        """The layer as nodes, the last of which gives the output."""
+        wiring = Wiring()
+        self.wire(wiring, "", INPUT)
+        return wiring.nodes
+
+    def forward(self, at: Lowering) -> None:
+        """Set ``at.y``, and write down the steps that compute it with ``at.step``."""
         raise NotImplementedError
 
-    def backward(self, at: Lowering) -> list[Step]:
-        """Set ``at.dx`` if it is needed, and return the steps that compute it and the parameters' gradients."""
+    def backward(self, at: Lowering) -> None:
+        """Write down the steps that compute the gradients of the parameters and, if it is needed, of the input, which
+        ``at.pass_back`` takes.
+        """
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make this layer again, as JSON can hold them."""
         raise NotImplementedError
-
-    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        """Layers without layers inside, in order, with their names."""
-        yield prefix, self
 
     def describe(self, name: str) -> str:
         """The layer in an error message, such as ``layer '0' (Conv2d)``."""
@@ -130,10 +114,14 @@ class Layer:
         dict of str to ndarray of float32
             The arrays themselves: changing them changes the layer.
         """
+        return {child(node.name, name): array for node in self.nodes() for name, array in node.layer._arrays.items()}
+
+    def state(self) -> dict[str, Array]:
+        """The parameters, and statistics such as a batch normalisation's, by name: the arrays themselves."""
         return {
-            f"{prefix}.{name}" if prefix else name: array
-            for prefix, layer in self.leaves()
-            for name, array in layer._arrays.items()
+            child(node.name, name): array
+            for node in self.nodes()
+            for name, array in {**node.layer._arrays, **node.layer._statistics}.items()
         }
 
     @property
@@ -142,11 +130,12 @@ class Layer:
         return sum(array.size for array in self.parameters().values())
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters by name."""
-        return {name: array.copy() for name, array in self.parameters().items()}
+        """Copies of all parameters and statistics by name."""
+        return {name: array.copy() for name, array in self.state().items()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Copy parameters in, by name. All differences are reported at once, and then nothing is changed.
+        """Copy parameters and statistics in, by name. All differences are reported at once, and then nothing is
+        changed.
 
         Parameters
         ----------
@@ -157,7 +146,7 @@ class Layer:
         ValueError
             If names are missing or unknown, or shapes or dtypes do not fit.
         """
-        own = self.parameters()
+        own = self.state()
         given = {name: np.asarray(value) for name, value in state.items()}
         problems = [f"missing {name} {own[name].shape}" for name in own if name not in given]
         for name, array in given.items():
@@ -172,12 +161,17 @@ class Layer:
         for name, array in given.items():
             own[name][...] = array
 
-    def __call__(self, x: ArrayLike) -> Array:
+    @overload
+    def __call__(self, *inputs: Symbol) -> Symbol: ...
+    @overload
+    def __call__(self, *inputs: ArrayLike) -> Array: ...
+    def __call__(self, *inputs: Any) -> Any:
         """Output for a batch, computed as in prediction (dropout passes its input on).
 
         Parameters
         ----------
-        x : array_like of shape (N, C, H, W) or (N, F)
+        *inputs : array_like of shape (N, C, H, W) or (N, F)
+            One, but for layers that join several. Or symbols, see :class:`nnpar.Input`: then the output is one, too.
 
         Returns
         -------
@@ -188,9 +182,17 @@ class Layer:
         ValueError
             If the layer cannot take such an input.
         """
+        who = type(self).__name__
+        if any(isinstance(x, Symbol) for x in inputs):
+            for x in inputs:
+                if not isinstance(x, Symbol):
+                    raise TypeError(f"{who}: expected symbols only, got {type(x).__name__}")
+            return Symbol(self, inputs, self.merged_shape([(1, *x.shape) for x in inputs])[1:])
         from nnpar.plan import Plan
 
-        values = _checks.floats(x, type(self).__name__, "x", (2, 4))
+        if len(inputs) != 1:
+            raise TypeError(f"{who}: expected one array, got {len(inputs)}")
+        values = _checks.floats(inputs[0], who, "x", (2, 4))
         plan = Plan(self, values.shape, training=False)
         np.copyto(plan.x, values)
         plan.run_forward()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnpar import _checks, arrays, convolution, initializers, shapes
+from nnpar import _checks, convolution, initializers, shapes
 from nnpar._checks import IntOrPair
 from nnpar._kernels import elementwise
-from nnpar._kernels.step import Step
-from nnpar.layers.base import Layer, Lowering, Parameter, images_only
+from nnpar.layers.base import Layer, Parameter, images_only
+from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
 
@@ -85,20 +85,20 @@ class Conv2d(Layer):
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         return self._shape(input_shape, name).output_shape
 
-    def forward(self, at: Lowering) -> list[Step]:
+    def forward(self, at: Lowering) -> None:
         s = self._shape(at.x.shape, at.name)
-        at.y = arrays.empty(s.output_shape)
-        return [convolution.forward(s, at.x, self.weight, self.bias, at.y)]
+        at.y = Buffer(s.output_shape)
+        at.step(convolution.forward, s, at.x, self.weight, self.bias, at.y, writes=at.y, fuses=("relu",))
 
-    def backward(self, at: Lowering) -> list[Step]:
+    def backward(self, at: Lowering) -> None:
         s = self._shape(at.x.shape, at.name)
-        steps = [convolution.weight_grad(s, at.x, at.dy, at.gradients["weight"])]
+        at.step(convolution.weight_grad, s, at.x, at.dy, at.gradients["weight"])
         if self.bias is not None:
-            steps.append(elementwise.BiasGrad(at.dy, at.gradients["bias"]))
+            at.step(elementwise.BiasGrad, at.dy, at.gradients["bias"])
         if at.needs_dx:
-            at.dx = arrays.empty(at.x.shape)
-            steps.append(convolution.input_grad(s, at.dy, self.weight, at.dx))
-        return steps
+            dx = Buffer(at.x.shape)
+            at.step(convolution.input_grad, s, at.dy, self.weight, dx)
+            at.pass_back(dx)
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -6,8 +6,8 @@ from typing import Any
 
 from nnpar import _checks
 from nnpar._kernels import elementwise
-from nnpar._kernels.step import Step
-from nnpar.layers.base import Layer, Lowering
+from nnpar.layers.base import Layer
+from nnpar.layers.lowering import Lowering
 from nnpar.shapes import Shape
 
 
@@ -43,19 +43,22 @@ class Dropout(Layer):
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         return input_shape
 
-    def forward(self, at: Lowering) -> list[Step]:
-        at.y = at.x
+    def forward(self, at: Lowering) -> None:
         if not at.training or self.p == 0.0:
-            return []
-        return [elementwise.Dropout(at.x, at.y, self.p, at.position, at.index)]
+            at.y = at.x
+            return
+        at.y = at.overwritable()
+        at.step(elementwise.Dropout, at.x, at.y, self.p, at.position, at.index, writes=at.y)
 
-    def backward(self, at: Lowering) -> list[Step]:
+    def backward(self, at: Lowering) -> None:
         if not at.needs_dx:
-            return []
-        at.dx = at.dy
+            return
         if self.p == 0.0:
-            return []
-        return [elementwise.Dropout(at.dy, at.dx, self.p, at.position, at.index)]
+            at.pass_back(at.dy, owned=at.owns_dy)
+            return
+        dx = at.overwritable_dy()
+        at.step(elementwise.Dropout, at.dy, dx, self.p, at.position, at.index)
+        at.pass_back(dx)
 
     def settings(self) -> dict[str, Any]:
         return {"p": self.p}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnpar import _checks, arrays, initializers
+from nnpar import _checks, initializers
+from nnpar._checks import Array
 from nnpar._kernels import elementwise
 from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.step import Step
-from nnpar.layers.base import Layer, Lowering, Parameter
+from nnpar.layers.base import Layer, Parameter
 from nnpar.layers.conv import initialized
+from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
 
@@ -68,18 +70,18 @@ class Linear(Layer):
             )
         return input_shape[0], self.out_features
 
-    def forward(self, at: Lowering) -> list[Step]:
-        at.y = arrays.empty(self.output_shape(at.x.shape, at.name))
-        return [gemm_step(at.x, self.weight.T, at.y, self.bias)]
+    def forward(self, at: Lowering) -> None:
+        at.y = Buffer(self.output_shape(at.x.shape, at.name))
+        at.step(gemm_step, at.x, self.weight.T, at.y, self.bias, writes=at.y, fuses=("relu",))
 
-    def backward(self, at: Lowering) -> list[Step]:
-        steps: list[Step] = [gemm_step(at.dy.T, at.x, at.gradients["weight"])]
+    def backward(self, at: Lowering) -> None:
+        at.step(_weight_grad, at.dy, at.x, at.gradients["weight"])
         if self.bias is not None:
-            steps.append(elementwise.BiasGrad(at.dy, at.gradients["bias"]))
+            at.step(elementwise.BiasGrad, at.dy, at.gradients["bias"])
         if at.needs_dx:
-            at.dx = arrays.empty(at.x.shape)
-            steps.append(gemm_step(at.dy, self.weight, at.dx))
-        return steps
+            dx = Buffer(at.x.shape)
+            at.step(gemm_step, at.dy, self.weight, dx)
+            at.pass_back(dx)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -87,3 +89,7 @@ class Linear(Layer):
             "out_features": self.out_features,
             "bias": self.bias is not None,
         }
+
+
+def _weight_grad(dy: Array, x: Array, dw: Array) -> Step:
+    return gemm_step(dy.T, x, dw)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnpar import arrays, shapes
+import numpy as np
+
+from nnpar import shapes
 from nnpar._checks import IntOrPair
 from nnpar._kernels import pool
-from nnpar._kernels.step import Step
-from nnpar.layers.base import Layer, Lowering, images_only
+from nnpar.layers.base import Layer, images_only
+from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
 
@@ -51,16 +53,17 @@ class MaxPool2d(Layer):
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         return self._shape(input_shape, name).output_shape
 
-    def forward(self, at: Lowering) -> list[Step]:
-        at.y = arrays.empty(self.output_shape(at.x.shape, at.name))
-        at.saved["argmax"] = arrays.bytes_like(at.y) if at.training else None
-        return [pool.MaxPool2d(at.x, at.y, at.saved["argmax"], self.kernel_size, self.stride, self.padding)]
+    def forward(self, at: Lowering) -> None:
+        at.y = Buffer(self.output_shape(at.x.shape, at.name))
+        at.saved["argmax"] = Buffer(at.y.shape, np.uint8) if at.training else None
+        at.step(pool.MaxPool2d, at.x, at.y, at.saved["argmax"], self.kernel_size, self.stride, self.padding)
 
-    def backward(self, at: Lowering) -> list[Step]:
+    def backward(self, at: Lowering) -> None:
         if not at.needs_dx:
-            return []
-        at.dx = arrays.empty(at.x.shape)
-        return [pool.MaxPool2dGrad(at.dy, at.saved["argmax"], at.dx, self.kernel_size, self.stride, self.padding)]
+            return
+        dx = Buffer(at.x.shape)
+        at.step(pool.MaxPool2dGrad, at.dy, at.saved["argmax"], dx, self.kernel_size, self.stride, self.padding)
+        at.pass_back(dx)
 
     def settings(self) -> dict[str, Any]:
         return {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
@@ -109,15 +112,16 @@ class AvgPool2d(Layer):
         images_only(input_shape, who)
         return shapes.pool2d(input_shape, self.kernel_size, self.stride, self.padding, who).output_shape
 
-    def forward(self, at: Lowering) -> list[Step]:
-        at.y = arrays.empty(self.output_shape(at.x.shape, at.name))
-        return [pool.AvgPool2d(at.x, at.y, self.kernel_size, self.stride, self.padding, self.count_include_pad)]
+    def forward(self, at: Lowering) -> None:
+        at.y = Buffer(self.output_shape(at.x.shape, at.name))
+        at.step(pool.AvgPool2d, at.x, at.y, self.kernel_size, self.stride, self.padding, self.count_include_pad)
 
-    def backward(self, at: Lowering) -> list[Step]:
+    def backward(self, at: Lowering) -> None:
         if not at.needs_dx:
-            return []
-        at.dx = arrays.empty(at.x.shape)
-        return [pool.AvgPool2dGrad(at.dy, at.dx, self.kernel_size, self.stride, self.padding, self.count_include_pad)]
+            return
+        dx = Buffer(at.x.shape)
+        at.step(pool.AvgPool2dGrad, at.dy, dx, self.kernel_size, self.stride, self.padding, self.count_include_pad)
+        at.pass_back(dx)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -126,3 +130,36 @@ class AvgPool2d(Layer):
             "padding": self.padding,
             "count_include_pad": self.count_include_pad,
         }
+
+
+class GlobalAvgPool2d(Layer):
+    """Mean of each channel of each image, (N, C, H, W) to (N, C, 1, 1), as PyTorch's ``nn.AdaptiveAvgPool2d(1)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnpar import GlobalAvgPool2d
+    >>> GlobalAvgPool2d()(np.arange(4.0).reshape(1, 1, 2, 2)).item()
+    1.5
+    """
+
+    def __init__(self) -> None:
+        self._arrays = {}
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
+        images_only(input_shape, self.describe(name))
+        return (*input_shape[:2], 1, 1)
+
+    def forward(self, at: Lowering) -> None:
+        at.y = Buffer(self.output_shape(at.x.shape, at.name))
+        at.step(pool.AvgPool2d, at.x, at.y, at.x.shape[2:], at.x.shape[2:], (0, 0), True)
+
+    def backward(self, at: Lowering) -> None:
+        if not at.needs_dx:
+            return
+        dx = Buffer(at.x.shape)
+        at.step(pool.AvgPool2dGrad, at.dy, dx, at.x.shape[2:], at.x.shape[2:], (0, 0), True)
+        at.pass_back(dx)
+
+    def settings(self) -> dict[str, Any]:
+        return {}

@@ -43,6 +43,25 @@ void check_relu_grad(const nnp_kernels *table) {
         }
 }
 
+/* Into memory of its own, into a, into b; with and without ReLU. */
+void check_add(const nnp_kernels *table) {
+    for (int s = 0; s < SIZES; s++)
+        for (int which = 0; which < 6; which++) {
+            const ptrdiff_t n = sizes[s];
+            const int relu = which % 2;
+            begin("n %td, y is %s, ReLU %d", n, which / 2 == 0 ? "apart" : which / 2 == 1 ? "a" : "b", relu);
+            float *a = specials(n), *b = integers(n), *y = which / 2 == 0 ? floats(n) : which / 2 == 1 ? a : b;
+            double *expected = zeros(n);
+            for (ptrdiff_t i = 0; i < n; i++) {
+                expected[i] = a[i] + b[i];
+                if (relu && expected[i] <= 0) expected[i] = 0;
+            }
+            table->add(n, a, b, relu, y);
+            equal(n, y, expected);
+            end();
+        }
+}
+
 void check_scale(const nnp_kernels *table) {
     const float factors[] = {0, 1, -0.3f, NAN};
     for (int s = 0; s < SIZES; s++)

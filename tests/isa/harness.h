@@ -37,6 +37,7 @@
     X(relu)                                                                                                            \
     X(relu_grad)                                                                                                       \
     X(scale)                                                                                                           \
+    X(add)                                                                                                             \
     X(turn)                                                                                                            \
     X(dropout)                                                                                                         \
     X(sum_rows)                                                                                                        \

@@ -1,0 +1,204 @@
+"""Layers made of layers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from nnpar.io import tensors
+from nnpar.layers.base import Layer
+from nnpar.layers.merging import Add, Concatenate
+from nnpar.layers.nodes import Wiring, child, output_shapes
+from nnpar.shapes import Shape
+
+DESCRIPTION = "nnpar"  # key of the metadata that holds the description
+VERSION = 1
+
+
+class Composite(Layer):
+    """Base of the layers that are made of others. Each layer is in a model once: weights are not shared."""
+
+    def __init__(self) -> None:
+        self._arrays = {}
+        seen: dict[int, str] = {}
+        for node in self.nodes():
+            if id(node.layer) in seen:
+                raise ValueError(
+                    f"{type(self).__name__}: layers {seen[id(node.layer)]!r} and {node.name!r} are one object; "
+                    "sharing weights is not supported"
+                )
+            seen[id(node.layer)] = node.name
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
+        wiring = Wiring()
+        self.wire(wiring, name, -1)
+        return output_shapes(wiring.nodes, input_shape)[-1]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a safetensors file: parameters, and the layers' description in the metadata.
+
+        The file appears whole or not at all: an old one stays until the new one is safe on the disk.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; then an old file is as it was.
+        """
+        import json
+
+        description = {"version": VERSION, "model": describe(self)}
+        tensors.write(path, self.state(), {DESCRIPTION: json.dumps(description)})
+
+
+def layers_only(layers: tuple[Any, ...], who: str) -> None:
+    """Every argument is a layer."""
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{who}: expected layers, got {type(layer).__name__}")
+
+
+def describe(layer: Layer) -> dict[str, Any]:
+    """A layer's type and settings, as JSON can hold them."""
+    return {"type": type(layer).__name__, **layer.settings()}
+
+
+def indented(name: str, parts: list[tuple[str, Layer]]) -> str:
+    """``name(...)`` with a line for each part."""
+    lines = [f"  ({key}): {layer!r}" for key, layer in parts]
+    return f"{name}(\n" + "\n".join(line.replace("\n", "\n  ") for line in lines) + "\n)"
+
+
+class Sequential(Composite):
+    """Layers one after the other; parameters are named as in PyTorch's ``nn.Sequential``: ``0.weight``, ``0.bias``, ...
+
+    Parameters
+    ----------
+    *layers : Layer
+        Each once; a Sequential may hold others.
+
+    Raises
+    ------
+    TypeError
+        If one is not a layer.
+    ValueError
+        If there is none, or one occurs twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnpar import Flatten, Linear, Sequential
+    >>> model = Sequential(Flatten(), Linear(64, 10))
+    >>> model(np.zeros((5, 1, 8, 8))).shape
+    (5, 10)
+    >>> list(model.parameters())
+    ['1.weight', '1.bias']
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        if not layers:
+            raise ValueError("Sequential: expected at least one layer")
+        layers_only(layers, "Sequential")
+        self.layers = layers
+        super().__init__()
+
+    def wire(self, wiring: Wiring, name: str, *inputs: int) -> int:
+        (last,) = inputs
+        for number, layer in enumerate(self.layers):
+            last = layer.wire(wiring, child(name, str(number)), last)
+        return last
+
+    def settings(self) -> dict[str, Any]:
+        return {"layers": [describe(layer) for layer in self.layers]}
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Layer:
+        return self.layers[index]
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __repr__(self) -> str:
+        return indented("Sequential", [(str(number), layer) for number, layer in enumerate(self.layers)])
+
+
+class Residual(Composite):
+    """``body(x) + shortcut(x)``: He, Zhang, Ren, Sun, arXiv:1512.03385.
+
+    Parameters
+    ----------
+    body : Layer
+    shortcut : Layer, optional
+        x itself by default. Its output has the body's shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnpar import Conv2d, Residual
+    >>> Residual(Conv2d(4, 4, 3, padding=1))(np.zeros((1, 4, 5, 5))).shape
+    (1, 4, 5, 5)
+    """
+
+    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+        layers_only((body,) if shortcut is None else (body, shortcut), "Residual")
+        self.body, self.shortcut = body, shortcut
+        self._add = Add()
+        super().__init__()
+
+    def wire(self, wiring: Wiring, name: str, *inputs: int) -> int:
+        (x,) = inputs
+        shortcut = x if self.shortcut is None else self.shortcut.wire(wiring, child(name, "shortcut"), x)
+        return wiring.add(child(name, "add"), self._add, self.body.wire(wiring, child(name, "body"), x), shortcut)
+
+    def settings(self) -> dict[str, Any]:
+        return {"body": describe(self.body), "shortcut": None if self.shortcut is None else describe(self.shortcut)}
+
+    def __repr__(self) -> str:
+        parts = [("body", self.body)] + ([] if self.shortcut is None else [("shortcut", self.shortcut)])
+        return indented("Residual", parts)
+
+
+class Concat(Composite):
+    """What several layers make of one input, side by side along the channels (or features): Inception, DenseNet.
+
+    Parameters
+    ----------
+    *branches : Layer or None
+        Two at least; None stands for the input itself. Their outputs differ in the number of channels at most.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnpar import Concat, Conv2d
+    >>> Concat(None, Conv2d(4, 2, 1))(np.zeros((1, 4, 5, 5))).shape
+    (1, 6, 5, 5)
+    """
+
+    def __init__(self, *branches: Layer | None) -> None:
+        if len(branches) < 2:
+            raise ValueError(f"Concat: expected at least two branches, got {len(branches)}")
+        layers_only(tuple(branch for branch in branches if branch is not None), "Concat")
+        self.branches = branches
+        self._join = Concatenate()
+        super().__init__()
+
+    def wire(self, wiring: Wiring, name: str, *inputs: int) -> int:
+        (x,) = inputs
+        ends = [
+            x if branch is None else branch.wire(wiring, child(name, str(number)), x)
+            for number, branch in enumerate(self.branches)
+        ]
+        return wiring.add(child(name, "concat"), self._join, *ends)
+
+    def settings(self) -> dict[str, Any]:
+        return {"branches": [None if branch is None else describe(branch) for branch in self.branches]}
+
+    def __repr__(self) -> str:
+        parts = [(str(number), branch) for number, branch in enumerate(self.branches) if branch is not None]
+        return indented("Concat", parts)

@@ -1,0 +1,207 @@
+"""How layers write down what a plan will run, before there is memory for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from nnpar._checks import Array
+from nnpar._kernels.elementwise import Position
+from nnpar._kernels.step import Step
+from nnpar.shapes import Shape
+
+
+class Buffer:
+    """A value in a plan: an array that does not exist yet. With four axes it is (N, C, H, W), channels-last in memory.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    of : Buffer, optional
+        Another view of the same memory.
+    """
+
+    def __init__(self, shape: Shape, dtype: DTypeLike = np.float32, of: Buffer | None = None) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.memory: Buffer = self if of is None else of.memory
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def reshape(self, shape: Shape) -> Buffer:
+        """The same memory in another shape."""
+        return Buffer(shape, self.dtype, self)
+
+    def array(self, memory: NDArray[np.uint8]) -> NDArray[Any]:
+        """The array, at the beginning of `memory`."""
+        flat: NDArray[Any] = memory[: self.nbytes].view(self.dtype)
+        if len(self.shape) != 4:
+            return flat.reshape(self.shape)
+        n, c, h, w = self.shape
+        return np.transpose(flat.reshape(n, h, w, c), (0, 3, 1, 2))
+
+
+@dataclass
+class Call:
+    """A step to be made: ``make(*arguments, **options)``, once its buffers are arrays.
+
+    Attributes
+    ----------
+    layer : str
+        For whom.
+    fuses : frozenset of str
+        Options that a layer that follows may still set: ``"relu"``, ``"residual"``.
+    grad_of_relu : bool
+        Whether the backward pass of this step's layer takes the gradient of a fused ReLU upon itself.
+    node : int
+        The layer's number in the model.
+    fused_input, residual_node, residual_needs_gradient
+        Of an addition that was fused: which of its inputs this step writes, the node of the other, and whether
+        that wants a gradient, for which this step's layer then cares.
+    """
+
+    layer: str
+    make: Callable[..., Step]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    fuses: frozenset[str] = frozenset()
+    grad_of_relu: bool = False
+    node: int = -1
+    fused_input: int = -1
+    residual_node: int | None = None
+    residual_needs_gradient: bool = False
+
+    def buffers(self) -> list[Buffer]:
+        """All buffers that the step reads or writes."""
+        return [value for value in (*self.arguments, *self.options.values()) if isinstance(value, Buffer)]
+
+
+@dataclass
+class Lowering:
+    """A node's place in one plan: its buffers, and where its steps go.
+
+    Attributes
+    ----------
+    name : str
+        The layer's name in the model, for errors.
+    index : int
+        The node's number in the model.
+    inputs : tuple of Buffer
+    input_nodes : tuple of int
+        The nodes that they come from.
+    owned : tuple of bool
+        For each input: nobody else reads it, so that it may be overwritten once this layer's backward pass needs it
+        no more.
+    training : bool
+    position : Position
+        Where training stands, for random numbers.
+    calls : list of Call
+        The plan's, in order; `step` appends.
+    y : Buffer
+        Output; set by ``forward``. May be an input that is owned.
+    dy : Buffer
+        Gradient of y, for ``backward``.
+    owns_dy : bool
+        Whether ``backward`` may overwrite it.
+    needs : tuple of bool
+        For each input, whether anything before it wants its gradient.
+    dx : list of (Buffer, bool) or None
+        For each input its gradient and whether the reader owns it; set by ``backward`` through `pass_back`.
+    gradients : mapping
+        Parameter name to the array that gets its gradient.
+    saved : dict
+        What ``forward`` keeps for ``backward``.
+    """
+
+    name: str
+    index: int
+    inputs: tuple[Buffer, ...]
+    input_nodes: tuple[int, ...]
+    owned: tuple[bool, ...]
+    training: bool
+    position: Position
+    calls: list[Call]
+    writers: dict[int, Call]
+    y: Buffer = field(init=False)
+    dy: Buffer = field(init=False)
+    owns_dy: bool = True
+    needs: tuple[bool, ...] = ()
+    contributions: list[tuple[int, Buffer, bool]] = field(default_factory=list)
+    gradients: Mapping[str, Array] = field(default_factory=dict)
+    saved: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def x(self) -> Buffer:
+        """The only input, or the first."""
+        return self.inputs[0]
+
+    @property
+    def needs_dx(self) -> bool:
+        """Whether the gradient of any input is wanted."""
+        return any(self.needs)
+
+    def step(
+        self,
+        make: Callable[..., Step],
+        *arguments: Any,
+        writes: Buffer | None = None,
+        fuses: tuple[str, ...] = (),
+        grad_of_relu: bool = False,
+        **options: Any,
+    ) -> Call:
+        """Append a step; `writes` names the buffer whose last word it is, if a layer that follows may fuse into it."""
+        call = Call(self.name, make, arguments, options, frozenset(fuses), grad_of_relu, self.index)
+        self.calls.append(call)
+        if writes is not None:
+            self.writers[id(writes.memory)] = call
+        return call
+
+    def fuse_relu(self) -> Call | None:
+        """Let the step that wrote x apply the ReLU; None if it cannot."""
+        call = self.writers.get(id(self.x.memory))
+        if call is None or not self.owned[0] or "relu" not in call.fuses:
+            return None
+        call.options["relu"] = True
+        call.fuses = frozenset()
+        return call
+
+    def fuse_residual(self) -> Call | None:
+        """Let the step that wrote one of two inputs add the other; None if neither can."""
+        for number, other in ((0, 1), (1, 0)):
+            call = self.writers.get(id(self.inputs[number].memory))
+            # The other input must be there before that step, and take its gradient after it.
+            if call is None or not self.owned[number] or "residual" not in call.fuses:
+                continue
+            if self.input_nodes[other] < call.node and self.inputs[other].memory is not self.inputs[number].memory:
+                call.options["residual"] = self.inputs[other]
+                call.fuses -= {"residual"}
+                call.fused_input, call.residual_node = number, self.input_nodes[other]
+                return call
+        return None
+
+    def overwritable(self, number: int = 0) -> Buffer:
+        """Input `number` itself if it is owned, else a new buffer like it."""
+        x = self.inputs[number]
+        return x if self.owned[number] else Buffer(x.shape)
+
+    def overwritable_dy(self) -> Buffer:
+        """The gradient of y itself if it is owned, else a new buffer like it."""
+        return self.dy if self.owns_dy else Buffer(self.dy.shape)
+
+    def pass_back(self, dx: Buffer, number: int = 0, owned: bool = True) -> None:
+        """`dx` is, or adds to, the gradient of input `number`; its reader may overwrite it if it is owned."""
+        self.contributions.append((self.input_nodes[number], dx, owned))

@@ -1,0 +1,152 @@
+"""Functional models, and layers made of layers: shapes, names, errors, files."""
+
+import numpy as np
+import pytest
+
+import nnpar
+from nnpar import (
+    Add,
+    BatchNorm2d,
+    Concat,
+    Concatenate,
+    Conv2d,
+    Flatten,
+    Graph,
+    Input,
+    Linear,
+    ReLU,
+    Residual,
+    Sequential,
+)
+
+
+def test_symbols_know_their_shape():
+    x = Input((3, 8, 8))
+    y = Conv2d(3, 4, 3)(x)
+    assert y.shape == (4, 6, 6)
+    assert Concatenate()(y, y).shape == (8, 6, 6)
+    assert Sequential(Flatten(), Linear(144, 2))(y).shape == (2,)
+
+
+def test_shapes_are_checked_when_a_layer_is_called():
+    x = Input((3, 8, 8))
+    with pytest.raises(ValueError, match=r"Conv2d.*expected 4 channels"):
+        Conv2d(4, 4, 3)(x)
+    with pytest.raises(ValueError, match=r"Add: expected two inputs of one shape, got \(1, 3, 8, 8\), \(1, 4, 8, 8\)"):
+        Add()(x, Conv2d(3, 4, 1)(x))
+    with pytest.raises(ValueError, match="Concatenate: expected inputs that differ in channels at most"):
+        Concatenate()(x, Conv2d(3, 4, 3)(x))
+    with pytest.raises(ValueError, match="Concatenate: expected at least two inputs, got 1"):
+        Concatenate()(x)
+    with pytest.raises(ValueError, match="ReLU: expected one input, got 2"):
+        ReLU()(x, x)
+    with pytest.raises(TypeError, match="Add: expected symbols only, got ndarray"):
+        Add()(x, np.ones((1, 3, 8, 8)))
+    with pytest.raises(TypeError, match="Add: expected one array, got 2"):
+        Add()(np.ones(2), np.ones(2))
+
+
+def test_wrong_shapes_inside_name_the_layer():
+    model = Sequential(Conv2d(3, 4, 3), Residual(Conv2d(4, 5, 1)))
+    with pytest.raises(ValueError, match=r"layer '1.add' \(Add\): expected two inputs of one shape"):
+        model(np.ones((1, 3, 5, 5)))
+    model = Sequential(Concat(None, Conv2d(3, 4, 3)))
+    with pytest.raises(ValueError, match=r"layer '0.concat' \(Concatenate\)"):
+        model(np.ones((1, 3, 5, 5)))
+    with pytest.raises(ValueError, match=r"layer '0.body.1' \(BatchNorm2d\): input: expected 7 channels, got 3"):
+        Sequential(Residual(Sequential(ReLU(), BatchNorm2d(7))))(np.ones((1, 3, 5, 5)))
+
+
+def test_graphs_begin_at_their_input():
+    x, other = Input((3,)), Input((3,))
+    y = Linear(3, 2)(x)
+    with pytest.raises(ValueError, match="depends on another input"):
+        Graph(x, Add()(y, Linear(3, 2)(other)))
+    with pytest.raises(ValueError, match="got a layer's output"):
+        Graph(y, y)
+    with pytest.raises(ValueError, match="got the input itself"):
+        Graph(x, x)
+    with pytest.raises(TypeError, match="output: expected a symbol, got Linear"):
+        Graph(x, Linear(3, 2))
+    with pytest.raises(ValueError, match=r"Graph: input: expected shape \(N, 3\), got \(5, 4\)"):
+        Graph(x, y)(np.ones((5, 4)))
+    with pytest.raises(ValueError, match=r"Input: shape: expected \(C, H, W\)"):
+        Input((3, 4))
+
+
+def test_a_layer_is_in_a_model_once():
+    x, layer = Input((3,)), Linear(3, 3)
+    with pytest.raises(ValueError, match="Graph: layers '0' and '1' are one object"):
+        Graph(x, layer(layer(x)))
+    with pytest.raises(ValueError, match="Residual: layers 'shortcut' and 'body' are one object"):
+        Residual(layer, layer)
+    with pytest.raises(TypeError, match="Residual: expected layers, got int"):
+        Residual(3)
+    with pytest.raises(ValueError, match="Concat: expected at least two branches, got 1"):
+        Concat(layer)
+
+
+def test_what_does_not_lead_to_the_output_is_left_out():
+    x = Input((3,))
+    Linear(3, 7)(x)
+    assert list(Graph(x, Linear(3, 2)(x)).parameters()) == ["0.weight", "0.bias"]
+
+
+def test_deep_graphs_do_not_exhaust_the_stack():
+    x = y = Input((2,))
+    for _ in range(3000):
+        y = ReLU()(y)
+    np.testing.assert_array_equal(Graph(x, y)([[1.0, -1.0]]), [[1.0, 0.0]])
+
+
+def models():
+    x = Input((2, 4, 4))
+    y = Residual(Sequential(Conv2d(2, 2, 3, padding=1), BatchNorm2d(2)))(x)
+    yield Graph(x, Linear(64, 3)(Flatten()(Concatenate()(y, Add()(x, ReLU()(y)))))), (5, 2, 4, 4)
+    yield Concat(None, Residual(Conv2d(2, 2, 1), Conv2d(2, 2, 1, bias=False)), ReLU()), (5, 2, 4, 4)
+
+
+@pytest.mark.parametrize(("model", "shape"), [*models()])
+def test_files(model, shape, tmp_path):
+    rng = np.random.default_rng(0)
+    for array in model.state().values():
+        array += rng.random(array.shape, np.float32)
+    model.save(tmp_path / "model.safetensors")
+    again = nnpar.load(tmp_path / "model.safetensors")
+    assert repr(again) == repr(model)
+    x = rng.standard_normal(shape)
+    np.testing.assert_array_equal(again(x), model(x))
+
+
+def test_statistics_are_part_of_the_state():
+    model = Sequential(Conv2d(1, 2, 1), BatchNorm2d(2))
+    assert list(model.parameters()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert list(model.state_dict())[2:] == ["1.weight", "1.bias", "1.running_mean", "1.running_var"]
+    model.load_state_dict(model.state_dict() | {"1.running_mean": [3.0, 4.0]})
+    np.testing.assert_array_equal(model[1].running_mean, [3.0, 4.0])
+    model[1].running_var = [1.0, 2.0]
+    np.testing.assert_array_equal(model.state()["1.running_var"], [1.0, 2.0])
+
+
+def test_training_moves_the_statistics():
+    model = Sequential(BatchNorm2d(2, momentum=0.25), Flatten(), Linear(8, 2))
+    rng = np.random.default_rng(0)
+    x = 3 + 2 * rng.standard_normal((6, 2, 2, 2)).astype(np.float32)
+    nnpar.Trainer(model).train_step(x, [0, 1] * 3)
+    np.testing.assert_allclose(model[0].running_mean, 0.25 * x.mean((0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(model[0].running_var, 0.75 + 0.25 * x.var((0, 2, 3), ddof=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0,), "num_features: expected at least 1"), ((2, -1.0), "eps: expected at least 0"), ((2, 0.0, 2.0), "momentum")],
+)
+def test_batch_norm_arguments(arguments, message):
+    with pytest.raises(ValueError, match=f"BatchNorm2d: {message}"):
+        BatchNorm2d(*arguments)
+
+
+def test_batch_norm_of_one_value_cannot_be_trained():
+    model = Sequential(BatchNorm2d(2), Flatten(), Linear(2, 2))
+    with pytest.raises(ValueError, match=r"layer '0' \(BatchNorm2d\): training needs at least 2 values"):
+        nnpar.Trainer(model).train_step(np.ones((1, 2, 1, 1)), [0])

@@ -1,0 +1,236 @@
+"""Plans of models of many shapes against the interpreter, and where their memory lies."""
+
+import interpreter
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nnpar
+from nnpar import (
+    Add,
+    AvgPool2d,
+    BatchNorm2d,
+    Concat,
+    Concatenate,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Graph,
+    Input,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+)
+from nnpar.memory import Lifetime, arrange
+from nnpar.plan import Plan
+
+
+def conv_norm(c, oc, stride=1):
+    return Conv2d(c, oc, 3, stride, padding=1, bias=False), BatchNorm2d(oc)
+
+
+def basic_block(c, oc, stride):
+    body = Sequential(*conv_norm(c, oc, stride), ReLU(), *conv_norm(oc, oc))
+    return Residual(body, Sequential(Conv2d(c, oc, 1, stride, bias=False), BatchNorm2d(oc)) if stride > 1 else None)
+
+
+def ladder():
+    """A functional graph: values with two and three readers, branches that join twice, a sum of a value with itself."""
+    x = Input((3, 6, 6))
+    a = ReLU()(Conv2d(3, 4, 3, padding=1)(x))
+    b = BatchNorm2d(4)(Conv2d(4, 4, 3, padding=1)(a))
+    c = ReLU()(Add()(a, b))
+    d = Concatenate()(a, c, MaxPool2d(3, 1, 1)(c))
+    e = Add()(Conv2d(12, 4, 1)(d), c)
+    return Graph(x, Linear(4, 3)(Flatten()(GlobalAvgPool2d()(Add()(e, e)))))
+
+
+def both_sides_normalised():
+    """Two batch normalisations of which either could take the sum, and a value that is read before and after it."""
+    x = Input((2, 5, 5))
+    a, b = (BatchNorm2d(3)(Conv2d(2, 3, 1)(x)) for _ in range(2))
+    total = Add()(a, b)
+    return Graph(x, Concatenate()(ReLU()(total), total))
+
+
+MODELS = {
+    "mlp": (lambda: Sequential(Flatten(), Linear(12, 7), ReLU(), Linear(7, 5), ReLU(), Linear(5, 3)), (4, 3, 2, 2)),
+    "relu of the input": (lambda: Sequential(ReLU(), Linear(6, 2), ReLU()), (3, 6)),
+    "relu twice": (lambda: Sequential(Linear(6, 5), ReLU(), ReLU(), Linear(5, 2)), (3, 6)),
+    "cnn": (
+        lambda: Sequential(Conv2d(2, 4, 3, padding=1), ReLU(), MaxPool2d(2), Flatten(), Linear(16, 3)),
+        (2, 2, 4, 4),
+    ),
+    "norm": (lambda: Sequential(*conv_norm(3, 5), ReLU(), *conv_norm(5, 4), AvgPool2d(2)), (3, 3, 6, 6)),
+    "residual of the input": (lambda: Residual(Sequential(*conv_norm(3, 3), ReLU(), *conv_norm(3, 3))), (2, 3, 5, 5)),
+    "residual without norm": (lambda: Sequential(Residual(Conv2d(3, 3, 3, padding=1)), ReLU()), (2, 3, 5, 5)),
+    "residual of a relu": (lambda: Sequential(Linear(4, 4), Residual(ReLU()), Linear(4, 2)), (3, 4)),
+    "resnet": (
+        lambda: Sequential(
+            *conv_norm(3, 4), ReLU(), basic_block(4, 4, 1), ReLU(), basic_block(4, 6, 2), ReLU(), basic_block(6, 6, 1),
+            GlobalAvgPool2d(), Flatten(), Linear(6, 3),
+        ),
+        (3, 3, 8, 8),
+    ),
+    "densenet": (
+        lambda: Sequential(
+            Conv2d(3, 4, 3, padding=1),
+            *(
+                Concat(None, Sequential(BatchNorm2d(4 + 2 * i), ReLU(), Conv2d(4 + 2 * i, 2, 3, padding=1)))
+                for i in range(3)
+            ),
+            GlobalAvgPool2d(), Flatten(), Linear(10, 3),
+        ),
+        (2, 3, 6, 6),
+    ),
+    "inception": (
+        lambda: Concat(
+            Sequential(Conv2d(4, 3, 1), ReLU()),
+            Sequential(Conv2d(4, 2, 1), ReLU(), Conv2d(2, 5, 5, padding=2), ReLU()),
+            Sequential(MaxPool2d(3, 1, 1), Conv2d(4, 2, 1)),
+        ),
+        (2, 4, 7, 7),
+    ),
+    "ladder": (ladder, (2, 3, 6, 6)),
+    "both sides normalised": (both_sides_normalised, (2, 2, 5, 5)),
+}  # fmt: skip
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def made(name):
+    """The model with parameters and statistics that are not those it began with, and its input's shape."""
+    nnpar.manual_seed(1)
+    make, shape = MODELS[name]
+    model = make()
+    rng = np.random.default_rng(2)
+    for array in model.state().values():
+        array += 0.2 * rng.random(array.shape, np.float32)
+    nnpar.manual_seed(0)
+    return model, shape, rng
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=2e-5 * max(1.0, np.abs(expected).max()))
+
+
+@every_model
+def test_prediction(name):
+    model, shape, rng = made(name)
+    x = rng.standard_normal(shape).astype(np.float32)
+    close(model(x), interpreter.run(model, x)[0])
+
+
+@every_model
+def test_training(name):
+    model, shape, rng = made(name)
+    plan = Plan(model, shape, training=True, needs_dx=True)
+    for _ in range(2):  # memory that was used before
+        x = rng.standard_normal(shape).astype(np.float32)
+        plan.x[...] = x
+        plan.run_forward()
+        y = plan.y.copy()
+        dy = rng.standard_normal(y.shape).astype(np.float32)
+        plan.dy[...] = dy
+        plan.run_backward()
+        expected_y, expected_dx, expected = interpreter.run(model, x, dy)
+        close(y, expected_y)
+        close(plan.dx, expected_dx)
+        assert set(plan.gradients) == set(expected) == set(model.parameters())
+        for key, gradient in expected.items():
+            close(plan.gradients[key], gradient)
+
+
+@every_model
+def test_without_the_gradient_of_the_input(name):
+    model, shape, rng = made(name)
+    whole, part = Plan(model, shape, training=True, needs_dx=True), Plan(model, shape, training=True)
+    x = rng.standard_normal(shape).astype(np.float32)
+    for plan in (whole, part):
+        plan.x[...] = x
+        plan.run_forward()
+        plan.dy[...] = 1.0
+        plan.run_backward()
+    assert len(part.backward_steps) <= len(whole.backward_steps)
+    for key, gradient in whole.gradients.items():
+        np.testing.assert_array_equal(part.gradients[key], gradient)
+    with pytest.raises(AttributeError, match="dx"):
+        _ = part.dx
+
+
+def test_a_relu_is_fused_only_where_its_input_has_no_other_reader():
+    x = Input((4,))
+    a = Linear(4, 4)(x)
+    shared = Graph(x, Add()(a, ReLU()(a)))
+    alone = Sequential(Linear(4, 4), ReLU())
+    names = [[step.name for step in Plan(m, (2, 4), training=False).forward_steps] for m in (shared, alone)]
+    assert names == [["gemm", "relu", "add"], ["gemm"]]
+
+
+def test_batch_norm_takes_the_sum_and_the_relu_after_it():
+    model = Sequential(*conv_norm(3, 3), ReLU(), basic_block(3, 3, 1), ReLU())
+    plan = Plan(model, (2, 3, 4, 4), training=True)
+    assert not {"relu", "add", "relu_grad"} & {step.name for step in plan.forward_steps}
+    assert "relu_grad" not in [step.name for step in plan.backward_steps]
+
+
+def test_dropout_between_convolution_and_relu():
+    """In place, and not swallowed by what comes before or after."""
+    model = Sequential(Conv2d(2, 3, 1), Dropout(0.5), ReLU())
+    plan = Plan(model, (2, 2, 4, 4), training=True)
+    assert [step.name for step in plan.forward_steps] == ["conv2d", "dropout", "relu"]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_nothing_is_allocated_before_it_is_used(training):
+    """A batch that no machine could hold is planned, and its memory known."""
+    plan = Plan(nnpar.zoo.vgg_small(), (1 << 20, 3, 32, 32), training=training)
+    assert plan.memory.arena > 1 << 35
+    assert plan.memory.arena < plan.memory.apart
+
+
+def test_memory_is_reused():
+    plan = Plan(nnpar.zoo.resnet20(), (16, 3, 32, 32), training=True)
+    assert plan.memory.arena < 0.5 * plan.memory.apart
+    assert plan.x.base is not None
+    assert "arena" in str(plan)
+
+
+lifetimes = st.lists(
+    st.tuples(st.integers(0, 500), st.integers(0, 20), st.integers(0, 10)).map(
+        lambda t: Lifetime(t[0], t[1], t[1] + t[2])
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(lifetimes)
+def test_nothing_alive_overlaps(parts):
+    offsets, size = arrange(parts)
+    for i, (a, at) in enumerate(zip(parts, offsets, strict=True)):
+        assert at % 64 == 0
+        assert a.nbytes == 0 or at + a.nbytes <= size
+        for b, bt in list(zip(parts, offsets, strict=True))[:i]:
+            if a.first <= b.last and b.first <= a.last and a.nbytes and b.nbytes:
+                assert at + a.nbytes <= bt or bt + b.nbytes <= at
+    most = max((sum(p.nbytes for p in parts if p.first <= t <= p.last) for t in range(31)), default=0)
+    assert size >= most
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_bits_do_not_depend_on_threads(threads):
+    def gradients(count):
+        with nnpar.num_threads(count):
+            model, shape, rng = made("resnet")
+            plan = Plan(model, shape, training=True, needs_dx=True)
+            plan.x[...] = rng.standard_normal(shape)
+            plan.run_forward()
+            plan.dy[...] = rng.standard_normal(plan.dy.shape)
+            plan.run_backward()
+            return b"".join(a.tobytes() for a in (plan.dx, *plan.gradients.values()))
+
+    assert gradients(threads) == gradients(1)
