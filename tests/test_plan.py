@@ -57,9 +57,41 @@ def both_sides_normalised():
     return Graph(x, Concatenate()(ReLU()(total), total))
 
 
+def sums_of_sums():
+    """A gradient that several branches share, to which one of them adds before the last has read it."""
+    x = Input((3,))
+    u, a = Linear(3, 3)(x), Linear(3, 3)(x)
+    return Graph(x, Add()(Add()(u, Linear(3, 3)(a)), a))
+
+
+def sum_of_a_relu():
+    """The ReLU needs its output again, so that the sum may not overwrite it."""
+    x = Input((3,))
+    return Graph(x, Linear(3, 2)(Add()(ReLU()(Linear(3, 3)(x)), Linear(3, 3)(x))))
+
+
+def block_and_branch(*relu):
+    """A residual block, with or without ReLU, whose gradient another branch reads later."""
+    x = Input((3, 4, 4))
+    z = Conv2d(3, 3, 1)(x)
+    r = ReLU()(Conv2d(3, 3, 1)(x))
+    y = Add()(BatchNorm2d(3)(Conv2d(3, 3, 1)(r)), r)
+    for layer in relu:
+        y = layer(y)
+    return Graph(x, Add()(z, y))
+
+
+def norm_read_twice():
+    x = Input((3, 4, 4))
+    a = Conv2d(3, 3, 1)(x)
+    b = BatchNorm2d(3)(Conv2d(3, 3, 1)(x))
+    return Graph(x, Concatenate()(Add()(a, b), b))
+
+
 MODELS = {
     "mlp": (lambda: Sequential(Flatten(), Linear(12, 7), ReLU(), Linear(7, 5), ReLU(), Linear(5, 3)), (4, 3, 2, 2)),
     "relu of the input": (lambda: Sequential(ReLU(), Linear(6, 2), ReLU()), (3, 6)),
+    "relu of the input, which is read again": (lambda: Residual(ReLU()), (3, 6)),
     "relu twice": (lambda: Sequential(Linear(6, 5), ReLU(), ReLU(), Linear(5, 2)), (3, 6)),
     "cnn": (
         lambda: Sequential(Conv2d(2, 4, 3, padding=1), ReLU(), MaxPool2d(2), Flatten(), Linear(16, 3)),
@@ -96,6 +128,12 @@ MODELS = {
         (2, 4, 7, 7),
     ),
     "ladder": (ladder, (2, 3, 6, 6)),
+    "sums of sums": (sums_of_sums, (4, 3)),
+    "sum of a relu": (sum_of_a_relu, (4, 3)),
+    "block and branch": (block_and_branch, (2, 3, 4, 4)),
+    "block with relu and branch": (lambda: block_and_branch(ReLU()), (2, 3, 4, 4)),
+    "norm read twice": (norm_read_twice, (2, 3, 4, 4)),
+    "residual after relu": (lambda: Residual(Sequential(*conv_norm(3, 3), ReLU())), (2, 3, 4, 4)),
     "both sides normalised": (both_sides_normalised, (2, 2, 5, 5)),
 }  # fmt: skip
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -138,6 +176,7 @@ def test_training(name):
         plan.run_backward()
         expected_y, expected_dx, expected = interpreter.run(model, x, dy)
         close(y, expected_y)
+        np.testing.assert_array_equal(plan.y, y)  # it stays during the backward pass
         close(plan.dx, expected_dx)
         assert set(plan.gradients) == set(expected) == set(model.parameters())
         for key, gradient in expected.items():
