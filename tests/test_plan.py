@@ -75,7 +75,7 @@ def block_and_branch(*relu):
     x = Input((3, 4, 4))
     z = Conv2d(3, 3, 1)(x)
     r = ReLU()(Conv2d(3, 3, 1)(x))
-    y = Add()(BatchNorm2d(3)(Conv2d(3, 3, 1)(r)), r)
+    y = Add()(BatchNorm2d(3)(Conv2d(3, 3, 1, bias=False)(r)), r)
     for layer in relu:
         y = layer(y)
     return Graph(x, Add()(z, y))
@@ -84,7 +84,7 @@ def block_and_branch(*relu):
 def norm_read_twice():
     x = Input((3, 4, 4))
     a = Conv2d(3, 3, 1)(x)
-    b = BatchNorm2d(3)(Conv2d(3, 3, 1)(x))
+    b = BatchNorm2d(3)(Conv2d(3, 3, 1, bias=False)(x))
     return Graph(x, Concatenate()(Add()(a, b), b))
 
 
