@@ -24,6 +24,7 @@ from nnpar.layers import (
 from nnpar.loading import load
 from nnpar.losses import MSE, CrossEntropy
 from nnpar.optimizers import SGD, Adam, AdamW
+from nnpar.profiler import profile
 from nnpar.random import get_seed, manual_seed
 from nnpar.threads import get_num_threads, num_threads, set_num_threads
 from nnpar.trainer import Trainer
@@ -68,6 +69,7 @@ __all__ = [
     "num_threads",
     "ops",
     "optimizers",
+    "profile",
     "set_num_threads",
     "set_precision",
     "zoo",

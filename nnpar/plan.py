@@ -202,6 +202,7 @@ class Plan:
         steps = []
         for call, (offset, nbytes) in zip(self._calls, self._scratch, strict=True):
             step = _make(call, self._array)
+            step.layer = call.layer
             if nbytes:
                 step.bind(self._arena[offset : offset + nbytes])
             steps.append(step)
@@ -263,14 +264,37 @@ class Plan:
         self._allocate()
         self._backward.run()
 
+    def flops_forward(self) -> dict[str, float]:
+        """Arithmetic operations of each layer's steps from x to y."""
+        work: dict[str, float] = {}
+        for call, (_, flops, _) in zip(self._calls[: self._forward_count], self.step_costs, strict=False):
+            work[call.layer] = work.get(call.layer, 0.0) + flops
+        return work
+
     def __str__(self) -> str:
-        """One line for each step: the layer, what it does, its work, and the memory of all."""
-        lines = [f"{'layer':24} {'step':28} {'MFLOP':>10} {'MB':>10}"]
-        for call, (name, flops, nbytes) in zip(self._calls, self.step_costs, strict=True):
-            fused = "".join(f" + {key}" for key in call.options)
-            lines.append(f"{call.layer:24} {name + fused:28} {flops / 1e6:10.2f} {nbytes / 1e6:10.2f}")
-        lines.append(f"arena {self.memory.arena / 1e6:.2f} MB ({self.memory.apart / 1e6:.2f} MB without overlap)")
+        """One line for each step: layer, what it does, work; and once the plan has run, its share of the time."""
+        times = self._seconds()
+        total = sum(times)
+        header = f"{'layer':<24} {'step':<36} {'MFLOP':>9} {'MB':>9}"
+        lines = [header + (f" {'ms':>9} {'share':>6} {'GFLOP/s':>8} {'GB/s':>6}" if total else "")]
+        for call, (name, flops, nbytes), seconds in zip(self._calls, self.step_costs, times, strict=True):
+            step = " + ".join([name, *call.options])
+            line = f"{call.layer:<24} {step:<36} {flops / 1e6:9.2f} {nbytes / 1e6:9.2f}"
+            if total:
+                rates = (flops / seconds / 1e9, nbytes / seconds / 1e9) if seconds else (0.0, 0.0)
+                line += f" {1e3 * seconds:9.3f} {seconds / total:6.1%} {rates[0]:8.1f} {rates[1]:6.1f}"
+            lines.append(line)
+        lines.append(f"arena {self.memory.arena / 1e6:.2f} MB; {self.memory.apart / 1e6:.2f} MB without overlap")
         return "\n".join(lines)
+
+    def _seconds(self) -> list[float]:
+        """Mean time of each step, zeros before the first run."""
+        if self._arena is None:
+            return [0.0] * len(self._calls)
+        if self._all.runs:
+            return self._all.seconds
+        loss = [0.0] * (self._backward_start - self._forward_count)
+        return self._forward.seconds + loss + self._backward.seconds
 
 
 def _make(call: Call, array: Any) -> Step:

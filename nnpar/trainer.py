@@ -87,6 +87,9 @@ class Trainer:
         self._epoch = 0
         self._step = 0
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._latest: Plan | None = None
+        # What a step changes before its loss is known, and as it was before the step.
+        self._statistics = [(a.copy(), a) for node in model.nodes() for a in node.layer._statistics.values()]
         self._lock = threading.Lock()
 
     def fit(
@@ -202,11 +205,16 @@ class Trainer:
         """One step on the samples that `index` picks; returns the sum of losses and the number of correct samples."""
         with self._lock:
             plan = self._plan((len(index), *images.shape[1:]), training=True, with_loss=True)
+            self._latest = plan
             _take(images, index, plan.x)
             plan.target[...] = targets[index].reshape(plan.target.shape)
             self._position.move(self._epoch, sample)
+            for kept, statistic in self._statistics:
+                np.copyto(kept, statistic)
             plan.run()
             if not np.isfinite(plan.result[0]):
+                for kept, statistic in self._statistics:
+                    np.copyto(statistic, kept)
                 raise FloatingPointError(
                     f"the loss is {plan.result[0] / len(index)} at step {self._step + 1} "
                     f"(epoch {self._epoch + 1}); the weights are those before it. "
@@ -216,6 +224,19 @@ class Trainer:
             self._update.run()
             self._step += 1
             return plan.result
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the latest training step. Printed, it shows each step, its work and its share of the time.
+
+        Raises
+        ------
+        RuntimeError
+            Before the first step.
+        """
+        if self._latest is None:
+            raise RuntimeError("plan: expected a training step before; there is a plan for each shape of a batch")
+        return self._latest
 
     def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:
         """Mean loss and, for cross-entropy, accuracy on a data set.

@@ -137,6 +137,17 @@ def test_training_moves_the_statistics():
     np.testing.assert_allclose(model[0].running_var, 0.75 + 0.25 * x.var((0, 2, 3), ddof=1), rtol=1e-5)
 
 
+def test_a_step_with_an_infinite_loss_leaves_the_statistics():
+    model = Sequential(BatchNorm2d(2), Flatten(), Linear(8, 2))
+    x = np.ones((2, 2, 2, 2), np.float32)
+    x[0, 0, 0, 0] = np.nan
+    before = model.state_dict()
+    with pytest.raises(FloatingPointError):
+        nnpar.Trainer(model).train_step(x, [0, 1])
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [((0,), "num_features: expected at least 1"), ((2, -1.0), "eps: expected at least 0"), ((2, 0.0, 2.0), "momentum")],

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint8_t
 
 cdef class Step:
     cdef readonly str name
+    cdef public str layer
     cdef readonly double flops, bytes
     cdef readonly Py_ssize_t workspace_bytes
     cdef int most_threads

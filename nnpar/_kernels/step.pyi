@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,6 +7,7 @@ def aligned_empty(nbytes: int) -> NDArray[np.uint8]: ...
 
 class Step:
     name: str
+    layer: str
     flops: float
     bytes: float
     workspace_bytes: int
@@ -16,5 +17,9 @@ class Step:
 
 class Program:
     steps: tuple[Step, ...]
+    runs: int
+    seconds: list[float]
     def __init__(self, steps: Iterable[Step]) -> None: ...
     def run(self) -> None: ...
+
+recorders: list[Callable[[tuple[Step, ...], list[float]], None]]

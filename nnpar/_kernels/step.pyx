@@ -11,7 +11,7 @@ from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuff
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t, uintptr_t
-from libc.string cimport strcmp
+from libc.string cimport memset, strcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from nnpar._kernels.runtime cimport thread_count
@@ -60,6 +60,8 @@ cdef class Step:
     ----------
     name : str
         What it does, for people.
+    layer : str
+        For whom: a layer's name, or "".
     flops, bytes : float
         Arithmetic operations, and bytes that it must read and write at least.
     workspace_bytes : int
@@ -68,6 +70,7 @@ cdef class Step:
 
     def __cinit__(self):
         self.name = type(self).__name__
+        self.layer = ""
         self.arrays = []
         self.most_threads = 1
         self.workspace = NULL
@@ -151,7 +154,9 @@ cdef class Program:
     """
 
     cdef readonly tuple steps
+    cdef readonly Py_ssize_t runs
     cdef void **pointers
+    cdef double *stamps     # when the latest run began and each of its steps ended; the seconds of each in all runs
     cdef Py_ssize_t count
 
     def __cinit__(self, steps):
@@ -159,8 +164,10 @@ cdef class Program:
         self.steps = tuple(steps)
         self.count = len(self.steps)
         self.pointers = <void **> PyMem_Malloc(max(self.count, 1) * sizeof(void *))
-        if self.pointers == NULL:
+        self.stamps = <double *> PyMem_Malloc((2 * self.count + 1) * sizeof(double))
+        if self.pointers == NULL or self.stamps == NULL:
             raise MemoryError
+        memset(self.stamps, 0, (2 * self.count + 1) * sizeof(double))
         workspace = aligned_empty(max((step.workspace_bytes for step in self.steps if not step.is_bound), default=0))
         for i in range(self.count):
             step = self.steps[i]
@@ -170,6 +177,12 @@ cdef class Program:
 
     def __dealloc__(self):
         PyMem_Free(self.pointers)
+        PyMem_Free(self.stamps)
+
+    @property
+    def seconds(self):
+        """Seconds that each step took, the mean over all runs so far; list of float."""
+        return [self.stamps[self.count + 1 + i] / max(self.runs, 1) for i in range(self.count)]
 
     def run(self):
         """Run all steps. Ctrl-C is answered between two of them, at most every 50 ms.
@@ -182,11 +195,20 @@ cdef class Program:
         cdef Py_ssize_t i
         cdef double checked, now
         with nogil:
-            checked = seconds()
+            checked = self.stamps[0] = seconds()
             for i in range(self.count):
                 (<Step> self.pointers[i]).run()
-                now = seconds()
+                now = self.stamps[i + 1] = seconds()
+                self.stamps[self.count + 1 + i] += now - self.stamps[i]
                 if now - checked > 0.05:
                     checked = now
                     with gil:
                         PyErr_CheckSignals()
+        self.runs += 1
+        for record in recorders:
+            record(self.steps, [self.stamps[i] for i in range(self.count + 1)])
+
+
+# Called after every run of a program, with its steps and the time, in seconds of a clock that only goes forward, when
+# the run began and when each step ended.
+recorders = []

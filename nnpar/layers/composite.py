@@ -35,6 +35,53 @@ class Composite(Layer):
         self.wire(wiring, name, -1)
         return output_shapes(wiring.nodes, input_shape)[-1]
 
+    def summary(self, input_shape: Shape) -> str:
+        """A table of the layers: output shape, parameters, work and memory, for one sample in training.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one sample: (C, H, W) or (F,).
+
+        Returns
+        -------
+        str
+            To be printed.
+
+        Raises
+        ------
+        ValueError
+            If the model cannot take such an input.
+
+        Examples
+        --------
+        >>> from nnpar import Linear, ReLU, Sequential
+        >>> print(Sequential(Linear(4, 3), ReLU(), Linear(3, 2)).summary((4,)))
+        layer                    type                 output shape       parameters      MFLOP
+        0                        Linear               (3,)                       15      0.000
+        1                        ReLU                 (3,)                        0      0.000
+        2                        Linear               (2,)                        8      0.000
+        23 parameters, 0.000 MFLOP forward; in training 0.00 MB of activations and gradients for each sample
+        """
+        from nnpar.plan import Plan
+
+        batch = 2  # one sample is too few for batch normalisation
+        shape = (batch, *input_shape)
+        nodes = self.nodes()
+        plan = Plan(self, shape, training=True)
+        work = plan.flops_forward()
+        lines = [f"{'layer':<24} {'type':<20} {'output shape':<18} {'parameters':>10} {'MFLOP':>10}"]
+        for node, output in zip(nodes, output_shapes(nodes, shape), strict=True):
+            count = sum(array.size for array in node.layer._arrays.values())
+            name, flops = type(node.layer).__name__, work.get(node.name, 0.0) / batch / 1e6
+            lines.append(f"{node.name:<24} {name:<20} {output[1:]!s:<18} {count:>10,} {flops:>10.3f}")
+        total = sum(work.values()) / batch / 1e6
+        lines.append(
+            f"{self.parameter_count:,} parameters, {total:.3f} MFLOP forward; in training "
+            f"{plan.memory.arena / batch / 1e6:.2f} MB of activations and gradients for each sample"
+        )
+        return "\n".join(lines)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file: parameters, and the layers' description in the metadata.
 
