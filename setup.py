@@ -46,6 +46,7 @@ MODULES = [
     "gemm",
     "conv",
     "conv_weight_grad",
+    "framed",
     "im2col",
     "winograd",
     "planar",

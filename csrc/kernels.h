@@ -66,6 +66,12 @@ typedef struct {
     ptrdiff_t stride_h, pad_h, dilation_h;
 } nnp_im2col;
 
+/* Windows of few channels, in a frame of zeros: `taps` runs of `depth` floats, a_down apart; the next pixel's window lies
+ * a_step further. */
+typedef struct {
+    ptrdiff_t taps, depth, a_down, a_step;
+} nnp_frame;
+
 /* A convolution of planes, one for each of `depth` channels read, x_stride apart: tap t of a pixel lies offset[t]
  * floats after the pixel's own place. */
 typedef struct {
@@ -128,6 +134,15 @@ typedef struct {
     /* to (pixels, kernel_h * run) = the windows of `pixels` outputs from column w on of row h, zeros outside the image,
      * in rows of `ld` floats. The vector that follows the last row may be overwritten. */
     void (*im2col)(const nnp_im2col *s, ptrdiff_t h, ptrdiff_t w, ptrdiff_t pixels, const float *image, float *to);
+    /* C (pixels, cols), pixels c_step apart, = the windows (pixels, taps * depth) from a on times B, + bias (cols) unless
+     * NULL; cols, B and its order of summation as in gemm_tile. */
+    void (*framed_row)(ptrdiff_t pixels, int cols, const nnp_frame *s, const float *a, const float *b,
+                       const float *bias, float *c, ptrdiff_t c_step);
+    /* C (taps * depth, cols) += sum over segments s, steps k of window k from a[s] on times b[s][b_offset + k*b_step +
+     * j]; cols, and how sums begin and end, as in outer_tile. What lies `ahead` further in b is likely to be read next;
+     * it may lie outside of an array. */
+    void (*framed_outer)(int cols, const nnp_frame *s, ptrdiff_t segments, const nnp_segment *segment,
+                         ptrdiff_t b_offset, ptrdiff_t b_step, ptrdiff_t ahead, float *c, ptrdiff_t c_stride);
     /* to = from, past the caches: for what is so large that it would not stay there. Other threads see it after this
      * thread's next fence. */
     void (*copy_stream)(ptrdiff_t n, const float *from, float *to);

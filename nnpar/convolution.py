@@ -13,17 +13,17 @@ from collections.abc import Callable
 from typing import Literal
 
 from nnpar._checks import Array
-from nnpar._kernels import conv, conv_weight_grad, depthwise, gemm, im2col, planar, winograd
+from nnpar._kernels import conv, conv_weight_grad, depthwise, framed, gemm, im2col, planar, winograd
 from nnpar._kernels.step import Step
 from nnpar.shapes import Conv2dShape
 
 __all__ = ["ALGORITHMS", "choose", "fits", "forward", "get_precision", "input_grad", "set_precision", "weight_grad"]
 
-Algorithm = Literal["indirect", "depthwise", "gemm", "im2col", "winograd", "planar"]
+Algorithm = Literal["indirect", "depthwise", "gemm", "framed", "im2col", "winograd", "planar"]
 Pass = Literal["forward", "input_grad", "weight_grad"]
 Precision = Literal["fast", "exact"]
 
-ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "gemm", "im2col", "winograd", "planar")
+ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "gemm", "framed", "im2col", "winograd", "planar")
 
 
 def _gemm_weight_grad(_: conv.Geometry, x: Array, dy: Array, dw: Array) -> Step:
@@ -35,6 +35,7 @@ def _gemm_weight_grad(_: conv.Geometry, x: Array, dy: Array, dw: Array) -> Step:
 _FORWARD = {
     "indirect": conv.Conv2d,
     "depthwise": depthwise.DepthwiseConv2d,
+    "framed": framed.FramedConv2d,
     "im2col": im2col.Im2colConv2d,
     "winograd": winograd.WinogradConv2d,
 }
@@ -48,6 +49,7 @@ _WEIGHT_GRAD: dict[str, Callable[[conv.Geometry, Array, Array, Array], Step]] = 
     "indirect": conv_weight_grad.Conv2dWeightGrad,
     "depthwise": depthwise.DepthwiseConv2dWeightGrad,
     "gemm": _gemm_weight_grad,
+    "framed": framed.FramedConv2dWeightGrad,
     "im2col": im2col.Im2colConv2dWeightGrad,
     "winograd": winograd.WinogradConv2dWeightGrad,
 }
@@ -93,6 +95,13 @@ def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
             which == "weight_grad"
             and (*shape.weight_shape[2:], *shape.stride, shape.groups) == (1,) * 5
             and shape.padding == (0, 0)
+        )
+    if algorithm == "framed":
+        return (
+            which != "input_grad"
+            and shape.groups == 1
+            and shape.dilation[1] == 1
+            and min(shape.input_shape + shape.output_shape) >= 1
         )
     if algorithm == "im2col":
         return which != "input_grad" and shape.groups == 1 and shape.dilation[1] == 1
@@ -145,7 +154,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
 
     Returns
     -------
-    {"indirect", "depthwise", "gemm", "im2col", "winograd", "planar"}
+    {"indirect", "depthwise", "gemm", "framed", "im2col", "winograd", "planar"}
 
     Raises
     ------

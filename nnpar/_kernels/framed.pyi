@@ -1,0 +1,11 @@
+from nnpar._checks import Array
+from nnpar._kernels.conv import Geometry
+from nnpar._kernels.step import Step
+
+STREAM_BYTES: int
+
+class FramedConv2d(Step):
+    def __init__(self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array) -> None: ...
+
+class FramedConv2dWeightGrad(Step):
+    def __init__(self, shape: Geometry, x: Array, dy: Array, dw: Array) -> None: ...
