@@ -47,7 +47,6 @@ MODULES = [
     "conv",
     "conv_weight_grad",
     "framed",
-    "im2col",
     "winograd",
     "planar",
     "depthwise",

@@ -58,16 +58,8 @@ typedef struct {
     ptrdiff_t pixel, kernel_w, out_row, out_pixel;
 } nnp_depthwise;
 
-/* Explicit im2col of channels-last images, in floats: a pixel of the output has a window of `kernel_h` runs of `run` =
- * KW * C floats, `down` apart; it begins `step` further right for each pixel, and `before` left of the image's first.
- * The image has `height` rows of `row` floats. Rows of the matrix are `ld` apart, whole vectors. */
-typedef struct {
-    ptrdiff_t height, row, kernel_h, run, down, step, before, ld;
-    ptrdiff_t stride_h, pad_h, dilation_h;
-} nnp_im2col;
-
-/* Windows of few channels, in a frame of zeros: `taps` runs of `depth` floats, a_down apart; the next pixel's window lies
- * a_step further. */
+/* Windows of few channels, in a frame of zeros: `taps` runs of `depth` floats, a_down apart; the next pixel's window
+ * lies a_step further. */
 typedef struct {
     ptrdiff_t taps, depth, a_down, a_step;
 } nnp_frame;
@@ -132,13 +124,10 @@ typedef struct {
     void (*copy_matrix)(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t row_stride, ptrdiff_t col_stride,
                         float *dst, ptrdiff_t ld);
 
-    /* to (pixels, kernel_h * run) = the windows of `pixels` outputs from column w on of row h, zeros outside the image,
-     * in rows of `ld` floats. The vector that follows the last row may be overwritten. */
-    void (*im2col)(const nnp_im2col *s, ptrdiff_t h, ptrdiff_t w, ptrdiff_t pixels, const float *image, float *to);
-    /* C (pixels, cols), pixels c_step apart, = the windows (pixels, taps * depth) from a on times B, + bias (cols) unless
-     * NULL; cols, B and its order of summation as in gemm_tile. */
+    /* C (pixels, cols), pixels c_step apart, = the windows (pixels, taps * depth) from a on times B, + bias (cols)
+     * unless NULL, then max(C, 0) if relu; cols, B and the order of summation as in gemm_tile. */
     void (*framed_row)(ptrdiff_t pixels, int cols, const nnp_frame *s, const float *a, const float *b,
-                       const float *bias, float *c, ptrdiff_t c_step);
+                       const float *bias, int relu, float *c, ptrdiff_t c_step);
     /* C (taps * depth, cols) += sum over segments s, steps k of window k from a[s] on times b[s][b_offset + k*b_step +
      * j]; cols, and how sums begin and end, as in outer_tile. What lies `ahead` further in b is likely to be read next;
      * it may lie outside of an array. */

@@ -388,6 +388,14 @@ CONV2D_CASES = [
     Conv2dCase("steps", 1, 2, 27, 61, 190, (3, 3), padding=(1, 1)),
     Conv2dCase("steps-stride", 1, 1, 40, 90, 300, (5, 5), (2, 2), (2, 2)),
     Conv2dCase("steps-of-one-row", 1, 1, 5, 101, 701, (3, 3)),
+    # Frames of few channels: tiles of up to 12 pixels; vectors and panels; whole windows; bands; pieces of long rows.
+    *(Conv2dCase(f"framed-{w}", 2, 3, 3, w, 16, (3, 3), padding=(1, 1)) for w in (6, 7, 11, 12, 13, 24, 25)),
+    *(Conv2dCase(f"framed-oc-{oc}", 1, 3, 4, 9, oc, (3, 3), (1, 2), (1, 1)) for oc in (1, 15, 16, 17, 33, 65, 129)),
+    *(Conv2dCase(f"framed-window-{k}", 3, 1, 7, 8, 6, (k, k), padding=(k // 2, k // 2)) for k in (3, 5)),
+    Conv2dCase("framed-dilation", 2, 3, 9, 8, 7, (3, 3), (2, 1), (2, 1), (3, 1)),
+    Conv2dCase("framed-bands", 2, 3, 37, 150, 5, (5, 3), (2, 1), (2, 1)),
+    Conv2dCase("framed-bands-of-one-row", 1, 5, 3, 2600, 2, (2, 2), padding=(1, 0)),
+    Conv2dCase("framed-pieces", 1, 2, 5, 151, 65, (2, 3), padding=(0, 1)),
     *LAYERS,
 ]
 

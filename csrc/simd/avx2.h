@@ -28,14 +28,6 @@ static inline vec_mask vec_first(int n) {
 }
 static inline vec vec_load_first(const float *p, vec_mask m) { return _mm256_maskload_ps(p, m); }
 static inline void vec_store_first(float *p, vec_mask m, vec v) { _mm256_maskstore_ps(p, m, v); }
-/* Some lanes of v from memory, lane i from p[i], the others as they were. */
-typedef __m256i vec_lanes;
-static inline vec_lanes vec_lanes_between(int from, int to) {
-    return _mm256_andnot_si256(vec_first(from), vec_first(to));
-}
-static inline vec vec_load_lanes(vec v, const float *p, vec_lanes m) {
-    return _mm256_blendv_ps(v, _mm256_maskload_ps(p, m), _mm256_castsi256_ps(m));
-}
 
 /* Comparisons with a NaN are false. vec_max(a, b) is b if a is a NaN; b is none. vec_select(p, a, b): a where p, else
  * b. */

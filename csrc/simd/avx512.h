@@ -24,9 +24,6 @@ static inline vec vec_sub_mul(vec c, vec a, vec b) { return _mm512_fnmadd_ps(a, 
 static inline vec_mask vec_first(int n) { return (vec_mask)((1u << n) - 1); }
 static inline vec vec_load_first(const float *p, vec_mask m) { return _mm512_maskz_loadu_ps(m, p); }
 static inline void vec_store_first(float *p, vec_mask m, vec v) { _mm512_mask_storeu_ps(p, m, v); }
-typedef __mmask16 vec_lanes;
-static inline vec_lanes vec_lanes_between(int from, int to) { return (vec_lanes)((1u << to) - (1u << from)); }
-static inline vec vec_load_lanes(vec v, const float *p, vec_lanes m) { return _mm512_mask_loadu_ps(v, m, p); }
 
 typedef __mmask16 vec_bool;
 

@@ -25,9 +25,6 @@ static inline void vec_transpose(vec r[NNP_VECTOR]) { (void)r; }
 static inline vec_mask vec_first(int n) { return n; }
 static inline vec vec_load_first(const float *p, vec_mask n) { return (void)n, *p; }
 static inline void vec_store_first(float *p, vec_mask n, vec v) { (void)n, *p = v; }
-typedef int vec_lanes; /* as vec_mask */
-static inline vec_lanes vec_lanes_between(int from, int to) { return to - from; }
-static inline vec vec_load_lanes(vec v, const float *p, vec_lanes n) { return (void)v, (void)n, *p; }
 
 typedef int vec_bool;
 

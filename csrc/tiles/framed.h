@@ -2,7 +2,7 @@
  * a_down apart, without exceptions, and the next pixel's lies a_step further. */
 
 NNP_INLINE void framed_tile(const int ROWS, const int VECS, int cols, const nnp_frame *s, const float *a,
-                            const float *b, const float *bias, float *c, ptrdiff_t c_step) {
+                            const float *b, const float *bias, int relu, float *c, ptrdiff_t c_step) {
     vec sum[NNP_TALL_ROWS][NNP_TILE_VECTORS];
     const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
     NNP_UNROLL
@@ -33,7 +33,8 @@ NNP_INLINE void framed_tile(const int ROWS, const int VECS, int cols, const nnp_
         NNP_UNROLL
         for (int i = 0; i < ROWS; i++) {
             float *at = c + i * c_step + j * NNP_VECTOR;
-            const vec total = bias != NULL ? vec_add(sum[i][j], add) : sum[i][j];
+            vec total = bias != NULL ? vec_add(sum[i][j], add) : sum[i][j];
+            if (relu) total = vec_relu(total);
             if (j < VECS - 1)
                 vec_store(at, total);
             else
@@ -44,8 +45,8 @@ NNP_INLINE void framed_tile(const int ROWS, const int VECS, int cols, const nnp_
 
 #define NNP_FRAMED(ROWS, VECS)                                                                                         \
     static void framed_tile_##ROWS##x##VECS(int cols, const nnp_frame *s, const float *a, const float *b,              \
-                                            const float *bias, float *c, ptrdiff_t c_step) {                           \
-        framed_tile(ROWS, VECS, cols, s, a, b, bias, c, c_step);                                                       \
+                                            const float *bias, int relu, float *c, ptrdiff_t c_step) {                 \
+        framed_tile(ROWS, VECS, cols, s, a, b, bias, relu, c, c_step);                                                 \
     }
 #define NNP_FRAMED_OF(VECS)                                                                                            \
     NNP_FRAMED(1, VECS)                                                                                                \
@@ -64,17 +65,18 @@ NNP_FRAMED_OF(3)
 NNP_FRAMED_OF(4)
 #endif
 
-typedef void framed_function(int, const nnp_frame *, const float *, const float *, const float *, float *, ptrdiff_t);
+typedef void framed_function(int, const nnp_frame *, const float *, const float *, const float *, int, float *,
+                             ptrdiff_t);
 static framed_function *const framed_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_TABLE_OF(framed_tile);
 
 /* Tiles of equal height: a low one has too few sums to keep the processor busy. */
 static void framed_row(ptrdiff_t pixels, int cols, const nnp_frame *s, const float *a, const float *b,
-                       const float *bias, float *c, ptrdiff_t c_step) {
+                       const float *bias, int relu, float *c, ptrdiff_t c_step) {
     const ptrdiff_t most = cols <= NNP_VECTOR ? NNP_TALL_ROWS : NNP_TILE_ROWS, tiles = (pixels + most - 1) / most;
     for (ptrdiff_t i = 0; i < tiles; i++) {
         const ptrdiff_t first = pixels * i / tiles, rows = pixels * (i + 1) / tiles - first;
-        framed_tiles[vectors_across(cols) - 1][rows - 1](cols, s, a + first * s->a_step, b, bias, c + first * c_step,
-                                                         c_step);
+        framed_tiles[vectors_across(cols) - 1][rows - 1](cols, s, a + first * s->a_step, b, bias, relu,
+                                                         c + first * c_step, c_step);
     }
 }
 
@@ -140,7 +142,7 @@ typedef void window_function(int, const nnp_frame *, ptrdiff_t, const nnp_segmen
         window_tile(TAPS, DEPTH, VECS, cols, s, n, segment, ao, bo, bs, ahead, c, cs);                                 \
     }
 #define NNP_PART(DEPTH, VECS) NNP_WINDOW(part_tile_##DEPTH##x##VECS, 1, DEPTH, VECS)
-#define NNP_PARTS(VECS)                                                                                                 \
+#define NNP_PARTS(VECS)                                                                                                \
     NNP_PART(1, VECS) NNP_PART(2, VECS) NNP_PART(3, VECS) NNP_PART(4, VECS) NNP_PART(5, VECS) NNP_PART(6, VECS)
 
 NNP_PARTS(1)
@@ -185,8 +187,16 @@ static void framed_outer(int cols, const nnp_frame *s, ptrdiff_t segments, const
         const ptrdiff_t t = i / tiles, first = s->depth * (i % tiles) / tiles;
         const ptrdiff_t rows = s->depth * (i % tiles + 1) / tiles - first;
         const ptrdiff_t vector = i * NNP_VECTOR;
-        part_tiles[vectors_across(cols) - 1][rows - 1](cols, s, segments, segment, t * s->a_down + first, b_offset, b_step,
-                                                      vector < cols ? ahead + vector : 0,
-                                                      c + (t * s->depth + first) * c_stride, c_stride);
+        part_tiles[vectors_across(cols) - 1][rows - 1](cols, s, segments, segment, t * s->a_down + first, b_offset,
+                                                       b_step, vector < cols ? ahead + vector : 0,
+                                                       c + (t * s->depth + first) * c_stride, c_stride);
     }
+}
+
+static void copy_stream(ptrdiff_t n, const float *from, float *to) {
+    const ptrdiff_t before = -(ptrdiff_t)((uintptr_t)to / sizeof(float)) & (NNP_VECTOR - 1);
+    ptrdiff_t i = 0;
+    for (; i < before && i < n; i++) to[i] = from[i];
+    for (; i + NNP_VECTOR <= n; i += NNP_VECTOR) vec_stream(to + i, vec_load(from + i));
+    for (; i < n; i++) to[i] = from[i];
 }

@@ -2,10 +2,10 @@ from nnpar._checks import Array
 from nnpar._kernels.conv import Geometry
 from nnpar._kernels.step import Step
 
-STREAM_BYTES: int
-
 class FramedConv2d(Step):
-    def __init__(self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array) -> None: ...
+    def __init__(
+        self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array, relu: bool = False
+    ) -> None: ...
 
 class FramedConv2dWeightGrad(Step):
     def __init__(self, shape: Geometry, x: Array, dy: Array, dw: Array) -> None: ...

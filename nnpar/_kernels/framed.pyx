@@ -21,12 +21,11 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
     BAND_BYTES = 48 << 10      # of a framed band, about
+    STREAM_BYTES = 32 << 20    # an output so large is written past the caches
     FEW_TASKS = 16             # with fewer images than this, they are cut into more bands
     STRIP_BYTES = 16 << 10     # weight gradient: of dy, for the columns of a tile, that several tiles read, about
     CHUNKS = 64                # weight gradient: chunks of bands, at most
     CHUNK_BYTES = 16 << 20     # weight gradient: bytes of partial sums, at most
-
-STREAM_BYTES = 32 << 20  # an output so large is written past the caches
 
 
 cdef class Framed(Step):
@@ -36,7 +35,8 @@ cdef class Framed(Step):
     cdef nnp_frame window
     cdef Py_ssize_t n, h, image_row, oh, ow, oc          # floats of a row of the image
     cdef Py_ssize_t channels, area, depth                # depth = area * channels, all of a window
-    cdef Py_ssize_t row, left, pad_h, stride_h, reach    # floats of a framed row, and before the image; rows of a window
+    cdef Py_ssize_t row, left                            # floats of a framed row, and of those before the image
+    cdef Py_ssize_t pad_h, stride_h, reach               # rows of a window
     cdef Py_ssize_t band, bands                          # rows of output in a band; bands of an image
     cdef Py_ssize_t frame_bytes                          # of a framed band
 
@@ -72,7 +72,7 @@ cdef class Framed(Step):
 
 
 cdef class FramedConv2d(Framed):
-    """y = conv2d(x, w) + bias.
+    """y = conv2d(x, w) + bias, or the ReLU of it.
 
     Parameters
     ----------
@@ -80,20 +80,23 @@ cdef class FramedConv2d(Framed):
     x, y : ndarray of shape (N, C, H, W) and (N, OC, OH, OW), float32, channels-last memory
     w : ndarray of shape (OC, C, KH, KW), float32, contiguous
     bias : ndarray of shape (OC,), float32, contiguous, or None
+    relu : bool
     """
 
     cdef const float *weight
     cdef const float *bias
+    cdef bint relu
     cdef float *y
     cdef bint stream
     cdef Py_ssize_t piece                                       # pixels of a row that go to memory at once
     cdef Py_ssize_t thread_offset, thread_bytes                 # in the workspace, after the weights
 
-    def __init__(self, Geometry shape, x, w, bias, y):
+    def __init__(self, Geometry shape, x, w, bias, y, bint relu=False):
         cdef const nnp_kernels *kernel = kernels()
         self.name = "framed_conv2d"
         self.x, self.weight, self.y = self.floats(x), self.floats(w), self.floats(y, write=True)
         self.bias = NULL if bias is None else self.floats(bias)
+        self.relu = relu
         self.measure(shape)
         self.stream = 4 * self.n * self.oh * self.ow * self.oc >= STREAM_BYTES
         self.piece = tile_rows(self.oc) if self.stream else self.ow
@@ -125,9 +128,9 @@ cdef class FramedConv2d(Framed):
         """A band."""
         cdef const float *framed = <const float *> scratch
         cdef float *piece = <float *> (scratch + self.frame_bytes)
-        cdef Py_ssize_t rows = self.put(task, <float *> scratch), i, pixel, pixels
+        cdef Py_ssize_t rows = self.put(task, <float *> scratch), pixel, pixels, _
         cdef float *y = self.y + (task // self.bands * self.oh + task % self.bands * self.band) * self.ow * self.oc
-        for i in range(rows):
+        for _ in range(rows):
             pixel = 0
             while pixel < self.ow:
                 pixels = min(self.piece, self.ow - pixel)
@@ -149,7 +152,7 @@ cdef class FramedConv2d(Framed):
         while col < self.oc:
             kernel.framed_row(pixels, <int> min(width, self.oc - col), &self.window, framed,
                               <float *> self.workspace + col * self.depth,
-                              self.bias + col if self.bias != NULL else NULL, out + col, self.oc)
+                              self.bias + col if self.bias != NULL else NULL, self.relu, out + col, self.oc)
             col += width
 
 
