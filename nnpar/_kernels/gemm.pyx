@@ -27,7 +27,7 @@ cdef enum:
     NEAR_FLOATS = 3 << 20  # B up to this size comes fast enough to be packed while it is multiplied
     FEW_ROWS = 6           # up to so many rows (or columns) of the result are a thin product
     THIN_COLS = 48         # columns of a task of a thin product by dot products
-    THIN_ROW_COLS = 1024   # of a thin product by rows
+    THIN_ROW_COLS = 1024   # of a thin product by rows, at most
     THIN_DEPTH = 16        # rows of B that it goes along at once
 
 
@@ -282,7 +282,7 @@ cdef class ThinGemm(Step):
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t width = THIN_ROW_COLS if self.by_rows else THIN_COLS, task
+        cdef Py_ssize_t width = self.row_cols(kernel) if self.by_rows else THIN_COLS, task
         cdef float *a = <float *> self.workspace
         cdef nnp_float_mode mode = nnp_flush_denormals()
         if self.by_rows:
@@ -299,6 +299,12 @@ cdef class ThinGemm(Step):
                 else:
                     self.dot_columns(kernel, task * width, min(width, self.cols - task * width))
             nnp_restore_float_mode(mode)
+
+    cdef Py_ssize_t row_cols(self, const nnp_kernels *kernel) noexcept nogil:
+        """Columns of a task of a product by rows, whole panels: as many tasks for each thread."""
+        cdef Py_ssize_t panel = kernel.vector * kernel.tile_vectors, team = self.team()
+        cdef Py_ssize_t tasks = team * max(1, ceil_div(self.cols, team * THIN_ROW_COLS))
+        return max(1, ceil_div(ceil_div(self.cols, tasks), panel)) * panel
 
     cdef void dot_columns(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t cols) noexcept nogil:
         cdef const float *b[NNP_TILE_ROWS]
