@@ -133,7 +133,9 @@ cdef class PackedGemm(Step):
         cdef Py_ssize_t group = (OWN_COLS if self.one_by_one else GROUP_COLS) // width
         cdef nnp_float_mode mode = 0
         # All rows for a group of panels, unless that leaves threads without work.
-        if team > 1:
+        if self.one_by_one:
+            group = ceil_div(panels, team * ceil_div(panels, team * group))
+        elif team > 1:
             group = max(1, min(group, panels // (2 * team)))
         groups = max(ceil_div(panels, group), 1)
         row_blocks = max(1, min(ceil_div(self.rows, BLOCK_ROWS), ceil_div(2 * team, groups))) if team > 1 else 1
