@@ -191,7 +191,8 @@ GEMM_CASES = [
     *_gemm(*((7, 37, k) for k in (15, 16, 31, 32, 33, 512, 1023, 1024, 1025, 2050))),  # blocks of the summed axis
     *_gemm((97, 129, 1031), (101, 103, 107), (193, 67, 1031)),  # several of each
     *_gemm((7, 530, 1030), (95, 577, 15), (6, 1100, 33)),  # panels packed by who multiplies them; thin products
-    *_gemm((7, 300, 1100), (1, 513, 97), (3, 1031, 515)),  # cheaper as the transposed product
+    *_gemm((96, 1025, 129), (7, 1024, 128), (31, 1031, 257)),  # of a large matrix, one by one
+    *_gemm((7, 300, 1100), (1, 513, 97), (3, 1031, 515), (3, 2049, 65)),  # cheaper as the transposed product
     *_gemm((300, 7, 1100), (513, 1, 97), (1031, 3, 515)),
     # LeNet's dense layers at a batch of 64, ResNet's and VGG's last ones; the products that convolutions of LeNet, of
     # colour images and of 64 channels would be; square ones.

@@ -16,6 +16,13 @@
 #define NNP_INLINE static inline
 #endif
 
+/* Ask for a cache line that is wanted soon; there may be nothing. */
+#if defined(__GNUC__)
+#define NNP_PREFETCH(P) __builtin_prefetch(P)
+#else
+#define NNP_PREFETCH(P) (void)(P)
+#endif
+
 /* NaN stays NaN. */
 NNP_INLINE vec vec_relu(vec v) { return vec_select(vec_less_equal(v, vec_zero()), vec_zero(), v); }
 
@@ -23,6 +30,15 @@ NNP_INLINE vec vec_relu(vec v) { return vec_select(vec_less_equal(v, vec_zero())
 NNP_INLINE vec tile_start(int accumulate, const float *c, int whole, vec_mask last) {
     if (!accumulate) return vec_zero();
     return whole ? vec_load(c) : vec_load_first(c, last);
+}
+
+/* Rows of B that a tile asks for before it uses them, and the floats of a cache line. */
+enum { NNP_AHEAD = 8, NNP_LINE = 16 };
+
+/* Asks for a row of B that is so wide that it comes from the second-level cache too late. */
+NNP_INLINE void ask_for_row(const int VECS, const float *b) {
+    NNP_UNROLL
+    for (int j = 0; VECS * NNP_VECTOR > 2 * NNP_LINE && j < VECS * NNP_VECTOR; j += NNP_LINE) NNP_PREFETCH(b + j);
 }
 
 NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff_t taps, ptrdiff_t depth,
@@ -44,6 +60,7 @@ NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff
             vec right[NNP_TILE_VECTORS];
             NNP_UNROLL
             for (int j = 0; j < VECS; j++) right[j] = vec_load(b + j * NNP_VECTOR);
+            ask_for_row(VECS, b + NNP_AHEAD * VECS * NNP_VECTOR);
             b += VECS * NNP_VECTOR;
             NNP_UNROLL
             for (int i = 0; i < ROWS; i++) {

@@ -1,12 +1,5 @@
 /* Vectors along memory whose last one may be a part. */
 
-/* Ask for a cache line that is wanted soon; there may be nothing. */
-#if defined(__GNUC__)
-#define NNP_PREFETCH(P) __builtin_prefetch(P)
-#else
-#define NNP_PREFETCH(P) (void)(P)
-#endif
-
 NNP_INLINE vec load_part(const float *p, ptrdiff_t n) {
     return n >= NNP_VECTOR ? vec_load(p) : vec_load_first(p, vec_first((int)n));
 }
