@@ -243,7 +243,7 @@ cdef class Im2colConv2dWeightGrad(Im2col):
             col = 0
             while col < self.cols:
                 kernel.outer_tile(<int> min(self.tile_rows, self.rows - row), <int> min(width, self.cols - col), 1,
-                                  strip, row, a_step, col, b_step, partial + row * self.cols + col, self.cols)
+                                  strip, row, a_step, 0, col, b_step, 0, partial + row * self.cols + col, self.cols)
                 col += width
             row += self.tile_rows
 
