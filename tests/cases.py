@@ -367,8 +367,8 @@ CONV2D_CASES = [
     Conv2dCase("images", 19, 9, 5, 7, 11, (3, 3), (1, 1), (1, 1)),
     Conv2dCase("images-few", 23, 3, 7, 5, 6, (3, 3), (1, 1), (1, 1)),
     Conv2dCase("blocks", 1, 101, 6, 7, 67, (2, 2)),
-    # Strips of the weight gradient that are packed, from 256 channels on both sides; blocks of 132 by 256; strips of 128
-    # pixels.
+    # Strips of the weight gradient that are packed, from 256 channels on both sides; blocks of 132 by 256; strips of
+    # 128 pixels.
     *(Conv2dCase(f"packed-c-{c}", 1, c, 4, 7, 257, (1, 1)) for c in (131, 132, 133, 255, 256, 257, 273)),
     *(Conv2dCase(f"packed-oc-{oc}", 1, 256, 5, 7, oc, (2, 1), padding=(1, 0)) for oc in (17, 255, 256, 257, 321)),
     Conv2dCase("packed-c-for-few", 1, 257, 5, 7, 64, (1, 1)),
