@@ -87,8 +87,7 @@ NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff
 
 NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdiff_t segments,
                                 const nnp_segment *segment, ptrdiff_t a_offset, ptrdiff_t a_step, ptrdiff_t a_ahead,
-                                ptrdiff_t b_offset, ptrdiff_t b_step, ptrdiff_t b_ahead, float *c,
-                                ptrdiff_t c_stride) {
+                                ptrdiff_t b_offset, ptrdiff_t b_step, ptrdiff_t b_ahead, float *c, ptrdiff_t c_stride) {
     vec sum[NNP_TALL_ROWS][NNP_TILE_VECTORS];
     const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
     NNP_UNROLL
