@@ -109,9 +109,11 @@ typedef struct {
                       ptrdiff_t c_step);
 
     /* C += sum over segments s, steps k of a[s][a_offset + k*a_step + i] * b[s][b_offset + k*b_step + j], C as
-     * above. A tile's sum starts from zero and is added to C at its end. */
+     * above. A tile's sum starts from zero and is added to C at its end. The cache line that lies a_ahead floats after
+     * each step's a[s], and that b_ahead after its b[s], may be asked for: there need be nothing. */
     void (*outer_tile)(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,
-                       ptrdiff_t a_step, ptrdiff_t b_offset, ptrdiff_t b_step, float *c, ptrdiff_t c_stride);
+                       ptrdiff_t a_step, ptrdiff_t a_ahead, ptrdiff_t b_offset, ptrdiff_t b_step, ptrdiff_t b_ahead,
+                       float *c, ptrdiff_t c_stride);
 
     /* out[i] = sum of a[i][k] * x[k] over k < depth, for rows <= 6. The lanes of vectors are chains of their own. */
     void (*dot_tile)(int rows, ptrdiff_t depth, const float *const *a, const float *x, float *out);

@@ -368,15 +368,17 @@ CONV2D_CASES = [
     Conv2dCase("images", 19, 9, 5, 7, 11, (3, 3), (1, 1), (1, 1)),
     Conv2dCase("images-few", 23, 3, 7, 5, 6, (3, 3), (1, 1), (1, 1)),
     Conv2dCase("blocks", 1, 101, 6, 7, 67, (2, 2)),
-    # Strips of the weight gradient that are packed, from 256 channels; blocks of 96 by 256; strips of 512 pixels.
-    *(Conv2dCase(f"packed-c-{c}", 1, c, 4, 7, 65, (1, 1)) for c in (255, 256, 257, 273)),
-    *(Conv2dCase(f"packed-oc-{oc}", 1, 17, 5, 7, oc, (2, 1), padding=(1, 0)) for oc in (255, 256, 257, 321)),
+    # Strips of the weight gradient that are packed, from 256 channels on both sides; blocks of 132 by 256; strips of
+    # 128 pixels.
+    *(Conv2dCase(f"packed-c-{c}", 1, c, 4, 7, 257, (1, 1)) for c in (131, 132, 133, 255, 256, 257, 273)),
+    *(Conv2dCase(f"packed-oc-{oc}", 1, 256, 5, 7, oc, (2, 1), padding=(1, 0)) for oc in (17, 255, 256, 257, 321)),
     Conv2dCase("packed-c-for-few", 1, 257, 5, 7, 64, (1, 1)),
     Conv2dCase("packed-both", 2, 259, 6, 7, 261, (1, 2), padding=(0, 1)),
-    Conv2dCase("packed-stride", 2, 257, 9, 11, 66, (2, 2), (2, 2), (1, 0)),
-    Conv2dCase("packed-groups", 2, 514, 5, 4, 130, (2, 1), (1, 1), (1, 0), (1, 1), 2),
-    Conv2dCase("packed-strips", 1, 256, 201, 5, 65, (1, 1)),
-    *(Conv2dCase(f"packed-rows-{ow}", 1, 257, 2, ow, 65, (1, 1)) for ow in (511, 512, 513)),
+    Conv2dCase("packed-stride", 2, 257, 9, 11, 266, (2, 2), (2, 2), (1, 0)),
+    Conv2dCase("packed-groups", 2, 514, 5, 4, 516, (2, 1), (1, 1), (1, 0), (1, 1), 2),
+    Conv2dCase("packed-strips", 1, 256, 51, 5, 257, (1, 1)),
+    Conv2dCase("packed-no-tap-inside", 1, 256, 1, 1, 257, (2, 2), (2, 2), (1, 1), (2, 2)),
+    *(Conv2dCase(f"packed-rows-{ow}", 1, 257, 2, ow, 257, (1, 1)) for ow in (127, 128, 129)),
     Conv2dCase("chunks-of-strips", 2, 9, 131, 5, 7, (5, 5), padding=(2, 2)),
     Conv2dCase("chunks-of-strips-few", 4, 3, 101, 3, 5, (33, 3), padding=(16, 1)),
     # Planes of few channels: around tiles of 64 pixels and of six rows (kernel row, channel); an image in bands, a band

@@ -365,8 +365,8 @@ cdef class ThinGemm(Step):
             s.length = min(THIN_DEPTH, self.k - k)
             col = 0
             while col < cols:
-                kernel.outer_tile(<int> self.rows, <int> min(width, cols - col), 1, &s, 0, self.rows, col,
-                                  self.right.row, c + col, self.c_row)
+                kernel.outer_tile(<int> self.rows, <int> min(width, cols - col), 1, &s, 0, self.rows, 0, col,
+                                  self.right.row, 0, c + col, self.c_row)
                 col += width
             k += THIN_DEPTH
         if self.bias != NULL:

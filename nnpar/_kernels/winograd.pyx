@@ -404,7 +404,7 @@ cdef class WinogradConv2dWeightGrad(Step):
             i = 0
             while i < rows:
                 kernel.outer_tile(<int> min(step, rows - i), <int> min(width, cols - j), 1, &s, row + i, self.v_row,
-                                  col + j, self.z_row, du + i * du_row + j, du_row)
+                                  0, col + j, self.z_row, 0, du + i * du_row + j, du_row)
                 i += step
             j += width
 
