@@ -28,14 +28,13 @@ cdef enum:
     STREAM_COLS = 64       # and their columns: 36 x 32 x 64 floats stay in its second-level cache
     FILTER_TAPS = 9 * 16   # taps of the filters transformed at once: 9 x 16 x 64 floats stay in the first-level cache
     OWN_TILES = 48         # tiles of a block that a thread has for itself
-    OWN_SUM_TILES = 96     # the same for the weight gradient
     SHARED_TILES = 128     # tiles of a block that all threads share
     SHARED_BYTES = 4 << 20  # of transformed filters: with more, threads share blocks, and so each read of the filters
     FEW_BLOCKS = 16        # with fewer, too
     SUM_ROWS = 3 * NNP_TILE_ROWS  # weight gradient: input channels that are transformed back at once
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
-    CHUNK_BYTES = 16 << 20  # weight gradient: of partial sums, at most
-    FEW_CHUNKS = 8         # weight gradient: with room for fewer, the threads share one
+    CHUNKS = 8             # weight gradient: of blocks, with sums of their own, which go through memory once
+    CHUNK_BYTES = 16 << 20  # weight gradient: of all these sums; with more, the threads share one chunk
 
 
 cdef Py_ssize_t padded_row(Py_ssize_t floats) noexcept nogil:
@@ -288,7 +287,7 @@ cdef class WinogradConv2dInputGrad(WinogradConv):
 cdef class WinogradConv2dWeightGrad(Step):
     """dw = the gradient of conv2d with respect to w; the parameters of Conv2dWeightGrad.
 
-    Chunks of tiles have sums of their own, which are added in the order of the chunks; how many there are the shape
+    Chunks of blocks have sums of their own, which are added in the order of the chunks; how many there are the shape
     decides. With many channels there is one, shared by all threads.
     """
 
@@ -297,8 +296,8 @@ cdef class WinogradConv2dWeightGrad(Step):
     cdef float *dw
     cdef Grid grid
     cdef bint shared, streamed
-    cdef Py_ssize_t block, chunks                        # tiles of a block
-    cdef Py_ssize_t v_row, v_stride, z_row, z_stride, du_stride
+    cdef Py_ssize_t block, blocks, chunks                # tiles of a block
+    cdef Py_ssize_t v_row, v_stride, z_row, z_stride, du_stride, sums_stride
     cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace, after the chunks' du
 
     def __init__(self, shape, x, dy, dw):
@@ -310,18 +309,17 @@ cdef class WinogradConv2dWeightGrad(Step):
         self.du_stride = odd_lines(self.grid.in_c * self.grid.out_c)
         self.v_row, self.z_row = padded_row(self.grid.in_c), padded_row(self.grid.out_c)
         chunk_bytes = 4 * self.grid.positions * self.du_stride
-        self.shared = FEW_CHUNKS * chunk_bytes > CHUNK_BYTES
-        self.block = min(SHARED_TILES if self.shared else OWN_SUM_TILES, self.grid.tiles)
-        self.streamed = self.shared and self.block == self.grid.tiles
-        self.chunks = 1 if self.shared else min(CHUNK_BYTES // chunk_bytes, ceil_div(self.grid.tiles, self.block))
+        self.shared = CHUNKS * chunk_bytes > CHUNK_BYTES
+        self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
+        self.blocks = ceil_div(self.grid.tiles, self.block)
+        self.streamed = self.shared and self.blocks == 1
+        self.chunks = 1 if self.shared else min(CHUNKS, self.blocks)
         self.v_stride, self.z_stride = odd_lines(self.block * self.v_row), odd_lines(self.block * self.z_row)
         self.cost(shape.flops, shape.bytes)
         width = kernel.vector * kernel.tile_vectors
         v_bytes = aligned(4 * self.grid.positions * (self.v_stride + self.z_stride))
-        sums_bytes = aligned(4 * (self.grid.taps * SUM_ROWS + self.grid.positions) * width)
-        if self.streamed:
-            self.du_stride = odd_lines(SUM_ROWS * width)
-            sums_bytes += aligned(4 * self.grid.positions * self.du_stride)
+        self.sums_stride = odd_lines(SUM_ROWS * width)
+        sums_bytes = aligned(4 * (self.grid.taps * SUM_ROWS * width + self.grid.positions * self.sums_stride))
         self.v_offset = 0 if self.streamed else aligned(self.chunks * chunk_bytes)
         self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
         self.thread_bytes = sums_bytes if self.shared else max(v_bytes, sums_bytes)
@@ -340,7 +338,7 @@ cdef class WinogradConv2dWeightGrad(Step):
             mode = nnp_flush_denormals()
             own = <float *> (self.workspace + self.thread_offset + threadid() * self.thread_bytes)
             if self.shared:
-                for b in range(ceil_div(self.grid.tiles, self.block)):
+                for b in range(self.blocks):
                     start = b * self.block
                     count = min(self.block, self.grid.tiles - start)
                     for task in prange(count, schedule="static"):
@@ -352,26 +350,21 @@ cdef class WinogradConv2dWeightGrad(Step):
                 for task in prange(self.chunks, schedule="dynamic"):
                     self.accumulate(kernel, task, row_blocks, own)
             for task in prange(finish_tasks, schedule="dynamic"):
-                if self.streamed:
-                    self.stream(kernel, task % row_tasks * SUM_ROWS, task // row_tasks, v, own)
-                else:
-                    self.finish(kernel, task % row_tasks * SUM_ROWS, task // row_tasks, self.grid.out_c,
-                                du + task % row_tasks * SUM_ROWS * self.grid.out_c + task // row_tasks * width, own)
+                self.finish(kernel, task % row_tasks * SUM_ROWS, task // row_tasks, v, own)
             nnp_restore_float_mode(mode)
 
     cdef void accumulate(self, const nnp_kernels *kernel, Py_ssize_t chunk, Py_ssize_t row_blocks,
                          float *v) noexcept nogil:
-        """du of a chunk of the tiles, with v, then z, of this thread."""
-        cdef Py_ssize_t first = self.grid.tiles * chunk // self.chunks
-        cdef Py_ssize_t end = self.grid.tiles * (chunk + 1) // self.chunks, start = first, count, i
+        """du of a chunk of the blocks, with v, then z, of this thread."""
+        cdef Py_ssize_t first = self.blocks * chunk // self.chunks, end = self.blocks * (chunk + 1) // self.chunks
+        cdef Py_ssize_t count, b, i
         cdef float *du = <float *> self.workspace + chunk * self.grid.positions * self.du_stride
-        while start < end:
-            count = min(self.block, end - start)
+        for b in range(first, end):
+            count = min(self.block, self.grid.tiles - b * self.block)
             for i in range(count):
-                self.transform(kernel, start + i, i, v)
+                self.transform(kernel, b * self.block + i, i, v)
             for i in range(self.grid.positions * row_blocks):
-                self.multiply_rows(kernel, i // row_blocks, i % row_blocks, count, v, start == first, du)
-            start += count
+                self.multiply_rows(kernel, i // row_blocks, i % row_blocks, count, v, b == first, du)
 
     cdef void transform(self, const nnp_kernels *kernel, Py_ssize_t tile, Py_ssize_t i, float *v) noexcept nogil:
         """v and z of a tile, at place i of its block."""
@@ -405,28 +398,31 @@ cdef class WinogradConv2dWeightGrad(Step):
                 i += step
             j += width
 
-    cdef void stream(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, const float *v,
+    cdef void finish(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, const float *v,
                      float *taps) noexcept nogil:
-        """dw of SUM_ROWS input channels and a panel of output channels, where all tiles are in one block."""
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, rows = min(SUM_ROWS, self.grid.in_c - row), k
-        cdef Py_ssize_t cols = min(width, self.grid.out_c - panel * width)
-        cdef float *du = taps + (self.grid.taps * SUM_ROWS + self.grid.positions) * width
-        memset(du, 0, 4 * self.grid.positions * self.du_stride)
-        for k in range(self.grid.positions):
-            self.multiply(kernel, k, row, rows, panel * width, cols, self.block, v, du + k * self.du_stride, width)
-        self.finish(kernel, row, panel, width, du, taps)
-
-    cdef void finish(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, Py_ssize_t du_row,
-                     const float *du, float *taps) noexcept nogil:
-        """dw of SUM_ROWS input channels and a panel of output channels, from where their du begins."""
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, col = panel * width, i, k
-        cdef Py_ssize_t rows = min(SUM_ROWS, self.grid.in_c - row), cols = min(width, self.grid.out_c - col)
-        cdef Py_ssize_t area = self.grid.taps
-        cdef float *total = taps + area * SUM_ROWS * width
-        for i in range(rows):
+        """dw of SUM_ROWS input channels and a panel of output channels: from v and z if all tiles are in one block, or
+        from the du of the chunks."""
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, area = self.grid.taps, i, k
+        cdef Py_ssize_t rows = min(SUM_ROWS, self.grid.in_c - row), cols = min(width, self.grid.out_c - panel * width)
+        cdef float *sums = taps + area * SUM_ROWS * width
+        cdef const float *du = sums
+        cdef Py_ssize_t du_row = width, du_stride = self.sums_stride
+        if self.streamed:
+            memset(sums, 0, 4 * self.grid.positions * du_stride)
             for k in range(self.grid.positions):
-                kernel.sum_rows(self.chunks, cols, du + i * du_row + k * self.du_stride,
-                                self.grid.positions * self.du_stride, 0, total + k * width)
-            kernel.winograd_weight_grad(self.grid.size, cols, total, width, taps + area * i * width, width)
-        kernel.copy_matrix(cols, area * rows, taps, 1, width, self.dw + (col * self.grid.in_c + row) * area,
-                           area * self.grid.in_c)
+                self.multiply(kernel, k, row, rows, panel * width, cols, self.block, v, sums + k * du_stride, width)
+        else:
+            du = <const float *> self.workspace + row * self.grid.out_c + panel * width
+            if self.chunks == 1:
+                du_row, du_stride = self.grid.out_c, self.du_stride
+            else:
+                for k in range(self.grid.positions):
+                    for i in range(rows):
+                        kernel.sum_rows(self.chunks, cols, du + k * self.du_stride + i * self.grid.out_c,
+                                        self.grid.positions * self.du_stride, 0, sums + k * du_stride + i * width)
+                du = sums
+        for i in range(rows):
+            kernel.winograd_weight_grad(self.grid.size, cols, du + i * du_row, du_stride, taps + area * i * width,
+                                        width)
+        kernel.copy_matrix(cols, area * rows, taps, 1, width,
+                           self.dw + (panel * width * self.grid.in_c + row) * area, area * self.grid.in_c)
