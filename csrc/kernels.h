@@ -96,18 +96,19 @@ typedef struct {
     int vector;       /* floats in a vector */
     int tile_vectors; /* vectors across the widest tile: a panel of B is at most tile_vectors * vector columns wide */
 
-    /* C = A B, or C += A B if accumulate, then + bias (cols) unless NULL.
+    /* C = A B, or C += A B if accumulate, then + bias (cols) unless NULL, then max(C, 0) if relu; NaN stays NaN.
      * C is (rows <= 6, cols <= tile_vectors * vector), or (rows <= 12, cols <= vector): row i at c[i].
      * A's row i is `taps` runs of `depth` floats: run t at a[t * a_stride + i]. B is one packed panel (taps *
      * depth, width), width = cols rounded up to whole vectors. Each element is summed in one chain over (tap, depth),
      * whatever the tile. */
     void (*gemm_tile)(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a, ptrdiff_t a_stride,
-                      const float *b, const float *bias, int accumulate, float *const *c);
+                      const float *b, const float *bias, int relu, int accumulate, float *const *c);
 
     /* The same for any number of rows, a_step and c_step apart, cols as above. B is packed; or, if `packed` is not
      * NULL, its rows (depth, cols) are b_step apart, and come to lie in `packed` as a panel. */
     void (*gemm_rows)(ptrdiff_t rows, int cols, ptrdiff_t depth, const float *a, ptrdiff_t a_step, const float *b,
-                      ptrdiff_t b_step, float *packed, const float *bias, int accumulate, float *c, ptrdiff_t c_step);
+                      ptrdiff_t b_step, float *packed, const float *bias, int relu, int accumulate, float *c,
+                      ptrdiff_t c_step);
 
     /* C += sum over segments s, steps k of a[s][a_offset + k*a_step + i] * b[s][b_offset + k*b_step + j], C as
      * above. A tile's sum starts from zero and is added to C at its end. */
@@ -136,12 +137,13 @@ typedef struct {
     /* Winograd's F(4x4, 3x3) and F(4x4, 5x5) of n channels, see tiles/winograd.h: `size` is 6 or 8, of which a kernel
      * has 3 less. What belongs to position k = size * i + j of size^2 lies at k * stride. input: v = B^T d B of size x
      * size pixels; output_grad: z = A dy A^T of 4 x 4 pixels; pixels outside the image are zeros. output: 4 x 4 pixels
-     * = A^T m A, + bias (n) unless NULL; those outside, below bottom or right of right, are not written. */
+     * = A^T m A, + bias (n) unless NULL, then max(., 0) if relu; those outside, below bottom or right of right, are not
+     * written. */
     void (*winograd_input)(int size, ptrdiff_t n, const nnp_patch *p, const float *image, float *v, ptrdiff_t v_stride);
     void (*winograd_output_grad)(int size, ptrdiff_t n, const nnp_patch *p, const float *image, float *z,
                                  ptrdiff_t z_stride);
     void (*winograd_output)(int size, ptrdiff_t n, const nnp_patch *p, const float *m, ptrdiff_t m_stride,
-                            const float *bias, float *image);
+                            const float *bias, int relu, float *image);
     /* n filters side by side, tap number t = (size - 3) * i + j at t * g_stride, which may be negative: u = G g G^T,
      * and the gradient g = G^T u G. */
     void (*winograd_weight)(int size, ptrdiff_t n, const float *g, ptrdiff_t g_stride, float *u, ptrdiff_t u_stride);
@@ -175,11 +177,11 @@ typedef struct {
                             const float *of_dy, const float *of_x, const float *shift, float *dx, float *dresidual);
     /* `channels` of the channels of one image; x, w, bias, y, dy and dw are at the first of them. Rows row to row +
      * rows
-     * <= NNP_DEPTHWISE_ROWS: y, at the first of these rows, = sum over taps of x * w, + bias unless NULL. Each element
-     * is summed in one chain over the taps, whatever the rows; taps to the left and right of the image may be left out,
-     * or be zeros. */
+     * <= NNP_DEPTHWISE_ROWS: y, at the first of these rows, = sum over taps of x * w, + bias unless NULL, then max(y,
+     * 0) if relu. Each element is summed in one chain over the taps, whatever the rows; taps to the left and right of
+     * the image may be left out, or be zeros. */
     void (*depthwise_rows)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows, const float *x,
-                           const float *w, const float *bias, float *y);
+                           const float *w, const float *bias, int relu, float *y);
     /* dw (KH, kernel_w, pixel) += sum over the pixels of the same rows, the first of which lies at dy, of x * dy. */
     void (*depthwise_weight_grad_rows)(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows,
                                        const float *x, const float *dy, float *dw);

@@ -215,8 +215,16 @@ def _named(algorithm: str | None, shape: Conv2dShape, which: Pass) -> Algorithm:
     raise ValueError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
 
 
-def forward(shape: Conv2dShape, x: Array, w: Array, bias: Array | None, y: Array, algorithm: str | None = None) -> Step:
-    """The step y = conv2d(x, w) + bias.
+def forward(
+    shape: Conv2dShape,
+    x: Array,
+    w: Array,
+    bias: Array | None,
+    y: Array,
+    relu: bool = False,
+    algorithm: str | None = None,
+) -> Step:
+    """The step y = conv2d(x, w) + bias, or the ReLU of it.
 
     Parameters
     ----------
@@ -224,6 +232,8 @@ def forward(shape: Conv2dShape, x: Array, w: Array, bias: Array | None, y: Array
     x, y : ndarray of shape (N, C, H, W) and (N, OC, OH, OW), float32, channels-last memory
     w : ndarray of shape (OC, C / groups, KH, KW), float32, contiguous
     bias : ndarray of shape (OC,), float32, contiguous, or None
+    relu : bool
+        Whether ``max(., 0)`` comes last, while the sums are still in registers.
     algorithm : str, optional
         One of `ALGORITHMS` instead of the choice, also in exact precision.
 
@@ -232,7 +242,7 @@ def forward(shape: Conv2dShape, x: Array, w: Array, bias: Array | None, y: Array
     ValueError
         If there is no such algorithm, or it cannot compute this.
     """
-    return _FORWARD[_named(algorithm, shape, "forward")](conv.Geometry(shape), x, w, bias, y)
+    return _FORWARD[_named(algorithm, shape, "forward")](conv.Geometry(shape), x, w, bias, y, relu)
 
 
 def input_grad(shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None = None) -> Step:

@@ -99,17 +99,26 @@ def gemm(a: ArrayLike, b: ArrayLike, *, alpha: float = 1.0, beta: float = 0.0, o
         np.copyto(result.array, result.out)
     if not result.array.size:
         return result.after()
-    return result.after(gemm_step(left, right, result.array, None, alpha, beta))
+    return result.after(gemm_step(left, right, result.array, None, False, alpha, beta))
 
 
-def linear(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, out: Array | None = None) -> Array:
-    """Dense layer ``x @ w.T + bias``.
+def linear(
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    activation: str | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Dense layer ``activation(x @ w.T + bias)``.
 
     Parameters
     ----------
     x : array_like of shape (N, in)
     w : array_like of shape (out, in)
     bias : array_like of shape (out,), optional
+    activation : {None, "relu"}
+        Applied to the sums before they are stored.
     out : ndarray of shape (N, out), float32, optional
 
     Returns
@@ -119,8 +128,9 @@ def linear(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, out: Ar
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not fit, or there is no such activation.
     """
+    relu = _relu(activation, "linear")
     inputs, weight = _checks.floats(x, "linear", "x", 2), _checks.floats(w, "linear", "w", 2)
     if inputs.shape[1] != weight.shape[1]:
         raise ValueError(f"linear: x: expected shape (N, {weight.shape[1]}), got {inputs.shape}")
@@ -128,7 +138,13 @@ def linear(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, out: Ar
     result = Result(out, (inputs.shape[0], weight.shape[0]), "linear", inputs, weight, add)
     if not result.array.size:
         return result.after()
-    return result.after(gemm_step(inputs, weight.T, result.array, add))
+    return result.after(gemm_step(inputs, weight.T, result.array, add, relu))
+
+
+def _relu(activation: str | None, who: str) -> bool:
+    if activation not in (None, "relu"):
+        raise ValueError(f"{who}: activation: expected None or 'relu', got {activation!r}")
+    return activation is not None
 
 
 def _bias(bias: ArrayLike | None, size: int, who: str) -> Array | None:
@@ -148,6 +164,7 @@ def conv2d(
     dilation: IntOrPair = 1,
     groups: int = 1,
     *,
+    activation: str | None = None,
     algorithm: str | None = None,
     out: Array | None = None,
 ) -> Array:
@@ -165,6 +182,8 @@ def conv2d(
         Along height and width; the padding, of zeros, is on both sides.
     groups : int
         Output channels of group g see only the input channels of group g.
+    activation : {None, "relu"}
+        Applied to the sums before they are stored.
     algorithm : str, optional
         Instead of the one that :func:`nnpar.convolution.choose` would take.
     out : ndarray of shape (N, OC, OH, OW), float32, optional
@@ -177,7 +196,7 @@ def conv2d(
     Raises
     ------
     ValueError
-        If the shapes do not fit, or the algorithm cannot compute this.
+        If the shapes do not fit, the algorithm cannot compute this, or there is no such activation.
 
     Examples
     --------
@@ -188,12 +207,13 @@ def conv2d(
            [6., 9., 6.],
            [4., 6., 4.]], dtype=float32)
     """
+    relu = _relu(activation, "conv2d")
     images = images_of(x, "conv2d", "x")
     weight = np.ascontiguousarray(_checks.floats(w, "conv2d", "w", 4))
     shape = shapes.conv2d(images.shape, weight.shape, stride, padding, dilation, groups, "conv2d")
     add = _bias(bias, weight.shape[0], "conv2d")
     result = Result(out, shape.output_shape, "conv2d", images, weight, add)
-    return result.after(convolution.forward(shape, images, weight, add, result.array, algorithm))
+    return result.after(convolution.forward(shape, images, weight, add, result.array, relu, algorithm))
 
 
 def conv2d_input_grad(

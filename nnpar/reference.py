@@ -30,12 +30,14 @@ def gemm(a: Array, b: Array, *, alpha: float = 1.0, beta: float = 0.0, out: Arra
     return _into(out, y)
 
 
-def linear(x: Array, w: Array, bias: Array | None = None, *, out: Array | None = None) -> Array:
-    """Return x @ w.T + bias, for x (N, in), w (out, in), bias (out,)."""
+def linear(
+    x: Array, w: Array, bias: Array | None = None, *, activation: str | None = None, out: Array | None = None
+) -> Array:
+    """Return activation(x @ w.T + bias), for x (N, in), w (out, in), bias (out,)."""
     y = x @ w.T
     if bias is not None:
         y += bias
-    return _into(out, y)
+    return _into(out, relu(y) if activation else y)
 
 
 def conv2d(
@@ -47,11 +49,12 @@ def conv2d(
     dilation: Pair = 1,
     groups: int = 1,
     *,
+    activation: str | None = None,
     out: Array | None = None,
 ) -> Array:
     """Cross-correlate images with weights: group g of the output channels sees group g of the input channels.
 
-    y[n, o, oh, ow] = bias[o] + sum over c, kh, kw of w[o, c, kh, kw] * x[n, c, h, w]
+    y[n, o, oh, ow] = bias[o] + sum over c, kh, kw of w[o, c, kh, kw] * x[n, c, h, w], or the activation of it
     """
     xg = _split_channels(_pad(x, padding), groups)
     wg = w.reshape(groups, -1, *w.shape[1:])

@@ -24,7 +24,7 @@ def step_names(s, algorithm=None):
     x, y = np.zeros(s.input_shape, np.float32), np.zeros(s.output_shape, np.float32)
     w = np.zeros(s.weight_shape, np.float32)
     steps = [
-        convolution.forward(s, x, w, None, y, algorithm),
+        convolution.forward(s, x, w, None, y, algorithm=algorithm),
         convolution.input_grad(s, y, w, x, algorithm),
         convolution.weight_grad(s, x, y, w, algorithm),
     ]

@@ -128,7 +128,7 @@ def test_gemm_step_writes_into_padded_rows(case, beta, layout):
     out[...] = np.nan if beta == 0 else 3
     expected = whole.copy()
     expected[1:-1, 2:-3] = reference.gemm(*doubles(a, b)) + 3 * beta
-    step = gemm_step(a, b, out, None, 1.0, beta)
+    step = gemm_step(a, b, out, None, False, 1.0, beta)
     step()
     cases.assert_equal(whole, expected)
     if beta == 0:
@@ -141,7 +141,7 @@ def test_gemm_step_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="contiguous rows"):
         gemm_step(a, a, np.ones((2, 4), np.float32)[:, ::2])
     with pytest.raises(ValueError, match="bias needs beta = 0"):
-        gemm_step(a, a, np.ones((2, 2), np.float32), a[0], 1.0, 1.0)
+        gemm_step(a, a, np.ones((2, 2), np.float32), a[0], False, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(("m", "n", "k"), [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (0, 3, 0)])

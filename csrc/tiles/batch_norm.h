@@ -148,7 +148,7 @@ NNP_INLINE void scale_shift_row(const int with_residual, const int with_relu, pt
         const ptrdiff_t n = width - c;
         vec v = vec_mul_add(load_part(x + c, n), load_part(scale + c, n), load_part(shift + c, n));
         if (with_residual) v = vec_add(v, load_part(residual + c, n));
-        if (with_relu) v = vec_select(vec_less_equal(v, vec_zero()), vec_zero(), v); /* NaN stays NaN */
+        if (with_relu) v = vec_relu(v);
         store_part(y + c, n, v);
     }
 }

@@ -17,6 +17,7 @@ typedef struct {
     ptrdiff_t x_at, x_row, x_tap, x_pixel, w_row, w_tap, y_at, y_row, y_pixel;
     range rows, cols;
     ptrdiff_t height, taps_h; /* of a block: rows of output, rows of the kernel */
+    int relu;
 } depthwise_window;
 
 /* One vector of channels, or the part of one that is left. */
@@ -31,12 +32,16 @@ NNP_INLINE void store_channels(float *p, int whole, vec_mask last, vec v) {
         vec_store_first(p, last, v);
 }
 
-NNP_INLINE void add_bias_and_store(const int PIXELS, const int WHOLE, vec_mask last, const depthwise_window *s,
-                                   ptrdiff_t c, vec *sum, float *y) {
+NNP_INLINE void finish_and_store(const int PIXELS, const int WHOLE, vec_mask last, const depthwise_window *s,
+                                 ptrdiff_t c, vec *sum, float *y) {
     if (s->bias != NULL) {
         const vec add = load_channels(s->bias + c, WHOLE, last);
         NNP_UNROLL
         for (int p = 0; p < PIXELS; p++) sum[p] = vec_add(sum[p], add);
+    }
+    if (s->relu) {
+        NNP_UNROLL
+        for (int p = 0; p < PIXELS; p++) sum[p] = vec_relu(sum[p]);
     }
     NNP_UNROLL
     for (int p = 0; p < PIXELS; p++) store_channels(y + p * s->y_pixel, WHOLE, last, sum[p]);
@@ -58,7 +63,7 @@ NNP_INLINE void depthwise_tile(const int PIXELS, const int WHOLE, vec_mask last,
                 sum[p] = vec_mul_add(load_channels(at + p * s->x_pixel, WHOLE, last), right, sum[p]);
         }
     }
-    add_bias_and_store(PIXELS, WHOLE, last, s, c, sum, s->y + s->y_at + c);
+    finish_and_store(PIXELS, WHOLE, last, s, c, sum, s->y + s->y_at + c);
 }
 
 /* dw += the products of some pixels, each tap's summed by itself first. */
@@ -117,8 +122,7 @@ NNP_INLINE void depthwise_block(const int TAPS, const int EDGE, const int WHOLE,
     }
     NNP_UNROLL
     for (int i = 0; i < NNP_DEPTHWISE_ROWS; i++)
-        if (i < s->height)
-            add_bias_and_store(BLOCK_PIXELS, WHOLE, last, s, c, sum[i], s->y + s->y_at + c + i * s->y_row);
+        if (i < s->height) finish_and_store(BLOCK_PIXELS, WHOLE, last, s, c, sum[i], s->y + s->y_at + c + i * s->y_row);
 }
 
 /* As depthwise_grad_tile, for one or two rows of seven pixels. */
@@ -266,9 +270,9 @@ static void run_tiles(const nnp_depthwise *s, depthwise_function *const *tiles, 
 }
 
 static void depthwise_rows(const nnp_depthwise *s, ptrdiff_t channels, ptrdiff_t row, int rows, const float *x,
-                           const float *w, const float *bias, float *y) {
+                           const float *w, const float *bias, int relu, float *y) {
     depthwise_window window = window_of(s, x);
-    window.w = w + kernel_at(s), window.bias = bias, window.y = y;
+    window.w = w + kernel_at(s), window.bias = bias, window.relu = relu, window.y = y;
     if (has_blocks(s) && s->w.out >= BLOCK_PIXELS) {
         block_rows(s, row, rows, &window);
         /* The last block may overlap the one before: the same pixels come out once more. */

@@ -16,6 +16,9 @@
 #define NNP_INLINE static inline
 #endif
 
+/* NaN stays NaN. */
+NNP_INLINE vec vec_relu(vec v) { return vec_select(vec_less_equal(v, vec_zero()), vec_zero(), v); }
+
 /* The tile's sums start from C or from zero. The last vector of a row may be a part: `last` masks it. */
 NNP_INLINE vec tile_start(int accumulate, const float *c, int whole, vec_mask last) {
     if (!accumulate) return vec_zero();
@@ -23,7 +26,7 @@ NNP_INLINE vec tile_start(int accumulate, const float *c, int whole, vec_mask la
 }
 
 NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff_t taps, ptrdiff_t depth,
-                               const float *const *a, ptrdiff_t a_stride, const float *b, const float *bias,
+                               const float *const *a, ptrdiff_t a_stride, const float *b, const float *bias, int relu,
                                int accumulate, float *const *c) {
     vec sum[NNP_TALL_ROWS][NNP_TILE_VECTORS];
     const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
@@ -57,6 +60,13 @@ NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff
                 j < VECS - 1 ? vec_load(bias + j * NNP_VECTOR) : vec_load_first(bias + j * NNP_VECTOR, last);
             NNP_UNROLL
             for (int i = 0; i < ROWS; i++) sum[i][j] = vec_add(sum[i][j], add);
+        }
+    }
+    if (relu) {
+        NNP_UNROLL
+        for (int i = 0; i < ROWS; i++) {
+            NNP_UNROLL
+            for (int j = 0; j < VECS; j++) sum[i][j] = vec_relu(sum[i][j]);
         }
     }
     NNP_UNROLL
@@ -109,9 +119,9 @@ NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdif
 /* One function per tile size: rows 1 to 6, vectors 1 to NNP_TILE_VECTORS; and rows 7 to 12 of one vector. */
 #define NNP_TILE(ROWS, VECS)                                                                                           \
     static void gemm_tile_##ROWS##x##VECS(int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a,            \
-                                          ptrdiff_t a_stride, const float *b, const float *bias, int accumulate,       \
-                                          float *const *c) {                                                           \
-        gemm_tile_body(ROWS, VECS, cols, taps, depth, a, a_stride, b, bias, accumulate, c);                            \
+                                          ptrdiff_t a_stride, const float *b, const float *bias, int relu,             \
+                                          int accumulate, float *const *c) {                                           \
+        gemm_tile_body(ROWS, VECS, cols, taps, depth, a, a_stride, b, bias, relu, accumulate, c);                      \
     }                                                                                                                  \
     static void outer_tile_##ROWS##x##VECS(int cols, ptrdiff_t n, const nnp_segment *s, ptrdiff_t ao, ptrdiff_t as,    \
                                            ptrdiff_t bo, ptrdiff_t bs, float *c, ptrdiff_t cs) {                       \
@@ -128,9 +138,11 @@ NNP_TILE(8, 1)
 NNP_TILE(9, 1)
 NNP_TILE(10, 1)
 NNP_TILE(11, 1)
-NNP_TILE(12, 1) NNP_TILES(2)
+NNP_TILE(12, 1)
+NNP_TILES(2)
 #if NNP_TILE_VECTORS == 4
-    NNP_TILES(3) NNP_TILES(4)
+NNP_TILES(3)
+NNP_TILES(4)
 #define NNP_TABLE_OF(OP)                                                                                               \
     {                                                                                                                  \
         NNP_TALL_OF(OP), {NNP_ROWS_OF(OP, 2)}, {NNP_ROWS_OF(OP, 3)}, { NNP_ROWS_OF(OP, 4) }                            \
@@ -142,8 +154,8 @@ NNP_TILE(12, 1) NNP_TILES(2)
     }
 #endif
 
-        typedef void gemm_tile_function(int, ptrdiff_t, ptrdiff_t, const float *const *, ptrdiff_t, const float *,
-                                        const float *, int, float *const *);
+typedef void gemm_tile_function(int, ptrdiff_t, ptrdiff_t, const float *const *, ptrdiff_t, const float *,
+                                const float *, int, int, float *const *);
 typedef void outer_tile_function(int, ptrdiff_t, const nnp_segment *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
                                  float *, ptrdiff_t);
 static gemm_tile_function *const gemm_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_TABLE_OF(gemm_tile);
@@ -157,9 +169,9 @@ static void check_tile(int rows, int cols) {
 }
 
 static void gemm_tile(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a, ptrdiff_t a_stride,
-                      const float *b, const float *bias, int accumulate, float *const *c) {
+                      const float *b, const float *bias, int relu, int accumulate, float *const *c) {
     check_tile(rows, cols);
-    gemm_tiles[vectors_across(cols) - 1][rows - 1](cols, taps, depth, a, a_stride, b, bias, accumulate, c);
+    gemm_tiles[vectors_across(cols) - 1][rows - 1](cols, taps, depth, a, a_stride, b, bias, relu, accumulate, c);
 }
 
 static void outer_tile(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,

@@ -4,7 +4,7 @@
 /* A tile, its rows of A a_step apart. If PACK, B's rows are copied to `packed` as they go by. */
 NNP_INLINE void strided_tile(const int ROWS, const int VECS, const int PACK, int cols, ptrdiff_t depth, const float *a,
                              ptrdiff_t a_step, const float *b, ptrdiff_t b_step, float *packed, const float *bias,
-                             int accumulate, float *c, ptrdiff_t c_step) {
+                             int relu, int accumulate, float *c, ptrdiff_t c_step) {
     vec sum[NNP_TALL_ROWS][NNP_TILE_VECTORS];
     const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
     const float *high = a + NNP_TILE_ROWS * a_step;
@@ -38,7 +38,8 @@ NNP_INLINE void strided_tile(const int ROWS, const int VECS, const int PACK, int
         NNP_UNROLL
         for (int i = 0; i < ROWS; i++) {
             float *at = c + i * c_step + j * NNP_VECTOR;
-            const vec total = bias != NULL ? vec_add(sum[i][j], add) : sum[i][j];
+            vec total = bias != NULL ? vec_add(sum[i][j], add) : sum[i][j];
+            if (relu) total = vec_relu(total);
             if (j < VECS - 1)
                 vec_store(at, total);
             else
@@ -53,16 +54,17 @@ enum { NNP_PAIR_ROWS = NNP_TILE_VECTORS == 4 ? NNP_TALL_ROWS : NNP_TILE_ROWS };
 /* Rows from the first that whole tiles cover; the caller does the rest. */
 #define NNP_ROWS(VECS, HEIGHT)                                                                                         \
     static ptrdiff_t gemm_rows_##VECS(ptrdiff_t rows, int cols, ptrdiff_t depth, const float *a, ptrdiff_t a_step,     \
-                                      const float *b, ptrdiff_t b_step, float *packed, const float *bias,              \
+                                      const float *b, ptrdiff_t b_step, float *packed, const float *bias, int relu,    \
                                       int accumulate, float *c, ptrdiff_t c_step) {                                    \
         ptrdiff_t i = 0;                                                                                               \
         if (packed != NULL && rows >= HEIGHT) {                                                                        \
-            strided_tile(HEIGHT, VECS, 1, cols, depth, a, a_step, b, b_step, packed, bias, accumulate, c, c_step);     \
+            strided_tile(HEIGHT, VECS, 1, cols, depth, a, a_step, b, b_step, packed, bias, relu, accumulate, c,        \
+                         c_step);                                                                                      \
             b = packed;                                                                                                \
             i = HEIGHT;                                                                                                \
         }                                                                                                              \
         for (; i + HEIGHT <= rows; i += HEIGHT)                                                                        \
-            strided_tile(HEIGHT, VECS, 0, cols, depth, a + i * a_step, a_step, b, 0, NULL, bias, accumulate,           \
+            strided_tile(HEIGHT, VECS, 0, cols, depth, a + i * a_step, a_step, b, 0, NULL, bias, relu, accumulate,     \
                          c + i * c_step, c_step);                                                                      \
         return i;                                                                                                      \
     }
@@ -71,20 +73,23 @@ NNP_ROWS(2, NNP_PAIR_ROWS)
 #if NNP_TILE_VECTORS == 4
 NNP_ROWS(3, NNP_TILE_ROWS)
 NNP_ROWS(4, NNP_TILE_ROWS)
-#define NNP_ROWS_TABLE {gemm_rows_1, gemm_rows_2, gemm_rows_3, gemm_rows_4}
+#define NNP_ROWS_TABLE                                                                                                 \
+    { gemm_rows_1, gemm_rows_2, gemm_rows_3, gemm_rows_4 }
 #else
-#define NNP_ROWS_TABLE {gemm_rows_1, gemm_rows_2}
+#define NNP_ROWS_TABLE                                                                                                 \
+    { gemm_rows_1, gemm_rows_2 }
 #endif
 
 typedef ptrdiff_t gemm_rows_function(ptrdiff_t, int, ptrdiff_t, const float *, ptrdiff_t, const float *, ptrdiff_t,
-                                     float *, const float *, int, float *, ptrdiff_t);
+                                     float *, const float *, int, int, float *, ptrdiff_t);
 static gemm_rows_function *const gemm_rows_of[NNP_TILE_VECTORS] = NNP_ROWS_TABLE;
 
 static void gemm_rows(ptrdiff_t rows, int cols, ptrdiff_t depth, const float *a, ptrdiff_t a_step, const float *b,
-                      ptrdiff_t b_step, float *packed, const float *bias, int accumulate, float *c, ptrdiff_t c_step) {
+                      ptrdiff_t b_step, float *packed, const float *bias, int relu, int accumulate, float *c,
+                      ptrdiff_t c_step) {
     const int vectors = vectors_across(cols);
-    ptrdiff_t i = gemm_rows_of[vectors - 1](rows, cols, depth, a, a_step, b, b_step, packed, bias, accumulate, c,
-                                            c_step);
+    ptrdiff_t i =
+        gemm_rows_of[vectors - 1](rows, cols, depth, a, a_step, b, b_step, packed, bias, relu, accumulate, c, c_step);
     if (packed != NULL) {
         if (i == 0) pack_panel(depth, cols, 1.0f, b, b_step, 1, packed);
         b = packed;
@@ -95,7 +100,7 @@ static void gemm_rows(ptrdiff_t rows, int cols, ptrdiff_t depth, const float *a,
         const int most = vectors == 1 ? NNP_TALL_ROWS : NNP_TILE_ROWS;
         const int height = (int)(rows - i < most ? rows - i : most);
         for (int r = 0; r < height; r++) left[r] = a + (i + r) * a_step, out[r] = c + (i + r) * c_step;
-        gemm_tile(height, cols, 1, depth, left, 0, b, bias, accumulate, out);
+        gemm_tile(height, cols, 1, depth, left, 0, b, bias, relu, accumulate, out);
         i += height;
     }
 }

@@ -219,7 +219,7 @@ NNP_INLINE void winograd_output_grad_vector(const int whole, ptrdiff_t c, vec_ma
 
 NNP_INLINE void winograd_output_vector(const int whole, ptrdiff_t c, vec_mask last, const int SIZE, const int all,
                                        const nnp_patch *p, const float *m, ptrdiff_t m_stride, const float *bias,
-                                       float *image) {
+                                       int relu, float *image) {
     vec columns[4][8];
     NNP_UNROLL
     for (int j = 0; j < SIZE; j++) {
@@ -238,8 +238,11 @@ NNP_INLINE void winograd_output_vector(const int whole, ptrdiff_t c, vec_mask la
         winograd_output_axis(SIZE, columns[i], y);
         NNP_UNROLL
         for (int j = 0; j < 4; j++)
-            if (all || (i < p->bottom && j < p->right))
-                winograd_put(whole, image + i * p->row_stride + j * p->col_stride, last, vec_add(y[j], add));
+            if (all || (i < p->bottom && j < p->right)) {
+                const vec total = vec_add(y[j], add);
+                winograd_put(whole, image + i * p->row_stride + j * p->col_stride, last,
+                             relu ? vec_relu(total) : total);
+            }
     }
 }
 
@@ -265,8 +268,8 @@ NNP_INLINE void winograd_weight_vector(const int whole, ptrdiff_t c, vec_mask la
     }
 }
 
-NNP_INLINE void winograd_weight_grad_vector(const int whole, ptrdiff_t c, vec_mask last, const int SIZE,
-                                            const float *u, ptrdiff_t u_stride, float *g, ptrdiff_t g_stride) {
+NNP_INLINE void winograd_weight_grad_vector(const int whole, ptrdiff_t c, vec_mask last, const int SIZE, const float *u,
+                                            ptrdiff_t u_stride, float *g, ptrdiff_t g_stride) {
     const int TAPS = SIZE - 3;
     vec rows[5][8];
     NNP_UNROLL
@@ -294,7 +297,7 @@ NNP_INLINE void winograd_weight_grad_vector(const int whole, ptrdiff_t c, vec_ma
         vec_mask last = vec_first(NNP_VECTOR);                                                                         \
         for (; c + NNP_VECTOR <= (N); c += NNP_VECTOR) FUNCTION(1, c, last, __VA_ARGS__);                              \
         if (c < (N)) {                                                                                                 \
-            last = vec_first((int)((N) - c));                                                                          \
+            last = vec_first((int)((N)-c));                                                                            \
             FUNCTION(0, c, last, __VA_ARGS__);                                                                         \
         }                                                                                                              \
     } while (0)
@@ -329,11 +332,11 @@ static void winograd_output_grad(int size, ptrdiff_t n, const nnp_patch *p, cons
 }
 
 static void winograd_output(int size, ptrdiff_t n, const nnp_patch *p, const float *m, ptrdiff_t m_stride,
-                            const float *bias, float *image) {
+                            const float *bias, int relu, float *image) {
     if (patch_is_whole(p, 4))
-        NNP_BY_SIZE(n, winograd_output_vector, 1, p, m, m_stride, bias, image);
+        NNP_BY_SIZE(n, winograd_output_vector, 1, p, m, m_stride, bias, relu, image);
     else
-        NNP_BY_SIZE(n, winograd_output_vector, 0, p, m, m_stride, bias, image);
+        NNP_BY_SIZE(n, winograd_output_vector, 0, p, m, m_stride, bias, relu, image);
 }
 
 static void winograd_weight(int size, ptrdiff_t n, const float *g, ptrdiff_t g_stride, float *u, ptrdiff_t u_stride) {

@@ -92,6 +92,7 @@ cdef class IndirectConv(Step):
     cdef const float *source
     cdef const float *weight
     cdef const float *bias
+    cdef bint relu
     cdef float *out
     cdef Phase *phases
     cdef Frame frame                                     # source images to be framed, or NULL
@@ -272,7 +273,7 @@ cdef class IndirectConv(Step):
             rows = <int> min(height, pixels - pixel)
             for i in range(rows):
                 c[i] = out[pixel + i] + channel
-            kernel.gemm_tile(rows, cols, taps, depth, pointers + pixel * taps, height, weights, bias, 0, c)
+            kernel.gemm_tile(rows, cols, taps, depth, pointers + pixel * taps, height, weights, bias, self.relu, 0, c)
             pixel += height
 
     cdef Py_ssize_t point(self, Phase *phase, Py_ssize_t group, Py_ssize_t first, Py_ssize_t positions,
@@ -329,7 +330,7 @@ cdef class IndirectConv(Step):
 
 
 cdef class Conv2d(IndirectConv):
-    """y = conv2d(x, w) + bias.
+    """y = conv2d(x, w) + bias, or the ReLU of it.
 
     Parameters
     ----------
@@ -337,12 +338,14 @@ cdef class Conv2d(IndirectConv):
     x, y : ndarray of shape (N, C, H, W) and (N, OC, OH, OW), float32, channels-last memory
     w : ndarray of shape (OC, C / groups, KH, KW), float32, contiguous
     bias : ndarray of shape (OC,), float32, contiguous, or None
+    relu : bool
     """
 
-    def __init__(self, Geometry shape, x, w, bias, y):
+    def __init__(self, Geometry shape, x, w, bias, y, bint relu=False):
         self.name = "conv2d"
         self.source, self.weight = self.floats(x), self.floats(w)
         self.bias = NULL if bias is None else self.floats(bias)
+        self.relu = relu
         self.out = self.floats(y, write=True)
         self.source_h, self.source_w, self.source_c = shape.h, shape.w, shape.c
         self.out_h, self.out_w, self.out_c = shape.oh, shape.ow, shape.oc

@@ -51,10 +51,10 @@ cdef extern from "kernels.h" nogil:
         const char *isa
         int vector, tile_vectors
         void gemm_tile(int rows, int cols, Py_ssize_t taps, Py_ssize_t depth, const float **a,
-                       Py_ssize_t a_stride, const float *b, const float *bias, int accumulate,
+                       Py_ssize_t a_stride, const float *b, const float *bias, int relu, int accumulate,
                        float **c) noexcept nogil
         void gemm_rows(Py_ssize_t rows, int cols, Py_ssize_t depth, const float *a, Py_ssize_t a_step, const float *b,
-                       Py_ssize_t b_step, float *packed, const float *bias, int accumulate, float *c,
+                       Py_ssize_t b_step, float *packed, const float *bias, int relu, int accumulate, float *c,
                        Py_ssize_t c_step) noexcept nogil
         void outer_tile(int rows, int cols, Py_ssize_t segments, const nnp_segment *segment, Py_ssize_t a_offset,
                         Py_ssize_t a_step, Py_ssize_t b_offset, Py_ssize_t b_step, float *c,
@@ -73,7 +73,7 @@ cdef extern from "kernels.h" nogil:
         void winograd_output_grad(int size, Py_ssize_t n, const nnp_patch *p, const float *image, float *z,
                                   Py_ssize_t z_stride) noexcept nogil
         void winograd_output(int size, Py_ssize_t n, const nnp_patch *p, const float *m, Py_ssize_t m_stride,
-                             const float *bias, float *image) noexcept nogil
+                             const float *bias, int relu, float *image) noexcept nogil
         void winograd_weight(int size, Py_ssize_t n, const float *g, Py_ssize_t g_stride, float *u,
                              Py_ssize_t u_stride) noexcept nogil
         void winograd_weight_grad(int size, Py_ssize_t n, const float *u, Py_ssize_t u_stride, float *g,
@@ -97,7 +97,7 @@ cdef extern from "kernels.h" nogil:
                              const float *of_dy, const float *of_x, const float *shift, float *dx,
                              float *dresidual) noexcept nogil
         void depthwise_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows, const float *x,
-                            const float *w, const float *bias, float *y) noexcept nogil
+                            const float *w, const float *bias, int relu, float *y) noexcept nogil
         void depthwise_weight_grad_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows,
                                         const float *x, const float *dy, float *dw) noexcept nogil
         void convolve_planes(const nnp_planes *s, Py_ssize_t pixels, const float *w, const float *x,

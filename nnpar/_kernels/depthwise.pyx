@@ -64,6 +64,7 @@ cdef class Depthwise(Step):
     cdef const float *source
     cdef const float *weight
     cdef const float *bias
+    cdef bint relu
     cdef float *out
     cdef nnp_axis *axes_h                                # one of each phase
     cdef nnp_axis *axes_w
@@ -125,11 +126,12 @@ cdef class Depthwise(Step):
             s.w = self.axes_w[phase_w]
             kernel.depthwise_rows(&s, min(self.block, self.c - c), row, <int> min(NNP_DEPTHWISE_ROWS, s.h.out - row),
                                   self.source + image * self.source_size + c, <float *> self.workspace + c,
-                                  self.bias + c if self.bias != NULL else NULL, self.out + out + phase_w * self.c)
+                                  self.bias + c if self.bias != NULL else NULL, self.relu,
+                                  self.out + out + phase_w * self.c)
 
 
 cdef class DepthwiseConv2d(Depthwise):
-    """y = conv2d(x, w) + bias for groups = C = OC.
+    """y = conv2d(x, w) + bias, or the ReLU of it, for groups = C = OC.
 
     Parameters
     ----------
@@ -137,12 +139,14 @@ cdef class DepthwiseConv2d(Depthwise):
     x, y : ndarray of shape (N, C, H, W) and (N, C, OH, OW), float32, channels-last memory
     w : ndarray of shape (C, 1, KH, KW), float32, contiguous
     bias : ndarray of shape (C,), float32, contiguous, or None
+    relu : bool
     """
 
-    def __init__(self, Geometry shape, x, w, bias, y):
+    def __init__(self, Geometry shape, x, w, bias, y, bint relu=False):
         self.name = "depthwise_conv2d"
         self.source, self.weight, self.out = self.floats(x), self.floats(w), self.floats(y, write=True)
         self.bias = NULL if bias is None else self.floats(bias)
+        self.relu = relu
         rows = _forward_axis(shape.h, shape.oh, shape.stride_h, shape.pad_h, shape.dilation_h, shape.kh)
         cols = _forward_axis(shape.w, shape.ow, shape.stride_w, shape.pad_w, shape.dilation_w, shape.kw)
         self.lay_out(shape, [rows], [cols], shape.oh, shape.ow)

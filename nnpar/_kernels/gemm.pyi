@@ -2,5 +2,11 @@ from nnpar._checks import Array
 from nnpar._kernels.step import Step
 
 def gemm_step(
-    a: Array, b: Array, c: Array, bias: Array | None = None, alpha: float = 1.0, beta: float = 0.0
+    a: Array,
+    b: Array,
+    c: Array,
+    bias: Array | None = None,
+    relu: bool = False,
+    alpha: float = 1.0,
+    beta: float = 0.0,
 ) -> Step: ...

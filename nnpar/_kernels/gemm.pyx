@@ -43,20 +43,23 @@ cdef double cycles(Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t k, Py_ssize_t pa
             + 1.5 * copied)
 
 
-def gemm_step(a, b, c, bias=None, float alpha=1.0, float beta=0.0):
-    """The step c = alpha * a @ b + beta * c, plus bias on each row, by the algorithm for its shape and strides.
+def gemm_step(a, b, c, bias=None, bint relu=False, float alpha=1.0, float beta=0.0):
+    """The step c = alpha * a @ b + beta * c, plus bias on each row, or the ReLU of that.
+
+    Shape and strides choose the algorithm.
 
     Parameters
     ----------
     a, b : ndarray of shape (m, k) and (k, n), float32, any strides
     c : ndarray of shape (m, n), float32, rows contiguous; overlaps neither a nor b; not read if beta is 0
     bias : ndarray of shape (n,), float32, contiguous, optional; then beta must be 0
+    relu : bool
     """
     if bias is not None and beta != 0.0:
         raise ValueError("gemm: bias needs beta = 0")
     if c.shape[1] > 1 and c.strides[1] != 4:
         raise ValueError("gemm: expected contiguous rows of c")
-    return (ThinGemm if ThinGemm.fits(a, b) else PackedGemm)(a, b, c, bias, alpha, beta)
+    return (ThinGemm if ThinGemm.fits(a, b) else PackedGemm)(a, b, c, bias, relu, alpha, beta)
 
 
 cdef class PackedGemm(Step):
@@ -64,6 +67,7 @@ cdef class PackedGemm(Step):
 
     cdef Matrix left, right
     cdef const float *bias
+    cdef bint relu
     cdef float *c
     cdef Py_ssize_t rows, cols, k, c_row, m, n, depth
     cdef float alpha, beta
@@ -74,7 +78,7 @@ cdef class PackedGemm(Step):
     cdef bint pack_own, on_the_way
     cdef Py_ssize_t own_offset, own_bytes              # where
 
-    def __init__(self, a, b, c, bias=None, float alpha=1.0, float beta=0.0):
+    def __init__(self, a, b, c, bias, bint relu, float alpha, float beta):
         cdef const nnp_kernels *kernel = kernels()
         cdef Matrix left, right
         self.name = "gemm"
@@ -84,7 +88,7 @@ cdef class PackedGemm(Step):
         self.c = self.floats(c, write=True)
         self.c_row = c.strides[0] // 4
         self.bias = NULL if bias is None else self.floats(bias)
-        self.alpha, self.beta = alpha, beta
+        self.relu, self.alpha, self.beta = relu, alpha, beta
 
         m, n, k = self.m, self.n, self.k
         straight = cycles(m, n, k, k * n, k * m if left.col != 1 else 0, kernel.vector)
@@ -214,27 +218,32 @@ cdef class PackedGemm(Step):
         cdef Py_ssize_t left_row = self.left.row, out_row = self.c_row
         cdef float *out = self.c
         cdef const float *bias = NULL
-        cdef int accumulate = k > 0 or (self.beta != 0.0 and not self.turned)
+        cdef int relu = 0, accumulate = k > 0 or (self.beta != 0.0 and not self.turned)
         if self.copy_left:
             left, left_row = <const float *> (self.workspace + self.left_offset), self.left_row
         if self.turned:
             out, out_row = <float *> (self.workspace + self.out_offset), self.cols
-        elif self.bias != NULL and k + depth == self.k:
-            bias = self.bias + col
+        elif k + depth == self.k:
+            relu = self.relu
+            if self.bias != NULL:
+                bias = self.bias + col
         if pack:
             right = self.right.data + k * self.right.row + col
         kernel.gemm_rows(rows, self.panel_cols(kernel, panel), depth, left + row * left_row + k, left_row, right,
-                         self.right.row, packed if pack else NULL, bias, accumulate, out + row * out_row + col,
+                         self.right.row, packed if pack else NULL, bias, relu, accumulate, out + row * out_row + col,
                          out_row)
 
     cdef void turn_back(self, const nnp_kernels *kernel, Py_ssize_t row) noexcept nogil:
-        """Copy rows of c out of the transposed result (n, m), adding the bias."""
+        """Copy rows of c out of the transposed result (n, m), adding the bias, then the ReLU."""
         cdef Py_ssize_t rows = min(COPY_ROWS, self.m - row), i
         cdef const float *out = <const float *> (self.workspace + self.out_offset) + row
         kernel.copy_matrix(rows, self.n, out, 1, self.m, self.c + row * self.c_row, self.c_row)
         if self.bias != NULL:
             for i in range(rows):
                 kernel.sum_rows(1, self.n, self.bias, 0, 1, self.c + (row + i) * self.c_row)
+        if self.relu:
+            for i in range(rows):
+                kernel.relu(self.n, self.c + (row + i) * self.c_row, 0, self.c + (row + i) * self.c_row)
 
 
 cdef class ThinGemm(Step):
@@ -246,6 +255,7 @@ cdef class ThinGemm(Step):
 
     cdef Matrix left, right
     cdef const float *bias
+    cdef bint relu
     cdef float *c
     cdef Py_ssize_t rows, cols, k, c_row, c_col, a_row
     cdef Py_ssize_t bias_row, bias_col
@@ -259,7 +269,7 @@ cdef class ThinGemm(Step):
             return b.shape[0] <= 1 or b.strides[0] == 4 or (b.strides[1] == 4 and b.shape[1] > 1)
         return b.shape[1] <= FEW_ROWS and (a.shape[1] <= 1 or a.strides[1] == 4)
 
-    def __init__(self, a, b, c, bias=None, float alpha=1.0, float beta=0.0):
+    def __init__(self, a, b, c, bias, bint relu, float alpha, float beta):
         self.name = "gemm"
         self.k = a.shape[1] if alpha != 0.0 else 0
         self.left = Matrix(self.floats(a), a.strides[0] // 4, a.strides[1] // 4)
@@ -268,7 +278,7 @@ cdef class ThinGemm(Step):
         self.rows, self.cols = a.shape[0], b.shape[1]
         self.c_row, self.c_col, self.bias_row, self.bias_col = c.strides[0] // 4, 1, 0, 1
         self.bias = NULL if bias is None else self.floats(bias)
-        self.alpha, self.beta = alpha, beta
+        self.relu, self.alpha, self.beta = relu, alpha, beta
         if self.rows > FEW_ROWS:
             self.left, self.right = (Matrix(self.right.data, self.right.col, self.right.row),
                                      Matrix(self.left.data, self.left.col, self.left.row))
@@ -317,6 +327,8 @@ cdef class ThinGemm(Step):
                     c[0] = self.alpha * sums[j] + (self.beta * c[0] if self.beta != 0.0 else 0.0)
                     if self.bias != NULL:
                         c[0] += self.bias[i * self.bias_row + (col + j) * self.bias_col]
+                    if self.relu:
+                        kernel.relu(1, c, 0, c)
             col += count
 
     cdef void add_rows(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t cols) noexcept nogil:
@@ -341,3 +353,6 @@ cdef class ThinGemm(Step):
         if self.bias != NULL:
             for i in range(self.rows):
                 kernel.sum_rows(1, cols, self.bias + first, 0, 1, c + i * self.c_row)
+        if self.relu:
+            for i in range(self.rows):
+                kernel.relu(cols, c + i * self.c_row, 0, c + i * self.c_row)

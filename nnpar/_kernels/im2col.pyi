@@ -5,7 +5,9 @@ from nnpar._kernels.step import Step
 STREAM_BYTES: int
 
 class Im2colConv2d(Step):
-    def __init__(self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array) -> None: ...
+    def __init__(
+        self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array, relu: bool = False
+    ) -> None: ...
 
 class Im2colConv2dWeightGrad(Step):
     def __init__(self, shape: Geometry, x: Array, dy: Array, dw: Array) -> None: ...

@@ -74,7 +74,7 @@ cdef class Im2col(Step):
 
 
 cdef class Im2colConv2d(Im2col):
-    """y = conv2d(x, w) + bias.
+    """y = conv2d(x, w) + bias, or the ReLU of it.
 
     Parameters
     ----------
@@ -82,20 +82,23 @@ cdef class Im2colConv2d(Im2col):
     x, y : ndarray of shape (N, C, H, W) and (N, OC, OH, OW), float32, channels-last memory
     w : ndarray of shape (OC, C, KH, KW), float32, contiguous
     bias : ndarray of shape (OC,), float32, contiguous, or None
+    relu : bool
     """
 
     cdef const float *weight
     cdef const float *bias
+    cdef bint relu
     cdef float *y
     cdef bint stream
     cdef Py_ssize_t block, tile_rows
     cdef Py_ssize_t thread_offset, out_offset, thread_bytes     # in the workspace; in that of a thread
 
-    def __init__(self, Geometry shape, x, w, bias, y):
+    def __init__(self, Geometry shape, x, w, bias, y, bint relu=False):
         cdef const nnp_kernels *kernel = kernels()
         self.name = "im2col_conv2d"
         self.x, self.weight, self.y = self.floats(x), self.floats(w), self.floats(y, write=True)
         self.bias = NULL if bias is None else self.floats(bias)
+        self.relu = relu
         self.measure(shape)
         self.tile_rows = tile_rows(self.oc)
         self.block = min(BLOCK_PIXELS, BLOCK_BYTES // max(1, 4 * self.ld))
@@ -159,7 +162,7 @@ cdef class Im2colConv2d(Im2col):
                 c[i] = out + i * self.oc + channel
             kernel.gemm_tile(rows, <int> min(kernel.vector * kernel.tile_vectors, self.oc - channel), 1, self.depth, a,
                              0, <float *> self.workspace + channel * self.depth,
-                             self.bias + channel if self.bias != NULL else NULL, 0, c)
+                             self.bias + channel if self.bias != NULL else NULL, self.relu, 0, c)
             channel += kernel.vector * kernel.tile_vectors
 
 

@@ -96,6 +96,7 @@ cdef class WinogradConv(Step):
     cdef const float *source
     cdef const float *weight
     cdef const float *bias
+    cdef bint relu
     cdef float *out
     cdef Grid grid
     cdef Py_ssize_t weight_k, weight_n                   # strides of the filters along source and output channels
@@ -216,7 +217,8 @@ cdef class WinogradConv(Step):
 
     cdef void finish_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, const float *m) noexcept nogil:
         cdef nnp_patch p = output_patch(&self.grid, tile)
-        kernel.winograd_output(self.grid.size, self.grid.out_c, &p, m, self.m_stride, self.bias, self.out)
+        kernel.winograd_output(self.grid.size, self.grid.out_c, &p, m, self.m_stride, self.bias, self.relu,
+                               self.out)
 
     cdef void stream(self, const nnp_kernels *kernel, Py_ssize_t first_panel, Py_ssize_t last_panel, Py_ssize_t tiles,
                      float *v, float *u) noexcept nogil:
@@ -252,17 +254,18 @@ cdef class WinogradConv(Step):
             for i in range(height):
                 a[i] = v + (tile + i) * self.v_row
                 c[i] = m + (tile + i) * self.m_row
-            kernel.gemm_tile(height, cols, 1, rows, a, 0, u, NULL, row > 0, c)
+            kernel.gemm_tile(height, cols, 1, rows, a, 0, u, NULL, 0, row > 0, c)
             tile += step
 
 
 cdef class WinogradConv2d(WinogradConv):
-    """y = conv2d(x, w) + bias; the parameters of Conv2d."""
+    """y = conv2d(x, w) + bias, or the ReLU of it; the parameters of Conv2d."""
 
-    def __init__(self, shape, x, w, bias, y):
+    def __init__(self, shape, x, w, bias, y, bint relu=False):
         self.name = "winograd_conv2d"
         self.source, self.weight = self.floats(x), self.floats(w)
         self.bias = NULL if bias is None else self.floats(bias)
+        self.relu = relu
         self.out = self.floats(y, write=True)
         self.grid = make_grid(shape.kh, shape.n, shape.h, shape.w, shape.c, shape.oh, shape.ow, shape.oc, shape.pad_h,
                               shape.pad_w)

@@ -60,10 +60,11 @@ static place tap(const nnp_depthwise *s, ptrdiff_t oh, ptrdiff_t ow, ptrdiff_t k
 
 static void rows_case(const nnp_kernels *table, const nnp_depthwise *s, ptrdiff_t n, ptrdiff_t row, int rows,
                       int biased) {
+    const int relu = n % 2;
     begin_depthwise(s, n, row, rows, biased ? "bias" : "no bias");
     const float *x = integers(image_size(s, n)), *w = integers(weight_size(s, n)), *bias = biased ? integers(n) : NULL;
     float *y = floats(out_size(s, rows, n));
-    table->depthwise_rows(s, n, row, rows, x, w, bias, y);
+    table->depthwise_rows(s, n, row, rows, x, w, bias, relu, y);
     for (int i = 0; i < rows; i++)
         for (ptrdiff_t ow = 0; ow < s->w.out; ow++) {
             const ptrdiff_t at = i * s->out_row + ow * s->out_pixel;
@@ -74,6 +75,7 @@ static void rows_case(const nnp_kernels *table, const nnp_depthwise *s, ptrdiff_
                 for (ptrdiff_t c = 0; c < n && p.x >= 0; c++) expected[c] += (double)x[p.x + c] * w[p.w + c];
             }
             for (ptrdiff_t c = 0; c < n && biased; c++) expected[c] += bias[c];
+            for (ptrdiff_t c = 0; c < n && relu; c++) expected[c] = fmax(expected[c], 0);
             equal(n, y + at, expected);
             if (at + n < out_size(s, rows, n)) untouched(next - at - n, y + at + n);
         }

@@ -10,6 +10,7 @@ typedef struct {
     ptrdiff_t taps, depth, a_stride;
     float **a, **c;
     float *b, *bias;
+    int relu;
     double *expected, *magnitude; /* (rows, cols), and the same sum of absolute values */
 } tile;
 
@@ -56,8 +57,14 @@ static tile make_tile(const nnp_kernels *table, int rows, int cols, ptrdiff_t ta
 }
 
 static void run_tile(const nnp_kernels *table, tile t, int accumulate) {
-    table->gemm_tile(t.rows, t.cols, t.taps, t.depth, (const float *const *)t.a, t.a_stride, t.b, t.bias, accumulate,
-                     t.c);
+    table->gemm_tile(t.rows, t.cols, t.taps, t.depth, (const float *const *)t.a, t.a_stride, t.b, t.bias, t.relu,
+                     accumulate, t.c);
+}
+
+/* max(., 0), of a NaN that. */
+static void positive(ptrdiff_t n, double *values) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (values[i] <= 0) values[i] = 0;
 }
 
 /* Each element's bits are those of a tile of one row and one column. */
@@ -68,17 +75,19 @@ static void same_as_alone(const nnp_kernels *table, tile t) {
         for (ptrdiff_t k = 0; k < t.taps * t.depth; k++) panel[k * vector] = t.b[k * width + j];
         for (int i = 0; i < t.rows; i++) {
             float *c = &alone;
-            table->gemm_tile(1, 1, t.taps, t.depth, (const float *const *)t.a + i, t.a_stride, panel, NULL, 0, &c);
+            table->gemm_tile(1, 1, t.taps, t.depth, (const float *const *)t.a + i, t.a_stride, panel, NULL, 0, 0, &c);
             same(sizeof alone, t.c[i] + j, &alone);
         }
     }
 }
 
 static void gemm_tile_case(const nnp_kernels *table, int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, int with_bias,
-                           int accumulate) {
-    begin("rows %d, cols %d, taps %td, depth %td, bias %d, accumulate %d", rows, cols, taps, depth, with_bias,
-          accumulate);
+                           int accumulate, int relu) {
+    begin("rows %d, cols %d, taps %td, depth %td, bias %d, accumulate %d, ReLU %d", rows, cols, taps, depth, with_bias,
+          accumulate, relu);
     tile t = make_tile(table, rows, cols, taps, depth, with_bias, accumulate, integers);
+    t.relu = relu;
+    if (relu) positive(rows * cols, t.expected);
     run_tile(table, t, accumulate);
     for (int i = 0; i < rows; i++) equal(cols, t.c[i], t.expected + i * cols);
     end();
@@ -105,6 +114,8 @@ static void gemm_tile_of_specials(const nnp_kernels *table, int rows, int cols, 
         if (i == nan_row) t.a[i][1] = NAN;
         for (int j = 0; j < cols; j++) t.expected[i * cols + j] = i == nan_row ? NAN : t.b[j];
     }
+    t.relu = nan_row % 2;
+    if (t.relu) positive(rows * cols, t.expected);
     run_tile(table, t, 0);
     for (int i = 0; i < rows; i++) equal(cols, t.c[i], t.expected + i * cols);
     end();
@@ -115,8 +126,9 @@ void check_gemm_tile(const nnp_kernels *table) {
     for (int cols = 1; cols <= table->vector * table->tile_vectors; cols++)
         for (int rows = 1; rows <= most_rows(table, cols); rows++) {
             for (size_t axis = 0; axis < sizeof axes / sizeof axes[0]; axis++)
-                for (int option = 0; option < 4; option++)
-                    gemm_tile_case(table, rows, cols, axes[axis][0], axes[axis][1], option & 1, option >> 1);
+                for (int option = 0; option < 8; option++)
+                    gemm_tile_case(table, rows, cols, axes[axis][0], axes[axis][1], option & 1, option >> 1 & 1,
+                                   option >> 2);
             if (cols % table->vector != 0) continue;
             gemm_tile_of_reals(table, rows, cols);
             for (int nan_row = 0; nan_row < rows; nan_row++) gemm_tile_of_specials(table, rows, cols, nan_row);
@@ -125,11 +137,11 @@ void check_gemm_tile(const nnp_kernels *table) {
 
 /* Any number of rows, B packed or not; with small integers, and each element with the bits that a tile gives it. */
 static void gemm_rows_case(const nnp_kernels *table, ptrdiff_t rows, int cols, ptrdiff_t depth, int packing,
-                           int with_bias, int accumulate) {
+                           int with_bias, int accumulate, int relu) {
     const int width = panel_width(table, cols);
     const ptrdiff_t a_step = depth + 3, b_step = packing ? cols + 2 : width, c_step = cols + 1;
-    begin("rows %td, cols %d, depth %td, packing %d, bias %d, accumulate %d", rows, cols, depth, packing, with_bias,
-          accumulate);
+    begin("rows %td, cols %d, depth %td, packing %d, bias %d, accumulate %d, ReLU %d", rows, cols, depth, packing,
+          with_bias, accumulate, relu);
     const float *a = integers((rows - 1) * a_step + depth), *bias = with_bias ? integers(cols) : NULL;
     float *b = integers(depth > 0 ? (depth - 1) * b_step + (packing ? cols : width) : 0);
     float *packed = packing ? floats(depth * width) : NULL, *c = floats((rows - 1) * c_step + cols);
@@ -138,12 +150,13 @@ static void gemm_rows_case(const nnp_kernels *table, ptrdiff_t rows, int cols, p
         for (int j = cols; j < width; j++) b[k * width + j] = 0;
     for (ptrdiff_t i = 0; i < rows && accumulate; i++)
         for (int j = 0; j < cols; j++) c[i * c_step + j] = (float)(j - i % 5);
-    table->gemm_rows(rows, cols, depth, a, a_step, b, b_step, packed, bias, accumulate, c, c_step);
+    table->gemm_rows(rows, cols, depth, a, a_step, b, b_step, packed, bias, relu, accumulate, c, c_step);
     for (ptrdiff_t i = 0; i < rows; i++) {
         for (int j = 0; j < cols; j++) {
             expected[j] = (accumulate ? (double)(j - i % 5) : 0.0) + (with_bias ? bias[j] : 0.0);
             for (ptrdiff_t k = 0; k < depth; k++) expected[j] += (double)a[i * a_step + k] * b[k * b_step + j];
         }
+        if (relu) positive(cols, expected);
         equal(cols, c + i * c_step, expected);
         if (i < rows - 1) untouched(1, c + i * c_step + cols);
     }
@@ -160,8 +173,9 @@ void check_gemm_rows(const nnp_kernels *table) {
     for (int cols = 1; cols <= table->vector * table->tile_vectors; cols++)
         for (size_t h = 0; h < sizeof heights_of_rows / sizeof heights_of_rows[0]; h++)
             for (ptrdiff_t depth = 0; depth <= 6; depth += 3)
-                for (int option = 0; option < 8; option++)
-                    gemm_rows_case(table, heights_of_rows[h], cols, depth, option & 1, option >> 1 & 1, option >> 2);
+                for (int option = 0; option < 16; option++)
+                    gemm_rows_case(table, heights_of_rows[h], cols, depth, option & 1, option >> 1 & 1, option >> 2 & 1,
+                                   option >> 3);
 }
 
 /* Three segments, one of them empty, with steps of A and B that may go backwards. */

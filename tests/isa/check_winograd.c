@@ -16,17 +16,17 @@ static const double g_6[6 * 3] = {1. / 4,  0,       0,      -1. / 6, -1. / 6,  -
  * (x - q) over the other points q, the last row over all; row p of G is 1, p, p^2, ... over the product of p - q. The
  * row of the point 0 has its sign changed in both. */
 static const double b_transposed_8[8 * 8] = {
-    1, 0,    -5.25, 0,    5.25,  0,    -1, 0, 0, 1,   1,    -4.25, -4.25, 1,     1, 0, //
-    0, -1,   1,     4.25, -4.25, -1,   1,  0, 0, .5,  .25,  -2.5,  -1.25, 2,     1, 0, //
-    0, -.5,  .25,   2.5,  -1.25, -2,   1,  0, 0, 2,   4,    -2.5,  -5,    .5,    1, 0, //
-    0, -2,   4,     2.5,  -5,    -.5,  1,  0, 0, -1,  0,    5.25,  0,     -5.25, 0, 1};
+    1, 0,   -5.25, 0,    5.25,  0,   -1, 0, 0, 1,  1,   -4.25, -4.25, 1,     1, 0, //
+    0, -1,  1,     4.25, -4.25, -1,  1,  0, 0, .5, .25, -2.5,  -1.25, 2,     1, 0, //
+    0, -.5, .25,   2.5,  -1.25, -2,  1,  0, 0, 2,  4,   -2.5,  -5,    .5,    1, 0, //
+    0, -2,  4,     2.5,  -5,    -.5, 1,  0, 0, -1, 0,   5.25,  0,     -5.25, 0, 1};
 static const double a_transposed_8[4 * 8] = {1, 1, 1, 1, 1, 1,   1,   0, 0, 1, -1, 2, -2, .5,   -.5,   0,
                                              0, 1, 1, 4, 4, .25, .25, 0, 0, 1, -1, 8, -8, .125, -.125, 1};
 static const double g_8[8 * 5] = {
-    1,        0,        0,        0,        0,       -2. / 9,  -2. / 9,  -2. / 9, -2. / 9,  -2. / 9, //
-    -2. / 9,  2. / 9,   -2. / 9,  2. / 9,   -2. / 9, 1. / 90,  2. / 90,  4. / 90, 8. / 90,  16. / 90, //
-    1. / 90,  -2. / 90, 4. / 90,  -8. / 90, 16. / 90, 32. / 45, 16. / 45, 8. / 45, 4. / 45, 2. / 45, //
-    32. / 45, -16. / 45, 8. / 45, -4. / 45, 2. / 45, 0,        0,        0,       0,        1};
+    1,        0,         0,       0,        0,        -2. / 9,  -2. / 9,  -2. / 9, -2. / 9, -2. / 9,  //
+    -2. / 9,  2. / 9,    -2. / 9, 2. / 9,   -2. / 9,  1. / 90,  2. / 90,  4. / 90, 8. / 90, 16. / 90, //
+    1. / 90,  -2. / 90,  4. / 90, -8. / 90, 16. / 90, 32. / 45, 16. / 45, 8. / 45, 4. / 45, 2. / 45,  //
+    32. / 45, -16. / 45, 8. / 45, -4. / 45, 2. / 45,  0,        0,        0,       0,       1};
 
 typedef struct {
     int out, in; /* an (in, in) square becomes (out, out) */
@@ -113,9 +113,9 @@ static nnp_patch make_patch(const int *inside, int size, ptrdiff_t n, ptrdiff_t 
     return (nnp_patch){-inside[0] * row - inside[2] * col, row, col, inside[0], bottom, inside[2], right};
 }
 
-static void image_case(const nnp_kernels *table, int size, transform t, ptrdiff_t n, const int *inside,
-                       ptrdiff_t gap) {
-    begin("size %d, n %td, inside rows %d to %d, columns %d to %d", size, n, inside[0], inside[1], inside[2], inside[3]);
+static void image_case(const nnp_kernels *table, int size, transform t, ptrdiff_t n, const int *inside, ptrdiff_t gap) {
+    begin("size %d, n %td, inside rows %d to %d, columns %d to %d", size, n, inside[0], inside[1], inside[2],
+          inside[3]);
     ptrdiff_t memory;
     nnp_patch *p = operand(sizeof *p);
     *p = make_patch(inside, t.in, n, &memory);
@@ -145,7 +145,8 @@ void check_winograd_output_grad(const nnp_kernels *table) {
 }
 
 static void output_case(const nnp_kernels *table, transform t, ptrdiff_t n, int bottom, int right, int with_bias) {
-    begin("size %d, n %td, inside %d x %d, bias %d", t.in, n, bottom, right, with_bias);
+    const int relu = (bottom + right + with_bias) % 2;
+    begin("size %d, n %td, inside %d x %d, bias %d, ReLU %d", t.in, n, bottom, right, with_bias, relu);
     const int inside[4] = {0, bottom, 0, right};
     const ptrdiff_t stride = n + with_bias;
     ptrdiff_t memory;
@@ -158,7 +159,8 @@ static void output_case(const nnp_kernels *table, transform t, ptrdiff_t n, int 
         y.values[c] += bias[c % n];
         y.magnitude[c] += fabs(bias[c % n]);
     }
-    table->winograd_output(t.in, n, p, m, stride, bias, image);
+    for (ptrdiff_t c = 0; c < 16 * n && relu; c++) y.values[c] = fmax(y.values[c], 0);
+    table->winograd_output(t.in, n, p, m, stride, bias, relu, image);
     for (int i = 0; i < bottom; i++)
         for (int j = 0; j < right; j++) {
             float *pixel = image + i * p->row_stride + j * p->col_stride;
