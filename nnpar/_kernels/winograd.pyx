@@ -104,13 +104,13 @@ cdef class WinogradConv(Step):
     cdef bint shared, streamed
     cdef Py_ssize_t block, blocks                        # tiles of a block
     cdef Py_ssize_t filter_rows                          # source channels whose filters are transformed at once
-    cdef Py_ssize_t u_rows, u_stride, v_row, v_stride, m_row, m_stride
+    cdef Py_ssize_t u_rows, u_stride, v_row, v_stride, m_row, m_stride, m_offset
     cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace: of a thread, v and m; or u if streamed
 
     cdef int lay_out(self, double flops, double nbytes) except -1:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t depth = self.grid.in_c, cols = self.grid.out_c
-        self.v_row, self.m_row = LINE * ceil_div(depth, LINE), LINE * ceil_div(cols, LINE)
+        self.m_row = LINE * ceil_div(cols, LINE)
         self.shared = (4 * self.grid.positions * depth * cols > SHARED_BYTES
                        or self.grid.tiles < FEW_BLOCKS * OWN_TILES)
         self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
@@ -119,11 +119,13 @@ cdef class WinogradConv(Step):
         self.streamed = self.shared and self.blocks == 1 and 4 * self.grid.positions * depth * cols > SHARED_BYTES
         padded = ceil_div(cols, kernel.vector) * kernel.vector
         self.u_rows = STREAM_ROWS if self.streamed else depth
+        self.v_row = LINE * ceil_div(self.u_rows, LINE)
         self.u_stride = odd_lines(self.u_rows * (STREAM_COLS if self.streamed else padded))
         self.v_stride, self.m_stride = odd_lines(self.block * self.v_row), odd_lines(self.block * self.m_row)
+        self.m_offset = self.grid.positions * self.v_stride * ceil_div(depth, self.u_rows)
         self.cost(flops, nbytes)
         u_bytes = aligned(4 * self.grid.positions * self.u_stride)
-        v_bytes = aligned(4 * self.grid.positions * (self.v_stride + self.m_stride))
+        v_bytes = aligned(4 * (self.m_offset + self.grid.positions * self.m_stride))
         taps_bytes = aligned(4 * FILTER_TAPS * kernel.vector * kernel.tile_vectors)
         self.v_offset = 0 if self.streamed else u_bytes
         self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
@@ -143,7 +145,7 @@ cdef class WinogradConv(Step):
         cdef float *own = NULL
         cdef float *u = <float *> self.workspace
         cdef float *v = <float *> (self.workspace + self.v_offset)
-        cdef float *m = v + self.grid.positions * self.v_stride
+        cdef float *m = v + self.m_offset
         cdef nnp_float_mode mode = 0
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
@@ -202,7 +204,7 @@ cdef class WinogradConv(Step):
     cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t panels, float *v) noexcept nogil:
         """A block of tiles from `first`, with v, then m, of this thread."""
         cdef Py_ssize_t count = min(self.block, self.grid.tiles - first), i, k, panel
-        cdef float *m = v + self.grid.positions * self.v_stride
+        cdef float *m = v + self.m_offset
         for i in range(count):
             self.transform_tile(kernel, first + i, v + i * self.v_row)
         for k in range(self.grid.positions):
@@ -212,8 +214,14 @@ cdef class WinogradConv(Step):
             self.finish_tile(kernel, first + i, m + i * self.m_row)
 
     cdef void transform_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, float *v) noexcept nogil:
+        """v (strip of source channels, position, tile, source channel), where a strip has u_rows channels."""
         cdef nnp_patch p = input_patch(&self.grid, tile)
-        kernel.winograd_input(self.grid.size, self.grid.in_c, &p, self.source, v, self.v_stride)
+        cdef Py_ssize_t row = 0
+        while row < self.grid.in_c:
+            kernel.winograd_input(self.grid.size, min(self.u_rows, self.grid.in_c - row), &p, self.source + row, v,
+                                  self.v_stride)
+            row += self.u_rows
+            v += self.grid.positions * self.v_stride
 
     cdef void finish_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, const float *m) noexcept nogil:
         cdef nnp_patch p = output_patch(&self.grid, tile)
@@ -244,11 +252,11 @@ cdef class WinogradConv(Step):
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, tile = 0, i
         cdef Py_ssize_t step = tile_rows(self.grid.out_c)
         cdef int height, cols = self.panel_cols(kernel, panel)
-        cdef float *m = v + self.grid.positions * self.v_stride + k * self.m_stride + panel * width
+        cdef float *m = v + self.m_offset + k * self.m_stride + panel * width
         cdef const float *a[NNP_TALL_ROWS]
         cdef float *c[NNP_TALL_ROWS]
         u += k * self.u_stride + (panel - first_panel) * width * self.u_rows
-        v += k * self.v_stride + row
+        v += (row // self.u_rows * self.grid.positions + k) * self.v_stride
         while tile < tiles:
             height = <int> min(step, tiles - tile)
             for i in range(height):
