@@ -32,6 +32,7 @@ cdef enum:
     SHARED_BYTES = 4 << 20  # of transformed filters: with more, threads share blocks, and so each read of the filters
     FEW_BLOCKS = 16        # with fewer, too
     SUM_ROWS = 3 * NNP_TILE_ROWS  # weight gradient: input channels that are transformed back at once
+    STREAM_SUM_ROWS = 8 * NNP_TILE_ROWS  # the same where their sums never go to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
     CHUNKS = 8             # weight gradient: of blocks, with sums of their own, which go through memory once
     CHUNK_BYTES = 16 << 20  # weight gradient: of all these sums; with more, the threads share one chunk
@@ -309,6 +310,8 @@ cdef class WinogradConv2dWeightGrad(Step):
     cdef bint shared, streamed
     cdef Py_ssize_t block, blocks, chunks                # tiles of a block
     cdef Py_ssize_t v_row, v_stride, z_row, z_stride, du_stride, sums_stride
+    cdef Py_ssize_t v_strip, z_strip                     # channels that lie together, see transform
+    cdef Py_ssize_t z_offset, sum_rows
     cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace, after the chunks' du
 
     def __init__(self, shape, x, dy, dw):
@@ -318,19 +321,24 @@ cdef class WinogradConv2dWeightGrad(Step):
         self.grid = make_grid(shape.kh, shape.n, shape.h, shape.w, shape.c, shape.oh, shape.ow, shape.oc, shape.pad_h,
                               shape.pad_w)
         self.du_stride = odd_lines(self.grid.in_c * self.grid.out_c)
-        self.v_row, self.z_row = padded_row(self.grid.in_c), padded_row(self.grid.out_c)
         chunk_bytes = 4 * self.grid.positions * self.du_stride
         self.shared = CHUNKS * chunk_bytes > CHUNK_BYTES
         self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
         self.blocks = ceil_div(self.grid.tiles, self.block)
         self.streamed = self.shared and self.blocks == 1
         self.chunks = 1 if self.shared else min(CHUNKS, self.blocks)
+        self.sum_rows = STREAM_SUM_ROWS if self.streamed else SUM_ROWS
+        self.v_strip = STREAM_SUM_ROWS if self.streamed else self.grid.in_c
+        self.z_strip = STREAM_COLS if self.streamed else self.grid.out_c
+        self.v_row, self.z_row = padded_row(self.v_strip), padded_row(self.z_strip)
         self.v_stride, self.z_stride = odd_lines(self.block * self.v_row), odd_lines(self.block * self.z_row)
+        self.z_offset = self.grid.positions * self.v_stride * ceil_div(self.grid.in_c, self.v_strip)
         self.cost(shape.flops, shape.bytes)
         width = kernel.vector * kernel.tile_vectors
-        v_bytes = aligned(4 * self.grid.positions * (self.v_stride + self.z_stride))
-        self.sums_stride = odd_lines(SUM_ROWS * width)
-        sums_bytes = aligned(4 * (self.grid.taps * SUM_ROWS * width + self.grid.positions * self.sums_stride))
+        z_strips = ceil_div(self.grid.out_c, self.z_strip)
+        v_bytes = aligned(4 * (self.z_offset + self.grid.positions * self.z_stride * z_strips))
+        self.sums_stride = odd_lines(self.sum_rows * width)
+        sums_bytes = aligned(4 * (self.grid.taps * self.sum_rows * width + self.grid.positions * self.sums_stride))
         self.v_offset = 0 if self.streamed else aligned(self.chunks * chunk_bytes)
         self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
         self.thread_bytes = sums_bytes if self.shared else max(v_bytes, sums_bytes)
@@ -339,7 +347,7 @@ cdef class WinogradConv2dWeightGrad(Step):
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t row_blocks = ceil_div(self.grid.in_c, BLOCK_ROWS), task, b, start, count
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, row_tasks = ceil_div(self.grid.in_c, SUM_ROWS)
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, row_tasks = ceil_div(self.grid.in_c, self.sum_rows)
         cdef Py_ssize_t finish_tasks = row_tasks * ceil_div(self.grid.out_c, width)
         cdef float *own = NULL
         cdef float *du = <float *> self.workspace
@@ -361,7 +369,7 @@ cdef class WinogradConv2dWeightGrad(Step):
                 for task in prange(self.chunks, schedule="dynamic"):
                     self.accumulate(kernel, task, row_blocks, own)
             for task in prange(finish_tasks, schedule="dynamic"):
-                self.finish(kernel, task % row_tasks * SUM_ROWS, task // row_tasks, v, own)
+                self.finish(kernel, task % row_tasks * self.sum_rows, task // row_tasks, v, own)
             nnp_restore_float_mode(mode)
 
     cdef void accumulate(self, const nnp_kernels *kernel, Py_ssize_t chunk, Py_ssize_t row_blocks,
@@ -378,11 +386,22 @@ cdef class WinogradConv2dWeightGrad(Step):
                 self.multiply_rows(kernel, i // row_blocks, i % row_blocks, count, v, b == first, du)
 
     cdef void transform(self, const nnp_kernels *kernel, Py_ssize_t tile, Py_ssize_t i, float *v) noexcept nogil:
-        """v and z of a tile, at place i of its block."""
+        """v and z of a tile, at place i of its block: (strip of channels, position, tile, channel)."""
         cdef nnp_patch x = input_patch(&self.grid, tile), dy = output_patch(&self.grid, tile)
-        cdef float *z = v + self.grid.positions * self.v_stride
-        kernel.winograd_input(self.grid.size, self.grid.in_c, &x, self.x, v + i * self.v_row, self.v_stride)
-        kernel.winograd_output_grad(self.grid.size, self.grid.out_c, &dy, self.dy, z + i * self.z_row, self.z_stride)
+        cdef float *z = v + self.z_offset + i * self.z_row
+        cdef Py_ssize_t c = 0
+        v += i * self.v_row
+        while c < self.grid.in_c:
+            kernel.winograd_input(self.grid.size, min(self.v_strip, self.grid.in_c - c), &x, self.x + c, v,
+                                  self.v_stride)
+            c += self.v_strip
+            v += self.grid.positions * self.v_stride
+        c = 0
+        while c < self.grid.out_c:
+            kernel.winograd_output_grad(self.grid.size, min(self.z_strip, self.grid.out_c - c), &dy, self.dy + c, z,
+                                        self.z_stride)
+            c += self.z_strip
+            z += self.grid.positions * self.z_stride
 
     cdef void multiply_rows(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t row_block, Py_ssize_t tiles,
                             const float *v, bint fresh, float *du) noexcept nogil:
@@ -396,26 +415,29 @@ cdef class WinogradConv2dWeightGrad(Step):
 
     cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
                        Py_ssize_t cols, Py_ssize_t tiles, const float *v, float *du, Py_ssize_t du_row) noexcept nogil:
-        """du += v[k]^T z[k], those rows and columns of it."""
+        """du += v[k]^T z[k], those rows and columns of it, which lie in one strip."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, step = tile_rows(cols), i, j = 0
         cdef nnp_segment s
-        s.a, s.b = v + k * self.v_stride, v + self.grid.positions * self.v_stride + k * self.z_stride
+        s.a = v + (row // self.v_strip * self.grid.positions + k) * self.v_stride + row % self.v_strip
+        s.b = (v + self.z_offset + (col // self.z_strip * self.grid.positions + k) * self.z_stride
+               + col % self.z_strip)
         s.length = tiles
         while j < cols:
             i = 0
             while i < rows:
-                kernel.outer_tile(<int> min(step, rows - i), <int> min(width, cols - j), 1, &s, row + i, self.v_row,
-                                  col + j, self.z_row, du + i * du_row + j, du_row)
+                kernel.outer_tile(<int> min(step, rows - i), <int> min(width, cols - j), 1, &s, i, self.v_row,
+                                  j, self.z_row, du + i * du_row + j, du_row)
                 i += step
             j += width
 
     cdef void finish(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, const float *v,
                      float *taps) noexcept nogil:
-        """dw of SUM_ROWS input channels and a panel of output channels: from v and z if all tiles are in one block, or
+        """dw of sum_rows input channels and a panel of output channels: from v and z if all tiles are in one block, or
         from the du of the chunks."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, area = self.grid.taps, i, k
-        cdef Py_ssize_t rows = min(SUM_ROWS, self.grid.in_c - row), cols = min(width, self.grid.out_c - panel * width)
-        cdef float *sums = taps + area * SUM_ROWS * width
+        cdef Py_ssize_t rows = min(self.sum_rows, self.grid.in_c - row)
+        cdef Py_ssize_t cols = min(width, self.grid.out_c - panel * width)
+        cdef float *sums = taps + area * self.sum_rows * width
         cdef const float *du = sums
         cdef Py_ssize_t du_row = width, du_stride = self.sums_stride
         if self.streamed:
