@@ -11,8 +11,8 @@ Tiles are taken in blocks. Where u stays in the second-level cache, a block is a
 done by one thread, with v and m of its own. Otherwise, with many channels or few tiles, all threads share a block, and
 the tasks are tiles in the transforms, positions and channels in the products: the same for a thread in every block, so
 that its part of u or du stays in its second-level cache. If one block is all there is, u of many channels would be used
-only once: it never goes to memory, but is made and used piece by piece. There v and z lie in strips of the channels that are
-used together, so that each product reads one run of memory.
+only once: it never goes to memory, but is made and used piece by piece. There v and z lie in strips of the channels
+that are used together, so that each product reads one run of memory.
 """
 
 from cython.parallel cimport parallel, prange, threadid
