@@ -37,14 +37,15 @@ static inline vec vec_load_lanes(vec v, const float *p, vec_lanes m) {
     return _mm256_blendv_ps(v, _mm256_maskload_ps(p, m), _mm256_castsi256_ps(m));
 }
 
-/* Comparisons with a NaN are false. vec_max(a, b) is b if a is a NaN; b is none. vec_select(p, a, b): a where p, else
- * b. */
+/* Comparisons with a NaN are false, but for the one that says so. vec_max(a, b) is b if a is a NaN; b is none.
+ * vec_select(p, a, b): a where p, else b. */
 typedef __m256 vec_bool;
 
 static inline vec vec_div(vec a, vec b) { return _mm256_div_ps(a, b); }
 static inline vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
 static inline vec_bool vec_less_equal(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 static inline vec_bool vec_greater(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+static inline vec_bool vec_greater_or_nan(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_NLE_UQ); }
 static inline vec_bool vec_equal(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 static inline vec_bool vec_is_nan(vec a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
 static inline vec_bool vec_or(vec_bool p, vec_bool q) { return _mm256_or_ps(p, q); }
@@ -57,10 +58,11 @@ static inline float vec_largest(vec v) {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* 2^n, -126 <= n <= 127, for t = n + 1.5 * 2^23: n stands in the lowest bits of t, and goes to the exponent. */
-static inline vec vec_power_of_2(vec t) {
+/* a * 2^n where p, else 0. n is whole, where p -126 <= n <= 127; t = n + 1.5 * 2^23: n stands in the lowest bits of t. */
+static inline vec vec_scale_where(vec_bool p, vec a, vec n, vec t) {
     const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
-    return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F800000)));
+    const __m256i power = _mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F800000));
+    return (void)n, _mm256_and_ps(p, _mm256_mul_ps(a, _mm256_castsi256_ps(power)));
 }
 
 /* A byte for each float: comparison of those at p with b, and conversion of whole numbers from 0 to 255. */

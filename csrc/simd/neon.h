@@ -27,6 +27,7 @@ static inline vec vec_div(vec a, vec b) { return vdivq_f32(a, b); }
 static inline vec vec_max(vec a, vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 static inline vec_bool vec_less_equal(vec a, vec b) { return vcleq_f32(a, b); }
 static inline vec_bool vec_greater(vec a, vec b) { return vcgtq_f32(a, b); }
+static inline vec_bool vec_greater_or_nan(vec a, vec b) { return vmvnq_u32(vcleq_f32(a, b)); }
 static inline vec_bool vec_equal(vec a, vec b) { return vceqq_f32(a, b); }
 static inline vec_bool vec_is_nan(vec a) { return vmvnq_u32(vceqq_f32(a, a)); }
 static inline vec_bool vec_or(vec_bool p, vec_bool q) { return vorrq_u32(p, q); }
@@ -34,9 +35,10 @@ static inline vec vec_select(vec_bool p, vec a, vec b) { return vbslq_f32(p, a, 
 
 static inline float vec_largest(vec v) { return vmaxvq_f32(v); }
 
-static inline vec vec_power_of_2(vec t) {
+static inline vec vec_scale_where(vec_bool p, vec a, vec n, vec t) {
     const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(t), 23);
-    return vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3F800000)));
+    const float32x4_t power = vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3F800000)));
+    return (void)n, vreinterpretq_f32_u32(vandq_u32(p, vreinterpretq_u32_f32(vmulq_f32(a, power))));
 }
 
 static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) {

@@ -35,6 +35,7 @@ static inline vec vec_div(vec a, vec b) { return a / b; }
 static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
 static inline vec_bool vec_less_equal(vec a, vec b) { return a <= b; }
 static inline vec_bool vec_greater(vec a, vec b) { return a > b; }
+static inline vec_bool vec_greater_or_nan(vec a, vec b) { return !(a <= b); }
 static inline vec_bool vec_equal(vec a, vec b) { return a == b; }
 static inline vec_bool vec_is_nan(vec a) { return a != a; }
 static inline vec_bool vec_or(vec_bool p, vec_bool q) { return p | q; }
@@ -42,12 +43,13 @@ static inline vec vec_select(vec_bool p, vec a, vec b) { return p ? a : b; }
 
 static inline float vec_largest(vec v) { return v; }
 
-static inline vec vec_power_of_2(vec t) {
+static inline vec vec_scale_where(vec_bool p, vec a, vec n, vec t) {
     uint32_t bits;
+    (void)n;
     memcpy(&bits, &t, 4);
     bits = (bits << 23) + 0x3F800000u;
     memcpy(&t, &bits, 4);
-    return t;
+    return p ? a * t : 0.0f;
 }
 
 static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) { return *p == b; }

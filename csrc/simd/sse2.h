@@ -28,6 +28,7 @@ static inline vec vec_div(vec a, vec b) { return _mm_div_ps(a, b); }
 static inline vec vec_max(vec a, vec b) { return _mm_max_ps(a, b); }
 static inline vec_bool vec_less_equal(vec a, vec b) { return _mm_cmple_ps(a, b); }
 static inline vec_bool vec_greater(vec a, vec b) { return _mm_cmpgt_ps(a, b); }
+static inline vec_bool vec_greater_or_nan(vec a, vec b) { return _mm_cmpnle_ps(a, b); }
 static inline vec_bool vec_equal(vec a, vec b) { return _mm_cmpeq_ps(a, b); }
 static inline vec_bool vec_is_nan(vec a) { return _mm_cmpunord_ps(a, a); }
 static inline vec_bool vec_or(vec_bool p, vec_bool q) { return _mm_or_ps(p, q); }
@@ -38,9 +39,10 @@ static inline float vec_largest(vec v) {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
-static inline vec vec_power_of_2(vec t) {
+static inline vec vec_scale_where(vec_bool p, vec a, vec n, vec t) {
     const __m128i exponent = _mm_slli_epi32(_mm_castps_si128(t), 23);
-    return _mm_castsi128_ps(_mm_add_epi32(exponent, _mm_set1_epi32(0x3F800000)));
+    const __m128i power = _mm_add_epi32(exponent, _mm_set1_epi32(0x3F800000));
+    return (void)n, _mm_and_ps(p, _mm_mul_ps(a, _mm_castsi128_ps(power)));
 }
 
 static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) {
