@@ -14,7 +14,7 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
     SUM_BLOCKS = 256       # partial sums, at most
-    SUM_ELEMENTS = 8192    # elements of a partial sum, at least
+    SUM_ELEMENTS = 32768   # elements of a partial sum, about
     SUM_PIXELS = 64        # and its pixels: it costs as much memory as four of them
     EVEN_BLOCKS = 4        # their number is a multiple, so that a few threads get as many each
     MERGE_CHANNELS = 256   # channels of a task that puts partial sums together
@@ -54,9 +54,9 @@ cdef class Sums(Pixels):
 
     def __init__(self, x):
         Pixels.__init__(self, x)
-        self.block = max(SUM_PIXELS, ceil_div(self.pixels, SUM_BLOCKS), SUM_ELEMENTS // max(1, self.channels))
-        if self.pixels > self.block:
-            self.block = ceil_div(self.pixels, EVEN_BLOCKS * ceil_div(self.pixels, EVEN_BLOCKS * self.block))
+        few = self.pixels <= 2 * SUM_PIXELS or self.size <= SUM_ELEMENTS // EVEN_BLOCKS
+        worth = min(self.size // SUM_ELEMENTS, self.pixels // SUM_PIXELS, SUM_BLOCKS - EVEN_BLOCKS) // EVEN_BLOCKS
+        self.block = max(1, ceil_div(self.pixels, 1 if few else EVEN_BLOCKS * (1 + worth)))
         self.blocks = ceil_div(self.pixels, self.block)
         self.row = aligned(8 * self.channels) // 8
         self.workspace_bytes = 16 * self.row * (self.blocks + 1)
