@@ -58,7 +58,7 @@ static inline float vec_largest(vec v) {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* a * 2^n where p, else 0. n is whole, where p -126 <= n <= 127; t = n + 1.5 * 2^23: n stands in the lowest bits of t. */
+/* a * 2^n where p, else 0. n is whole, -126 <= n <= 127 where p; t = n + 1.5 * 2^23: n stands in its lowest bits. */
 static inline vec vec_scale_where(vec_bool p, vec a, vec n, vec t) {
     const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
     const __m256i power = _mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F800000));

@@ -1,56 +1,38 @@
 /* Element by element, and sums over rows: limited by memory, so mostly plain loops that the compiler vectorises. */
 
-NNP_INLINE void store_streaming(const int stream, float *p, vec v) {
-    if (stream)
-        vec_stream(p, v);
-    else
-        store_part_of_stream(p, NNP_VECTOR, v);
-}
-
 /* NaN stays NaN. */
-NNP_INLINE vec relu_of(vec x) { return vec_select(vec_less_equal(x, vec_zero()), vec_zero(), x); }
-
-/* Whole vectors from i on; returns where the rest begins. */
-NNP_INLINE ptrdiff_t relu_vectors(const int stream, ptrdiff_t i, ptrdiff_t n, const float *x, float *y) {
-    for (; i + NNP_VECTOR <= n; i += NNP_VECTOR)
-        store_streaming(stream, y + i, relu_of(load_part_of_stream(x + i, NNP_VECTOR)));
-    return i;
+NNP_INLINE void relu_some(ptrdiff_t n, const float *x, float *y) {
+    for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] <= 0.0f ? 0.0f : x[i];
 }
 
 static void relu(ptrdiff_t n, const float *x, int stream, float *y) {
     ptrdiff_t i = 0;
     if (stream) {
-        for (; i < n && !is_aligned(y + i); i++) store_part(y + i, 1, relu_of(load_part(x + i, 1)));
-        i = relu_vectors(1, i, n, x, y);
+        for (; i < n && !is_aligned(y + i); i++) relu_some(1, x + i, y + i);
+        for (; i + NNP_VECTOR <= n; i += NNP_VECTOR) {
+            const vec v = load_part_of_stream(x + i, NNP_VECTOR);
+            vec_stream(y + i, vec_select(vec_less_equal(v, vec_zero()), vec_zero(), v));
+        }
         vec_stream_end();
-    } else {
-        i = relu_vectors(0, i, n, x, y);
     }
-    if (i < n) store_part(y + i, n - i, relu_of(load_part(x + i, n - i)));
+    relu_some(n - i, x + i, y + i);
 }
 
-NNP_INLINE void relu_grad_part(ptrdiff_t n, const float *dy, const float *y, float *dx) {
-    store_part(dx, n, keep_positive(load_part(dy, n), load_part(y, n)));
-}
-
-NNP_INLINE ptrdiff_t relu_grad_vectors(const int stream, ptrdiff_t i, ptrdiff_t n, const float *dy, const float *y,
-                                       float *dx) {
-    for (; i + NNP_VECTOR <= n; i += NNP_VECTOR)
-        store_streaming(stream, dx + i,
-                        keep_positive(load_part_of_stream(dy + i, NNP_VECTOR), load_part_of_stream(y + i, NNP_VECTOR)));
-    return i;
+NNP_INLINE void relu_grad_some(ptrdiff_t n, const float *dy, const float *y, float *dx) {
+    for (ptrdiff_t i = 0; i < n; i++) dx[i] = y[i] > 0.0f ? dy[i] : 0.0f;
 }
 
 static void relu_grad(ptrdiff_t n, const float *dy, const float *y, int stream, float *dx) {
     ptrdiff_t i = 0;
     if (stream) {
-        for (; i < n && !is_aligned(dx + i); i++) relu_grad_part(1, dy + i, y + i, dx + i);
-        i = relu_grad_vectors(1, i, n, dy, y, dx);
+        for (; i < n && !is_aligned(dx + i); i++) relu_grad_some(1, dy + i, y + i, dx + i);
+        for (; i + NNP_VECTOR <= n; i += NNP_VECTOR) {
+            const vec v = load_part_of_stream(dy + i, NNP_VECTOR);
+            vec_stream(dx + i, keep_positive(v, load_part_of_stream(y + i, NNP_VECTOR)));
+        }
         vec_stream_end();
-    } else {
-        i = relu_grad_vectors(0, i, n, dy, y, dx);
     }
-    if (i < n) relu_grad_part(n - i, dy + i, y + i, dx + i);
+    relu_grad_some(n - i, dy + i, y + i, dx + i);
 }
 
 static void scale(ptrdiff_t n, float factor, float *x) {

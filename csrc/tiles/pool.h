@@ -53,8 +53,8 @@ NNP_INLINE vec load_of_window(const int ahead, const float *p, ptrdiff_t n) {
     return ahead ? load_part_of_stream(p, n) : load_part(p, n);
 }
 
-/* How memory is read and written: ASKED_FOR ahead; the same, but written PAST the caches; or PLAIN, for less than a vector
- * of channels: they come from so little memory that asking for it costs more than waiting. */
+/* How memory is read and written: ASKED_FOR ahead; the same, but written PAST the caches; or PLAIN, for less than a
+ * vector of channels: they come from so little memory that asking for it costs more than waiting. */
 enum { PLAIN, ASKED_FOR, PAST };
 
 NNP_INLINE void store_maximum(const int way, float *y, ptrdiff_t n, vec v) {
@@ -67,8 +67,8 @@ NNP_INLINE void store_maximum(const int way, float *y, ptrdiff_t n, vec v) {
 }
 
 /* n channels, at most a vector. */
-NNP_INLINE void max_columns(const int rows, const int columns, const int way, window w, ptrdiff_t channels,
-                            ptrdiff_t n, float *y, uint8_t *argmax) {
+NNP_INLINE void max_columns(const int rows, const int columns, const int way, window w, ptrdiff_t channels, ptrdiff_t n,
+                            float *y, uint8_t *argmax) {
     vec best = load_of_window(way, w.x, n), where = vec_set((float)w.position);
     NNP_UNROLL
     for (int i = 0; i < rows; i++) {
