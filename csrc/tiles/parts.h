@@ -4,6 +4,10 @@ NNP_INLINE vec load_part(const float *p, ptrdiff_t n) {
     return n >= NNP_VECTOR ? vec_load(p) : vec_load_first(p, vec_first((int)n));
 }
 
+NNP_INLINE wide wide_part(const float *p, ptrdiff_t n) {
+    return n >= NNP_VECTOR ? wide_of_floats(p) : wide_of(load_part(p, n));
+}
+
 NNP_INLINE void store_part(float *p, ptrdiff_t n, vec v) {
     if (n >= NNP_VECTOR)
         vec_store(p, v);
