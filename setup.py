@@ -46,7 +46,7 @@ MODULES = [
     "gemm",
     "conv",
     "conv_weight_grad",
-    "im2col",
+    "framed",
     "winograd",
     "planar",
     "depthwise",

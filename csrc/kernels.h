@@ -38,7 +38,7 @@ typedef struct {
     ptrdiff_t channels, height, width, out_height, out_width;
     ptrdiff_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
     int count_include_pad; /* average pooling: divide by the whole window, or by the part inside the image */
-    int stream;            /* gradients: dx may go to memory past the caches */
+    int stream;            /* the result may go to memory past the caches */
 } nnp_pool;
 
 /* Rows of output that a depthwise kernel can compute from the same rows of the source. */
@@ -58,13 +58,11 @@ typedef struct {
     ptrdiff_t pixel, kernel_w, out_row, out_pixel;
 } nnp_depthwise;
 
-/* Explicit im2col of channels-last images, in floats: a pixel of the output has a window of `kernel_h` runs of `run` =
- * KW * C floats, `down` apart; it begins `step` further right for each pixel, and `before` left of the image's first.
- * The image has `height` rows of `row` floats. Rows of the matrix are `ld` apart, whole vectors. */
+/* Windows of few channels, in a frame of zeros: `taps` runs of `depth` floats, a_down apart; the next pixel's window
+ * lies a_step further. */
 typedef struct {
-    ptrdiff_t height, row, kernel_h, run, down, step, before, ld;
-    ptrdiff_t stride_h, pad_h, dilation_h;
-} nnp_im2col;
+    ptrdiff_t taps, depth, a_down, a_step;
+} nnp_frame;
 
 /* A convolution of planes, one for each of `depth` channels read, x_stride apart: tap t of a pixel lies offset[t]
  * floats after the pixel's own place. */
@@ -111,9 +109,11 @@ typedef struct {
                       ptrdiff_t c_step);
 
     /* C += sum over segments s, steps k of a[s][a_offset + k*a_step + i] * b[s][b_offset + k*b_step + j], C as
-     * above. A tile's sum starts from zero and is added to C at its end. */
+     * above. A tile's sum starts from zero and is added to C at its end. The cache line that lies a_ahead floats after
+     * each step's a[s], and that b_ahead after its b[s], may be asked for: there need be nothing. */
     void (*outer_tile)(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,
-                       ptrdiff_t a_step, ptrdiff_t b_offset, ptrdiff_t b_step, float *c, ptrdiff_t c_stride);
+                       ptrdiff_t a_step, ptrdiff_t a_ahead, ptrdiff_t b_offset, ptrdiff_t b_step, ptrdiff_t b_ahead,
+                       float *c, ptrdiff_t c_stride);
 
     /* out[i] = sum of a[i][k] * x[k] over k < depth, for rows <= 6. The lanes of vectors are chains of their own. */
     void (*dot_tile)(int rows, ptrdiff_t depth, const float *const *a, const float *x, float *out);
@@ -126,9 +126,15 @@ typedef struct {
     void (*copy_matrix)(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t row_stride, ptrdiff_t col_stride,
                         float *dst, ptrdiff_t ld);
 
-    /* to (pixels, kernel_h * run) = the windows of `pixels` outputs from column w on of row h, zeros outside the image,
-     * in rows of `ld` floats. The vector that follows the last row may be overwritten. */
-    void (*im2col)(const nnp_im2col *s, ptrdiff_t h, ptrdiff_t w, ptrdiff_t pixels, const float *image, float *to);
+    /* C (pixels, cols), pixels c_step apart, = the windows (pixels, taps * depth) from a on times B, + bias (cols)
+     * unless NULL, then max(C, 0) if relu; cols, B and the order of summation as in gemm_tile. */
+    void (*framed_row)(ptrdiff_t pixels, int cols, const nnp_frame *s, const float *a, const float *b,
+                       const float *bias, int relu, float *c, ptrdiff_t c_step);
+    /* C (taps * depth, cols) += sum over segments s, steps k of window k from a[s] on times b[s][b_offset + k*b_step +
+     * j]; cols, and how sums begin and end, as in outer_tile. What lies `ahead` further in b is likely to be read next;
+     * it may lie outside of an array. */
+    void (*framed_outer)(int cols, const nnp_frame *s, ptrdiff_t segments, const nnp_segment *segment,
+                         ptrdiff_t b_offset, ptrdiff_t b_step, ptrdiff_t ahead, float *c, ptrdiff_t c_stride);
     /* to = from, past the caches: for what is so large that it would not stay there. Other threads see it after this
      * thread's next fence. */
     void (*copy_stream)(ptrdiff_t n, const float *from, float *to);

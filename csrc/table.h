@@ -15,7 +15,7 @@
 
 #include "tiles/depthwise.h"
 #include "tiles/elementwise.h"
-#include "tiles/im2col.h"
+#include "tiles/framed.h"
 #include "tiles/loss.h"
 #include "tiles/optimizer.h"
 #include "tiles/planes.h"
@@ -32,7 +32,8 @@
         .dot_tile = dot_tile,                                                                                          \
         .pack_panel = pack_panel,                                                                                      \
         .copy_matrix = copy_matrix,                                                                                    \
-        .im2col = im2col,                                                                                              \
+        .framed_row = framed_row,                                                                                      \
+        .framed_outer = framed_outer,                                                                                  \
         .copy_stream = copy_stream,                                                                                    \
         .stream_fence = vec_stream_end,                                                                                \
         .winograd_input = winograd_input,                                                                              \

@@ -7,23 +7,22 @@ the same bits wherever the instruction set is the same.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from typing import Literal
 
 from nnpar._checks import Array
-from nnpar._kernels import conv, conv_weight_grad, depthwise, gemm, im2col, planar, winograd
+from nnpar._kernels import conv, conv_weight_grad, depthwise, framed, gemm, planar, winograd
 from nnpar._kernels.step import Step
 from nnpar.shapes import Conv2dShape
 
 __all__ = ["ALGORITHMS", "choose", "fits", "forward", "get_precision", "input_grad", "set_precision", "weight_grad"]
 
-Algorithm = Literal["indirect", "depthwise", "gemm", "im2col", "winograd", "planar"]
+Algorithm = Literal["indirect", "depthwise", "gemm", "framed", "winograd", "planar"]
 Pass = Literal["forward", "input_grad", "weight_grad"]
 Precision = Literal["fast", "exact"]
 
-ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "gemm", "im2col", "winograd", "planar")
+ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "gemm", "framed", "winograd", "planar")
 
 
 def _gemm_weight_grad(_: conv.Geometry, x: Array, dy: Array, dw: Array) -> Step:
@@ -35,7 +34,7 @@ def _gemm_weight_grad(_: conv.Geometry, x: Array, dy: Array, dw: Array) -> Step:
 _FORWARD = {
     "indirect": conv.Conv2d,
     "depthwise": depthwise.DepthwiseConv2d,
-    "im2col": im2col.Im2colConv2d,
+    "framed": framed.FramedConv2d,
     "winograd": winograd.WinogradConv2d,
 }
 _INPUT_GRAD = {
@@ -48,7 +47,7 @@ _WEIGHT_GRAD: dict[str, Callable[[conv.Geometry, Array, Array, Array], Step]] = 
     "indirect": conv_weight_grad.Conv2dWeightGrad,
     "depthwise": depthwise.DepthwiseConv2dWeightGrad,
     "gemm": _gemm_weight_grad,
-    "im2col": im2col.Im2colConv2dWeightGrad,
+    "framed": framed.FramedConv2dWeightGrad,
     "winograd": winograd.WinogradConv2dWeightGrad,
 }
 
@@ -94,8 +93,13 @@ def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
             and (*shape.weight_shape[2:], *shape.stride, shape.groups) == (1,) * 5
             and shape.padding == (0, 0)
         )
-    if algorithm == "im2col":
-        return which != "input_grad" and shape.groups == 1 and shape.dilation[1] == 1
+    if algorithm == "framed":
+        return (
+            which != "input_grad"
+            and shape.groups == 1
+            and shape.dilation[1] == 1
+            and min(shape.input_shape + shape.output_shape) >= 1
+        )
     if algorithm == "winograd":
         return (
             shape.weight_shape[2:] in ((3, 3), (5, 5))
@@ -124,11 +128,10 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
                 from 256 channels on both sides
     `planar`    the input gradient towards 3 channels or fewer, up to 6    ``2 k u M``
                 but for 3x3 by `winograd`; not for 1x1, stride 1
-    `im2col`    up to 16 channels and no groups, to 32 or more: the weight ``2 k u M``
-                gradient of rows of 16 or more outputs; forward, an output
-                of 32 MiB or more with 64 or fewer weights to each channel
-    `indirect`  all else; up to 16 channels images are framed by zeros     ``2 k u M``
-                and the taps of a kernel row are read as one run
+    `framed`    the weight gradient from up to 16 channels, forward up to  ``2 k u M``
+                8, or 16 if a kernel row has more than 3 positions; not
+                with one position, groups or dilated rows
+    `indirect`  all else                                                   ``2 k u M``
     =========== ========================================================== ===========================================
 
     `k` is the number of products in the sum, ``u = 2**-24``. `M` is the same sum over absolute values. For `winograd`,
@@ -145,7 +148,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
 
     Returns
     -------
-    {"indirect", "depthwise", "gemm", "im2col", "winograd", "planar"}
+    {"indirect", "depthwise", "gemm", "framed", "winograd", "planar"}
 
     Raises
     ------
@@ -170,7 +173,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
         return "planar"
     if winograd_pays:
         return "winograd"
-    return "im2col" if "im2col" in usable and _im2col_pays(shape, which) else "indirect"
+    return "framed" if "framed" in usable and _framed_pays(shape, which) else "indirect"
 
 
 def _winograd_pays(shape: Conv2dShape, which: Pass) -> bool:
@@ -190,14 +193,10 @@ def _planar_pays(shape: Conv2dShape, winograd_pays: bool) -> bool:
     return shape.input_shape[1] <= (3 if winograd_3x3 else 6) and max(*shape.weight_shape[2:], *shape.stride) > 1
 
 
-def _im2col_pays(shape: Conv2dShape, which: Pass) -> bool:
-    """Whether the rows of the im2col matrix cost less to copy than to read through pointers."""
-    channels, out_channels = shape.input_shape[1], shape.weight_shape[0]
-    if channels > 16 or out_channels < 32:
-        return False
-    if which == "weight_grad":
-        return shape.output_size[1] >= 16
-    return math.prod(shape.weight_shape[1:]) <= 64 and 4 * math.prod(shape.output_shape) >= im2col.STREAM_BYTES
+def _framed_pays(shape: Conv2dShape, which: Pass) -> bool:
+    """Whether the runs of a kernel row are so short that it pays to frame the images and read whole rows."""
+    width = shape.weight_shape[3]
+    return width > 1 and shape.input_shape[1] <= (16 if which == "weight_grad" or width > 3 else 8)
 
 
 def _named(algorithm: str | None, shape: Conv2dShape, which: Pass) -> Algorithm:

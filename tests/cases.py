@@ -191,7 +191,8 @@ GEMM_CASES = [
     *_gemm(*((7, 37, k) for k in (15, 16, 31, 32, 33, 512, 1023, 1024, 1025, 2050))),  # blocks of the summed axis
     *_gemm((97, 129, 1031), (101, 103, 107), (193, 67, 1031)),  # several of each
     *_gemm((7, 530, 1030), (95, 577, 15), (6, 1100, 33)),  # panels packed by who multiplies them; thin products
-    *_gemm((7, 300, 1100), (1, 513, 97), (3, 1031, 515)),  # cheaper as the transposed product
+    *_gemm((96, 1025, 129), (7, 1024, 128), (31, 1031, 257)),  # of a large matrix, one by one
+    *_gemm((7, 300, 1100), (1, 513, 97), (3, 1031, 515), (3, 2049, 65)),  # cheaper as the transposed product
     *_gemm((300, 7, 1100), (513, 1, 97), (1031, 3, 515)),
     # LeNet's dense layers at a batch of 64, ResNet's and VGG's last ones; the products that convolutions of LeNet, of
     # colour images and of 64 channels would be; square ones.
@@ -367,15 +368,17 @@ CONV2D_CASES = [
     Conv2dCase("images", 19, 9, 5, 7, 11, (3, 3), (1, 1), (1, 1)),
     Conv2dCase("images-few", 23, 3, 7, 5, 6, (3, 3), (1, 1), (1, 1)),
     Conv2dCase("blocks", 1, 101, 6, 7, 67, (2, 2)),
-    # Strips of the weight gradient that are packed, from 256 channels; blocks of 96 by 256; strips of 512 pixels.
-    *(Conv2dCase(f"packed-c-{c}", 1, c, 4, 7, 65, (1, 1)) for c in (255, 256, 257, 273)),
-    *(Conv2dCase(f"packed-oc-{oc}", 1, 17, 5, 7, oc, (2, 1), padding=(1, 0)) for oc in (255, 256, 257, 321)),
+    # Strips of the weight gradient that are packed, from 256 channels on both sides; blocks of 132 by 256; strips of
+    # 128 pixels.
+    *(Conv2dCase(f"packed-c-{c}", 1, c, 4, 7, 257, (1, 1)) for c in (131, 132, 133, 255, 256, 257, 273)),
+    *(Conv2dCase(f"packed-oc-{oc}", 1, 256, 5, 7, oc, (2, 1), padding=(1, 0)) for oc in (17, 255, 256, 257, 321)),
     Conv2dCase("packed-c-for-few", 1, 257, 5, 7, 64, (1, 1)),
     Conv2dCase("packed-both", 2, 259, 6, 7, 261, (1, 2), padding=(0, 1)),
-    Conv2dCase("packed-stride", 2, 257, 9, 11, 66, (2, 2), (2, 2), (1, 0)),
-    Conv2dCase("packed-groups", 2, 514, 5, 4, 130, (2, 1), (1, 1), (1, 0), (1, 1), 2),
-    Conv2dCase("packed-strips", 1, 256, 201, 5, 65, (1, 1)),
-    *(Conv2dCase(f"packed-rows-{ow}", 1, 257, 2, ow, 65, (1, 1)) for ow in (511, 512, 513)),
+    Conv2dCase("packed-stride", 2, 257, 9, 11, 266, (2, 2), (2, 2), (1, 0)),
+    Conv2dCase("packed-groups", 2, 514, 5, 4, 516, (2, 1), (1, 1), (1, 0), (1, 1), 2),
+    Conv2dCase("packed-strips", 1, 256, 51, 5, 257, (1, 1)),
+    Conv2dCase("packed-no-tap-inside", 1, 256, 1, 1, 257, (2, 2), (2, 2), (1, 1), (2, 2)),
+    *(Conv2dCase(f"packed-rows-{ow}", 1, 257, 2, ow, 257, (1, 1)) for ow in (127, 128, 129)),
     Conv2dCase("chunks-of-strips", 2, 9, 131, 5, 7, (5, 5), padding=(2, 2)),
     Conv2dCase("chunks-of-strips-few", 4, 3, 101, 3, 5, (33, 3), padding=(16, 1)),
     # Planes of few channels: around tiles of 64 pixels and of six rows (kernel row, channel); an image in bands, a band
@@ -388,6 +391,14 @@ CONV2D_CASES = [
     Conv2dCase("steps", 1, 2, 27, 61, 190, (3, 3), padding=(1, 1)),
     Conv2dCase("steps-stride", 1, 1, 40, 90, 300, (5, 5), (2, 2), (2, 2)),
     Conv2dCase("steps-of-one-row", 1, 1, 5, 101, 701, (3, 3)),
+    # Frames of few channels: tiles of up to 12 pixels; vectors and panels; whole windows; bands; pieces of long rows.
+    *(Conv2dCase(f"framed-{w}", 2, 3, 3, w, 16, (3, 3), padding=(1, 1)) for w in (6, 7, 11, 12, 13, 24, 25)),
+    *(Conv2dCase(f"framed-oc-{oc}", 1, 3, 4, 9, oc, (3, 3), (1, 2), (1, 1)) for oc in (1, 15, 16, 17, 33, 65, 129)),
+    *(Conv2dCase(f"framed-window-{k}", 3, 1, 7, 8, 6, (k, k), padding=(k // 2, k // 2)) for k in (3, 5)),
+    Conv2dCase("framed-dilation", 2, 3, 9, 8, 7, (3, 3), (2, 1), (2, 1), (3, 1)),
+    Conv2dCase("framed-bands", 2, 3, 37, 150, 5, (5, 3), (2, 1), (2, 1)),
+    Conv2dCase("framed-bands-of-one-row", 1, 5, 3, 2600, 2, (2, 2), padding=(1, 0)),
+    Conv2dCase("framed-pieces", 1, 2, 5, 151, 65, (2, 3), padding=(0, 1)),
     *LAYERS,
 ]
 

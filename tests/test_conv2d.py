@@ -66,15 +66,18 @@ def test_input_grad_by_every_algorithm_that_fits(case):
                 cases.assert_equal(dx, expected)
 
 
-def assert_im2col(case):
-    """Forward and weight gradient, on small integers, are equal to the reference."""
+def assert_framed(case):
+    """Forward and weight gradient, framed and not, on small integers, are equal to the reference."""
     x, w, bias, dy = case.arrays()
     x64, w64, bias64, dy64 = doubles(x, w, bias, dy)
-    y, dw = nans(case.y_shape), np.full(case.w_shape, np.nan, np.float32)
-    ops.conv2d(x, w, bias, *case.window, out=y, algorithm="im2col")
-    cases.assert_equal(y, reference.conv2d(x64, w64, bias64, *case.window))
-    ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, out=dw, algorithm="im2col")
-    cases.assert_equal(dw, reference.conv2d_weight_grad(x64, dy64, case.w_shape, *case.window))
+    expected = reference.conv2d(x64, w64, bias64, *case.window)
+    expected_dw = reference.conv2d_weight_grad(x64, dy64, case.w_shape, *case.window)
+    for algorithm in ("framed", "indirect"):
+        y, dw = nans(case.y_shape), np.full(case.w_shape, np.nan, np.float32)
+        ops.conv2d(x, w, bias, *case.window, out=y, algorithm=algorithm)
+        cases.assert_equal(y, expected)
+        ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, out=dw, algorithm=algorithm)
+        cases.assert_equal(dw, expected_dw)
 
 
 @pytest.mark.parametrize("case", [case for case in SMALL if case.kernel == (1, 1)], ids=cases.name_of)
@@ -90,42 +93,42 @@ def test_weight_gradient_of_1x1_as_one_product(case):
             ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, out=dw, algorithm="gemm")
 
 
-IM2COL = [case for case in SMALL if case.groups == case.dilation[1] == 1]
+FRAMED = [case for case in SMALL if case.groups == case.dilation[1] == 1]
 
 
-@pytest.mark.parametrize("case", IM2COL, ids=cases.name_of)
-def test_im2col(case):
-    assert_im2col(case)
+@pytest.mark.parametrize("case", FRAMED, ids=cases.name_of)
+def test_framed(case):
+    assert_framed(case)
 
 
-@pytest.mark.parametrize("case", IM2COL, ids=cases.name_of)
-def test_im2col_is_as_exact_as_float32_allows(case):
+@pytest.mark.parametrize("case", FRAMED, ids=cases.name_of)
+def test_framed_is_as_exact_as_float32_allows(case):
     x, w, bias, dy = doubles(*case.arrays(draw=cases.normals))
     singles = [array.astype(np.float32) for array in (x, w, bias, dy)]
     cases.assert_within(
-        ops.conv2d(*singles[:3], *case.window, algorithm="im2col"),
+        ops.conv2d(*singles[:3], *case.window, algorithm="framed"),
         reference.conv2d(x, w, bias, *case.window),
         math.prod(case.w_shape[1:]) + 1,
         reference.conv2d(abs(x), abs(w), abs(bias), *case.window),
     )
     cases.assert_within(
-        ops.conv2d_weight_grad(singles[0], singles[3], case.w_shape, *case.window, algorithm="im2col"),
+        ops.conv2d_weight_grad(singles[0], singles[3], case.w_shape, *case.window, algorithm="framed"),
         reference.conv2d_weight_grad(x, dy, case.w_shape, *case.window),
         math.prod(case.y_shape) // case.oc,
         reference.conv2d_weight_grad(abs(x), abs(dy), case.w_shape, *case.window),
     )
 
 
-def test_im2col_past_the_caches():
+def test_framed_past_the_caches():
     """Large outputs are written otherwise; without a bias, and to an address that divides no vector."""
     case = cases.Conv2dCase("stream", 1, 1, 401, 353, 67, (3, 2), padding=(1, 1))
     x, w, _, _ = case.arrays()
     expected = ops.conv2d(x, w, None, *case.window, algorithm="indirect")
     assert expected.nbytes >= 32 << 20
-    cases.assert_equal(ops.conv2d(x, w, None, *case.window, algorithm="im2col"), expected)
+    cases.assert_equal(ops.conv2d(x, w, None, *case.window, algorithm="framed"), expected)
     memory = np.full(expected.size + 2, np.nan, np.float32)
     y = memory[1:-1].reshape(1, *expected.shape[2:], case.oc).transpose(0, 3, 1, 2)
-    assert ops.conv2d(x, w, None, *case.window, out=y, algorithm="im2col") is y
+    assert ops.conv2d(x, w, None, *case.window, out=y, algorithm="framed") is y
     cases.assert_equal(y, expected)
     assert np.isnan(memory[[0, -1]]).all()
 
@@ -151,7 +154,7 @@ def test_conv2d_of_any_shape(case):
     assume(case.flops <= 2e6)
     assert_reference(case)
     if case.groups == case.dilation[1] == 1:
-        assert_im2col(case)
+        assert_framed(case)
 
 
 @every_case

@@ -31,6 +31,9 @@ def step_names(s, algorithm=None):
     return [step.name for step in steps]
 
 
+FEW = {"forward": "framed", "input_grad": "indirect", "weight_grad": "framed"}
+
+
 @pytest.mark.parametrize("which", PASSES)
 def test_winograd_is_for_3x3_with_channels_and_pixels(which):
     assert convolution.choose(shape(), which) == "winograd"
@@ -45,14 +48,15 @@ def test_winograd_is_for_3x3_with_channels_and_pixels(which):
         shape(x=(1, 64, 8, 8)),
         shape(x=(0, 64, 16, 16)),
     ):
-        assert convolution.choose(other, which) == "indirect", other
+        expected = FEW[which] if other.input_shape[1] == 7 else "indirect"
+        assert convolution.choose(other, which) == expected, other
 
 
 @pytest.mark.parametrize("which", PASSES)
 def test_winograd_is_for_5x5_with_fewer_channels(which):
     assert convolution.choose(shape(x=(2, 8, 16, 16), w=(8, 8, 5, 5), padding=2), which) == "winograd"
-    assert convolution.choose(shape(x=(2, 8, 16, 16), w=(8, 8, 3, 3)), which) == "indirect"
-    assert convolution.choose(shape(x=(2, 4, 16, 16), w=(16, 4, 5, 5), padding=2), "forward") == "indirect"
+    assert convolution.choose(shape(x=(2, 8, 16, 16), w=(8, 8, 3, 3)), which) == FEW[which]
+    assert convolution.choose(shape(x=(2, 4, 16, 16), w=(16, 4, 5, 5), padding=2), "forward") == "framed"
     assert convolution.choose(shape(w=(64, 64, 5, 5), stride=2), which) == "indirect"
 
 
@@ -79,20 +83,22 @@ def test_planar_is_for_the_input_gradient_towards_few_channels():
     assert convolution.choose(shape(x=(2, 4, 32, 32), w=(64, 4, 3, 3)), "input_grad") == "winograd"
 
 
-def test_im2col_is_for_few_channels():
+def test_framed_is_for_few_channels():
     for x, w, stride, chosen in [
-        ((8, 3, 224, 224), (64, 3, 3, 3), 1, ["im2col", "im2col"]),
-        ((1, 3, 32, 32), (64, 3, 3, 3), 1, ["indirect", "im2col"]),
-        ((16, 3, 224, 224), (64, 3, 7, 7), 2, ["indirect", "im2col"]),
-        ((64, 3, 32, 32), (16, 3, 3, 3), 1, ["indirect", "indirect"]),
+        ((1, 1, 28, 28), (6, 1, 5, 5), 1, ["framed", "framed"]),
+        ((64, 3, 32, 32), (16, 3, 3, 3), 1, ["framed", "framed"]),
+        ((64, 3, 32, 32), (16, 3, 1, 1), 1, ["indirect", "indirect"]),
+        ((64, 9, 32, 32), (16, 9, 3, 3), 2, ["indirect", "framed"]),
+        ((64, 16, 32, 32), (16, 16, 5, 5), 2, ["framed", "framed"]),
         ((64, 17, 32, 32), (64, 17, 5, 5), 2, ["indirect", "indirect"]),
+        ((0, 3, 32, 32), (64, 3, 3, 3), 1, ["indirect", "indirect"]),
     ]:
         s = shape(x, w, stride)
         assert [convolution.choose(s, which) for which in ("forward", "weight_grad")] == chosen
-        assert convolution.choose(s, "input_grad") != "im2col"
+        assert convolution.choose(s, "input_grad") != "framed"
     for other in (shape(dilation=(1, 2)), shape(w=(64, 32, 3, 3), groups=2)):
-        assert not any(convolution.fits("im2col", other, which) for which in PASSES)
-    assert not convolution.fits("im2col", shape(), "input_grad")
+        assert not any(convolution.fits("framed", other, which) for which in PASSES)
+    assert not convolution.fits("framed", shape(), "input_grad")
 
 
 def test_gemm_is_for_the_weight_gradient_of_many_channels():

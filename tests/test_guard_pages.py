@@ -170,8 +170,10 @@ def run_planar(guard):
             np.testing.assert_array_equal(out, expected)
 
 
-def im2col_cases():
+def framed_cases():
     for size in TAILS:
+        yield cases.Conv2dCase("window", 2, 1, 3, size, 6, (5, 5), padding=(2, 2))
+        yield cases.Conv2dCase("bands", 1, 2, 19, 5, size, (3, 2), (2, 1), (1, 0))
         for c in range(1, 6):
             yield cases.Conv2dCase("columns", 1, c, 3, size, 5, (3, 3), (1, 1), (1, 1))
             yield cases.Conv2dCase("no-padding", 2, c, 3, size + 2, size, (2, 3))
@@ -181,13 +183,13 @@ def im2col_cases():
     yield from (case for case in conv2d_cases() if case.groups == case.dilation[1] == 1)
 
 
-def run_im2col(guard):
-    for case in im2col_cases():
+def run_framed(guard):
+    for case in framed_cases():
         x, w, bias, dy = case.arrays()
         y, dw = guard.nans(*case.y_shape), guard_weight(guard, np.full(case.w_shape, np.nan, np.float32))
         xg = guard(x)
-        ops.conv2d(xg, guard_weight(guard, w), guard(bias), *case.window, algorithm="im2col", out=y)
-        ops.conv2d_weight_grad(xg, guard(dy), case.w_shape, *case.window, algorithm="im2col", out=dw)
+        ops.conv2d(xg, guard_weight(guard, w), guard(bias), *case.window, algorithm="framed", out=y)
+        ops.conv2d_weight_grad(xg, guard(dy), case.w_shape, *case.window, algorithm="framed", out=dw)
         np.testing.assert_array_equal(y, ops.conv2d(x, w, bias, *case.window, algorithm="indirect"))
         np.testing.assert_array_equal(
             dw, ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, algorithm="indirect")

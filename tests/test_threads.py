@@ -20,6 +20,8 @@ CONVOLUTIONS = [
     cases.Conv2dCase("resnet", 4, 24, 29, 31, 40, (3, 3), (1, 1), (1, 1)),
     cases.Conv2dCase("stride", 4, 33, 30, 29, 70, (3, 3), (2, 2), (1, 1), (1, 1), 1),
     cases.Conv2dCase("colour", 4, 3, 64, 63, 16, (5, 5), (2, 2), (2, 2)),
+    cases.Conv2dCase("stem", 21, 3, 33, 31, 16, (3, 3), (1, 1), (1, 1)),
+    cases.Conv2dCase("digits", 21, 1, 28, 28, 6, (5, 5), (1, 1), (2, 2)),
     cases.Conv2dCase("depthwise", 4, 40, 33, 31, 40, (3, 3), (1, 1), (1, 1), (1, 1), 40),
     cases.Conv2dCase("depthwise-stride", 4, 70, 31, 29, 70, (5, 5), (2, 2), (2, 2), (1, 1), 70),
     cases.Conv2dCase("depthwise-blocks", 2, 300, 17, 19, 300, (7, 7), (1, 1), (3, 3), (1, 1), 300),
@@ -44,9 +46,9 @@ def results():
         yield f"conv2d_input_grad {case.name}", ops.conv2d_input_grad(dy, w, case.x_shape, *case.window)
         yield f"conv2d_weight_grad {case.name}", ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window)
         if case.groups == 1:
-            yield f"im2col {case.name}", ops.conv2d(x, w, bias, *case.window, algorithm="im2col")
-            dw = ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, algorithm="im2col")
-            yield f"im2col weight_grad {case.name}", dw
+            yield f"framed {case.name}", ops.conv2d(x, w, bias, *case.window, algorithm="framed")
+            dw = ops.conv2d_weight_grad(x, dy, case.w_shape, *case.window, algorithm="framed")
+            yield f"framed weight_grad {case.name}", dw
         yield f"bias_grad {case.name}", ops.bias_grad(dy)
         pooled, argmax = ops.max_pool2d(x, 3, 2, 1, return_argmax=True)
         yield f"max_pool2d {case.name}", np.concatenate([pooled, argmax])

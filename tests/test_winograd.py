@@ -45,6 +45,9 @@ CASES = [
     conv(3, "own-blocks", 13, 7, 31, 32, 5),
     conv(3, "shared-sums", 8, 129, 13, 19, 130),
     conv(3, "streamed", 2, 171, 9, 6, 175),
+    # Strips of channels of v and z: whole ones, and one channel more.
+    conv(3, "whole-strips", 1, 192, 5, 6, 192),
+    conv(3, "strips-and-one", 1, 193, 5, 6, 193),
     conv(5, "shared-blocks", 3, 9, 29, 30, 10),
     conv(5, "own-blocks", 13, 7, 31, 32, 5),
     conv(5, "shared-sums", 4, 97, 19, 26, 98),

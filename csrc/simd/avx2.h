@@ -28,32 +28,33 @@ static inline vec_mask vec_first(int n) {
 }
 static inline vec vec_load_first(const float *p, vec_mask m) { return _mm256_maskload_ps(p, m); }
 static inline void vec_store_first(float *p, vec_mask m, vec v) { _mm256_maskstore_ps(p, m, v); }
-/* Some lanes of v from memory, lane i from p[i], the others as they were. */
-typedef __m256i vec_lanes;
-static inline vec_lanes vec_lanes_between(int from, int to) {
-    return _mm256_andnot_si256(vec_first(from), vec_first(to));
-}
-static inline vec vec_load_lanes(vec v, const float *p, vec_lanes m) {
-    return _mm256_blendv_ps(v, _mm256_maskload_ps(p, m), _mm256_castsi256_ps(m));
-}
 
-/* Comparisons with a NaN are false. vec_max(a, b) is b if a is a NaN; b is none. vec_select(p, a, b): a where p, else
- * b. */
+/* Comparisons with a NaN are false, but for the one that says so. vec_max(a, b) is b if a is a NaN; b is none.
+ * vec_select(p, a, b): a where p, else b. */
 typedef __m256 vec_bool;
 
 static inline vec vec_div(vec a, vec b) { return _mm256_div_ps(a, b); }
 static inline vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
 static inline vec_bool vec_less_equal(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 static inline vec_bool vec_greater(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+static inline vec_bool vec_greater_or_nan(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_NLE_UQ); }
 static inline vec_bool vec_equal(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 static inline vec_bool vec_is_nan(vec a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
 static inline vec_bool vec_or(vec_bool p, vec_bool q) { return _mm256_or_ps(p, q); }
 static inline vec vec_select(vec_bool p, vec a, vec b) { return _mm256_blendv_ps(b, a, p); }
 
-/* 2^n, -126 <= n <= 127, for t = n + 1.5 * 2^23: n stands in the lowest bits of t, and goes to the exponent. */
-static inline vec vec_power_of_2(vec t) {
+/* The largest lane; none is a NaN. */
+static inline float vec_largest(vec v) {
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+/* a * 2^n where p, else 0. n is whole, -126 <= n <= 127 where p; t = n + 1.5 * 2^23: n stands in its lowest bits. */
+static inline vec vec_scale_where(vec_bool p, vec a, vec n, vec t) {
     const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
-    return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F800000)));
+    const __m256i power = _mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F800000));
+    return (void)n, _mm256_and_ps(p, _mm256_mul_ps(a, _mm256_castsi256_ps(power)));
 }
 
 /* A byte for each float: comparison of those at p with b, and conversion of whole numbers from 0 to 255. */
@@ -78,6 +79,10 @@ static inline wide wide_of(vec v) {
     const wide w = {_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))};
     return w;
 }
+static inline wide wide_of_floats(const float *p) { /* from memory it needs no shuffle */
+    const wide w = {_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4))};
+    return w;
+}
 static inline wide wide_load(const double *p) {
     const wide w = {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)};
     return w;
@@ -94,6 +99,11 @@ static inline wide wide_sub(wide a, wide b) {
 static inline wide wide_mul_add(wide a, wide b, wide c) {
     const wide w = {_mm256_fmadd_pd(a.low, b.low, c.low), _mm256_fmadd_pd(a.high, b.high, c.high)};
     return w;
+}
+static inline double wide_total(wide a) {
+    const __m256d four = _mm256_add_pd(a.low, a.high);
+    const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
 
 /* A square of vectors, its rows and columns exchanged: first within quarters of 4 x 4, then the quarters. */

@@ -24,9 +24,6 @@ static inline vec vec_sub_mul(vec c, vec a, vec b) { return _mm512_fnmadd_ps(a, 
 static inline vec_mask vec_first(int n) { return (vec_mask)((1u << n) - 1); }
 static inline vec vec_load_first(const float *p, vec_mask m) { return _mm512_maskz_loadu_ps(m, p); }
 static inline void vec_store_first(float *p, vec_mask m, vec v) { _mm512_mask_storeu_ps(p, m, v); }
-typedef __mmask16 vec_lanes;
-static inline vec_lanes vec_lanes_between(int from, int to) { return (vec_lanes)((1u << to) - (1u << from)); }
-static inline vec vec_load_lanes(vec v, const float *p, vec_lanes m) { return _mm512_mask_loadu_ps(v, m, p); }
 
 typedef __mmask16 vec_bool;
 
@@ -34,15 +31,15 @@ static inline vec vec_div(vec a, vec b) { return _mm512_div_ps(a, b); }
 static inline vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
 static inline vec_bool vec_less_equal(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 static inline vec_bool vec_greater(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+static inline vec_bool vec_greater_or_nan(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
 static inline vec_bool vec_equal(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 static inline vec_bool vec_is_nan(vec a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 static inline vec_bool vec_or(vec_bool p, vec_bool q) { return (vec_bool)(p | q); }
 static inline vec vec_select(vec_bool p, vec a, vec b) { return _mm512_mask_blend_ps(p, b, a); }
 
-static inline vec vec_power_of_2(vec t) {
-    const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3F800000)));
-}
+static inline float vec_largest(vec v) { return _mm512_reduce_max_ps(v); }
+
+static inline vec vec_scale_where(vec_bool p, vec a, vec n, vec t) { return (void)t, _mm512_maskz_scalef_ps(p, a, n); }
 
 static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) {
     return _mm_cmpeq_epi8_mask(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8((char)b));
@@ -66,6 +63,10 @@ static inline wide wide_of(vec v) {
     const wide w = {_mm512_cvtps_pd(_mm512_castps512_ps256(v)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1))};
     return w;
 }
+static inline wide wide_of_floats(const float *p) {
+    const wide w = {_mm512_cvtps_pd(_mm256_loadu_ps(p)), _mm512_cvtps_pd(_mm256_loadu_ps(p + 8))};
+    return w;
+}
 static inline wide wide_load(const double *p) {
     const wide w = {_mm512_loadu_pd(p), _mm512_loadu_pd(p + 8)};
     return w;
@@ -83,6 +84,7 @@ static inline wide wide_mul_add(wide a, wide b, wide c) {
     const wide w = {_mm512_fmadd_pd(a.low, b.low, c.low), _mm512_fmadd_pd(a.high, b.high, c.high)};
     return w;
 }
+static inline double wide_total(wide a) { return _mm512_reduce_add_pd(_mm512_add_pd(a.low, a.high)); }
 
 /* A square of vectors, its rows and columns exchanged: first within quarters of 4 x 4, then the quarters. */
 static inline void vec_transpose(vec r[NNP_VECTOR]) {

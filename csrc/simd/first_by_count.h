@@ -18,21 +18,4 @@ static inline void vec_store_first(float *p, vec_mask n, vec v) {
     for (int i = 0; i < n; i++) p[i] = all[i];
 }
 
-typedef struct {
-    int from, to;
-} vec_lanes;
-
-static inline vec_lanes vec_lanes_between(int from, int to) {
-    const vec_lanes lanes = {from, to};
-    return lanes;
-}
-
-static inline vec vec_load_lanes(vec v, const float *p, vec_lanes m) {
-    float all[NNP_VECTOR];
-    if (m.from == 0 && m.to == NNP_VECTOR) return vec_load(p);
-    vec_store(all, v);
-    for (int i = m.from; i < m.to; i++) all[i] = p[i];
-    return vec_load(all);
-}
-
 #include "first_bytes.h"

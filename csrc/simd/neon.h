@@ -27,14 +27,18 @@ static inline vec vec_div(vec a, vec b) { return vdivq_f32(a, b); }
 static inline vec vec_max(vec a, vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 static inline vec_bool vec_less_equal(vec a, vec b) { return vcleq_f32(a, b); }
 static inline vec_bool vec_greater(vec a, vec b) { return vcgtq_f32(a, b); }
+static inline vec_bool vec_greater_or_nan(vec a, vec b) { return vmvnq_u32(vcleq_f32(a, b)); }
 static inline vec_bool vec_equal(vec a, vec b) { return vceqq_f32(a, b); }
 static inline vec_bool vec_is_nan(vec a) { return vmvnq_u32(vceqq_f32(a, a)); }
 static inline vec_bool vec_or(vec_bool p, vec_bool q) { return vorrq_u32(p, q); }
 static inline vec vec_select(vec_bool p, vec a, vec b) { return vbslq_f32(p, a, b); }
 
-static inline vec vec_power_of_2(vec t) {
+static inline float vec_largest(vec v) { return vmaxvq_f32(v); }
+
+static inline vec vec_scale_where(vec_bool p, vec a, vec n, vec t) {
     const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(t), 23);
-    return vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3F800000)));
+    const float32x4_t power = vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3F800000)));
+    return (void)n, vreinterpretq_f32_u32(vandq_u32(p, vreinterpretq_u32_f32(vmulq_f32(a, power))));
 }
 
 static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) {
@@ -56,6 +60,7 @@ static inline wide wide_of(vec v) {
     const wide w = {vcvt_f64_f32(vget_low_f32(v)), vcvt_high_f64_f32(v)};
     return w;
 }
+static inline wide wide_of_floats(const float *p) { return wide_of(vec_load(p)); }
 static inline wide wide_load(const double *p) {
     const wide w = {vld1q_f64(p), vld1q_f64(p + 2)};
     return w;
@@ -73,6 +78,7 @@ static inline wide wide_mul_add(wide a, wide b, wide c) {
     const wide w = {vfmaq_f64(c.low, a.low, b.low), vfmaq_f64(c.high, a.high, b.high)};
     return w;
 }
+static inline double wide_total(wide a) { return vaddvq_f64(vaddq_f64(a.low, a.high)); }
 
 typedef uint64x2_t words;
 

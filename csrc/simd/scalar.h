@@ -25,9 +25,6 @@ static inline void vec_transpose(vec r[NNP_VECTOR]) { (void)r; }
 static inline vec_mask vec_first(int n) { return n; }
 static inline vec vec_load_first(const float *p, vec_mask n) { return (void)n, *p; }
 static inline void vec_store_first(float *p, vec_mask n, vec v) { (void)n, *p = v; }
-typedef int vec_lanes; /* as vec_mask */
-static inline vec_lanes vec_lanes_between(int from, int to) { return to - from; }
-static inline vec vec_load_lanes(vec v, const float *p, vec_lanes n) { return (void)v, (void)n, *p; }
 
 typedef int vec_bool;
 
@@ -35,17 +32,21 @@ static inline vec vec_div(vec a, vec b) { return a / b; }
 static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
 static inline vec_bool vec_less_equal(vec a, vec b) { return a <= b; }
 static inline vec_bool vec_greater(vec a, vec b) { return a > b; }
+static inline vec_bool vec_greater_or_nan(vec a, vec b) { return !(a <= b); }
 static inline vec_bool vec_equal(vec a, vec b) { return a == b; }
 static inline vec_bool vec_is_nan(vec a) { return a != a; }
 static inline vec_bool vec_or(vec_bool p, vec_bool q) { return p | q; }
 static inline vec vec_select(vec_bool p, vec a, vec b) { return p ? a : b; }
 
-static inline vec vec_power_of_2(vec t) {
+static inline float vec_largest(vec v) { return v; }
+
+static inline vec vec_scale_where(vec_bool p, vec a, vec n, vec t) {
     uint32_t bits;
+    (void)n;
     memcpy(&bits, &t, 4);
     bits = (bits << 23) + 0x3F800000u;
     memcpy(&t, &bits, 4);
-    return t;
+    return p ? a * t : 0.0f;
 }
 
 static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) { return *p == b; }
@@ -56,11 +57,13 @@ static inline void vec_store_bytes_first(uint8_t *p, int n, vec v) { (void)n, *p
 typedef double wide;
 
 static inline wide wide_of(vec v) { return v; }
+static inline wide wide_of_floats(const float *p) { return wide_of(vec_load(p)); }
 static inline wide wide_load(const double *p) { return *p; }
 static inline void wide_store(double *p, wide a) { *p = a; }
 static inline wide wide_add(wide a, wide b) { return a + b; }
 static inline wide wide_sub(wide a, wide b) { return a - b; }
 static inline wide wide_mul_add(wide a, wide b, wide c) { return a * b + c; }
+static inline double wide_total(wide a) { return a; }
 
 typedef uint64_t words;
 

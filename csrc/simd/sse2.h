@@ -28,14 +28,21 @@ static inline vec vec_div(vec a, vec b) { return _mm_div_ps(a, b); }
 static inline vec vec_max(vec a, vec b) { return _mm_max_ps(a, b); }
 static inline vec_bool vec_less_equal(vec a, vec b) { return _mm_cmple_ps(a, b); }
 static inline vec_bool vec_greater(vec a, vec b) { return _mm_cmpgt_ps(a, b); }
+static inline vec_bool vec_greater_or_nan(vec a, vec b) { return _mm_cmpnle_ps(a, b); }
 static inline vec_bool vec_equal(vec a, vec b) { return _mm_cmpeq_ps(a, b); }
 static inline vec_bool vec_is_nan(vec a) { return _mm_cmpunord_ps(a, a); }
 static inline vec_bool vec_or(vec_bool p, vec_bool q) { return _mm_or_ps(p, q); }
 static inline vec vec_select(vec_bool p, vec a, vec b) { return _mm_or_ps(_mm_and_ps(p, a), _mm_andnot_ps(p, b)); }
 
-static inline vec vec_power_of_2(vec t) {
+static inline float vec_largest(vec v) {
+    const __m128 two = _mm_max_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+static inline vec vec_scale_where(vec_bool p, vec a, vec n, vec t) {
     const __m128i exponent = _mm_slli_epi32(_mm_castps_si128(t), 23);
-    return _mm_castsi128_ps(_mm_add_epi32(exponent, _mm_set1_epi32(0x3F800000)));
+    const __m128i power = _mm_add_epi32(exponent, _mm_set1_epi32(0x3F800000));
+    return (void)n, _mm_and_ps(p, _mm_mul_ps(a, _mm_castsi128_ps(power)));
 }
 
 static inline vec_bool vec_bytes_equal(const uint8_t *p, uint8_t b) {
@@ -58,6 +65,7 @@ static inline wide wide_of(vec v) {
     const wide w = {_mm_cvtps_pd(v), _mm_cvtps_pd(_mm_movehl_ps(v, v))};
     return w;
 }
+static inline wide wide_of_floats(const float *p) { return wide_of(vec_load(p)); }
 static inline wide wide_load(const double *p) {
     const wide w = {_mm_loadu_pd(p), _mm_loadu_pd(p + 2)};
     return w;
@@ -74,6 +82,10 @@ static inline wide wide_sub(wide a, wide b) {
 static inline wide wide_mul_add(wide a, wide b, wide c) {
     const wide w = {_mm_add_pd(_mm_mul_pd(a.low, b.low), c.low), _mm_add_pd(_mm_mul_pd(a.high, b.high), c.high)};
     return w;
+}
+static inline double wide_total(wide a) {
+    const __m128d two = _mm_add_pd(a.low, a.high);
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
 
 typedef __m128i words;

@@ -15,16 +15,18 @@ static ptrdiff_t pixels_of_row(ptrdiff_t channels, ptrdiff_t step) {
 
 static vec keep_positive(vec v, vec y) { return vec_select(vec_greater(y, vec_zero()), v, vec_zero()); }
 
-/* Repeat what belongs to the channels of one pixel along a row. */
+/* row = values of the channels of one pixel, `pixels` times: each copy doubles what is there. */
 static void repeat(ptrdiff_t pixels, ptrdiff_t channels, const float *values, float *row) {
-    for (ptrdiff_t p = 0; p < pixels; p++)
-        for (ptrdiff_t c = 0; c < channels; c++) row[p * channels + c] = values[c];
+    const ptrdiff_t size = pixels * channels;
+    memmove(row, values, (size_t)channels * sizeof(float));
+    for (ptrdiff_t done = channels; done < size; done *= 2)
+        memcpy(row + done, row, (size_t)(done < size - done ? done : size - done) * sizeof(float));
 }
 
 /* Over pixels, for each channel: first = sum of left, second = sum of left * (x - centre), in double, where left is
  * x - centre, or dy, or dy where y > 0. */
 typedef struct {
-    const float *x, *dy, *y; /* dy NULL: x - centre; y NULL: all of dy */
+    const float *x, *dy, *y;
     ptrdiff_t step;
 } sum_source;
 
@@ -33,61 +35,71 @@ typedef struct {
     double first[ROW], second[ROW];
 } row_sums;
 
-/* The next rows are asked for: widening makes enough work to hide their way from memory, but only if it starts early.
- */
-NNP_INLINE void add_rows(const int rows, const int gradient, ptrdiff_t width, sum_source s, row_sums *sums) {
+/* What is summed: x - centre, dy, or dy where y > 0. */
+enum { DIFFERENCES, GRADIENTS, MASKED_GRADIENTS };
+
+/* n columns, at most a vector. The next rows are asked for: widening makes enough work to hide their way from memory,
+ * but only if it starts early. */
+NNP_INLINE void add_columns(const int WHAT, const int rows, ptrdiff_t n, sum_source s, row_sums *sums, ptrdiff_t c) {
     const ptrdiff_t ahead = rows * s.step;
-    for (ptrdiff_t c = 0; c < width; c += NNP_VECTOR) {
-        const ptrdiff_t n = width - c;
-        const wide centre = wide_of(load_part(sums->centre + c, n));
-        wide first = wide_load(sums->first + c), second = wide_load(sums->second + c);
-        NNP_UNROLL
-        for (int r = 0; r < rows; r++) {
-            const ptrdiff_t at = r * s.step + c;
-            NNP_PREFETCH(s.x + at + ahead);
-            const wide difference = wide_sub(wide_of(load_part(s.x + at, n)), centre);
-            wide left = difference;
-            if (gradient) {
-                NNP_PREFETCH(s.dy + at + ahead);
-                vec dy = load_part(s.dy + at, n);
-                if (s.y != NULL) {
-                    NNP_PREFETCH(s.y + at + ahead);
-                    dy = keep_positive(dy, load_part(s.y + at, n));
-                }
-                left = wide_of(dy);
-            }
-            first = wide_add(first, left);
-            second = wide_mul_add(left, difference, second);
+    const wide centre = wide_part(sums->centre + c, n);
+    wide first = wide_load(sums->first + c), second = wide_load(sums->second + c);
+    NNP_UNROLL
+    for (int r = 0; r < rows; r++) {
+        const ptrdiff_t at = r * s.step + c;
+        NNP_PREFETCH(s.x + at + ahead);
+        const wide difference = wide_sub(wide_part(s.x + at, n), centre);
+        wide left = difference;
+        if (WHAT != DIFFERENCES) {
+            NNP_PREFETCH(s.dy + at + ahead);
+            left = wide_part(s.dy + at, n);
         }
-        wide_store(sums->first + c, first);
-        wide_store(sums->second + c, second);
+        if (WHAT == MASKED_GRADIENTS) {
+            NNP_PREFETCH(s.y + at + ahead);
+            left = wide_of(keep_positive(load_part(s.dy + at, n), load_part(s.y + at, n)));
+        }
+        first = wide_add(first, left);
+        second = wide_mul_add(left, difference, second);
     }
+    wide_store(sums->first + c, first);
+    wide_store(sums->second + c, second);
 }
 
-NNP_INLINE sum_source sum_source_at(sum_source s, ptrdiff_t offset) {
-    if (s.dy != NULL) s.dy += offset;
-    if (s.y != NULL) s.y += offset;
+NNP_INLINE void add_rows(const int WHAT, const int rows, ptrdiff_t width, sum_source s, row_sums *sums) {
+    ptrdiff_t c = 0;
+    for (; c + NNP_VECTOR <= width; c += NNP_VECTOR) add_columns(WHAT, rows, NNP_VECTOR, s, sums, c);
+    if (c < width) add_columns(WHAT, rows, width - c, s, sums, c);
+}
+
+NNP_INLINE sum_source sum_source_at(const int WHAT, sum_source s, ptrdiff_t offset) {
     s.x += offset;
+    if (WHAT != DIFFERENCES) s.dy += offset;
+    if (WHAT == MASKED_GRADIENTS) s.y += offset;
     return s;
 }
 
+/* Sums of `group` pixels become those of one: halves are added while there are two. */
+static void fold(ptrdiff_t group, ptrdiff_t channels, double *sums) {
+    for (; group > 1; group -= group / 2) {
+        const double *other = sums + (group - group / 2) * channels;
+        for (ptrdiff_t i = 0; i < group / 2 * channels; i++) sums[i] += other[i];
+    }
+}
+
 /* The sums of a channel c are left in sums->first[c] and sums->second[c]. */
-NNP_INLINE void sum_pixels(const int gradient, ptrdiff_t pixels, ptrdiff_t channels, sum_source s, row_sums *sums) {
-    const ptrdiff_t group = pixels_of_row(channels, s.step), width = group * channels, rows = pixels / group;
-    repeat(group - 1, channels, sums->centre, sums->centre + channels);
-    memset(sums->first, 0, sizeof sums->first);
-    memset(sums->second, 0, sizeof sums->second);
+NNP_INLINE void sum_pixels(const int WHAT, ptrdiff_t pixels, ptrdiff_t channels, sum_source s, row_sums *sums) {
+    const ptrdiff_t group = pixels_of_row(channels, s.step), width = group * channels, last = pixels / group;
+    const size_t used = (size_t)(width + NNP_VECTOR - 1) / NNP_VECTOR * NNP_VECTOR * sizeof(double);
+    repeat(group, channels, sums->centre, sums->centre);
+    memset(sums->first, 0, used);
+    memset(sums->second, 0, used);
     s.step *= group;
     ptrdiff_t r = 0;
-    for (; r + ROWS <= rows; r += ROWS) add_rows(ROWS, gradient, width, sum_source_at(s, r * s.step), sums);
-    for (; r < rows; r++) add_rows(1, gradient, width, sum_source_at(s, r * s.step), sums);
-    const ptrdiff_t left_over = pixels - rows * group;
-    if (left_over > 0) add_rows(1, gradient, left_over * channels, sum_source_at(s, rows * s.step), sums);
-    for (ptrdiff_t p = 1; p < group; p++)
-        for (ptrdiff_t c = 0; c < channels; c++) {
-            sums->first[c] += sums->first[p * channels + c];
-            sums->second[c] += sums->second[p * channels + c];
-        }
+    for (; r + ROWS <= last; r += ROWS) add_rows(WHAT, ROWS, width, sum_source_at(WHAT, s, r * s.step), sums);
+    for (; r < last; r++) add_rows(WHAT, 1, width, sum_source_at(WHAT, s, r * s.step), sums);
+    add_rows(WHAT, 1, (pixels - last * group) * channels, sum_source_at(WHAT, s, last * s.step), sums);
+    fold(group, channels, sums->first);
+    fold(group, channels, sums->second);
 }
 
 /* The sums of squares are about the first pixel, which is one of those summed: their mean square about it is at most
@@ -100,7 +112,7 @@ static void channel_moments(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step
         const ptrdiff_t n = channels - c0 < ROW ? channels - c0 : ROW;
         const sum_source source = {x + c0, NULL, NULL, step};
         for (ptrdiff_t c = 0; c < n; c++) sums.centre[c] = isfinite(x[c0 + c]) ? x[c0 + c] : 0.0f;
-        sum_pixels(0, pixels, n, source, &sums);
+        sum_pixels(DIFFERENCES, pixels, n, source, &sums);
         for (ptrdiff_t c = 0; c < n; c++) {
             const double shift = sums.first[c] / (double)pixels, rest = sums.second[c] - sums.first[c] * shift;
             mean[c0 + c] = sums.centre[c] + shift;
@@ -116,7 +128,10 @@ static void channel_grad_sums(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t st
         const ptrdiff_t n = channels - c0 < ROW ? channels - c0 : ROW;
         const sum_source source = {x + c0, dy + c0, y == NULL ? NULL : y + c0, step};
         memcpy(sums.centre, mean + c0, (size_t)n * sizeof(float));
-        sum_pixels(1, pixels, n, source, &sums);
+        if (y == NULL)
+            sum_pixels(GRADIENTS, pixels, n, source, &sums);
+        else
+            sum_pixels(MASKED_GRADIENTS, pixels, n, source, &sums);
         memcpy(sum + c0, sums.first, (size_t)n * sizeof(double));
         memcpy(sum_product + c0, sums.second, (size_t)n * sizeof(double));
     }
@@ -149,7 +164,7 @@ NNP_INLINE void scale_shift_row(const int with_residual, const int with_relu, pt
         vec v = vec_mul_add(load_part(x + c, n), load_part(scale + c, n), load_part(shift + c, n));
         if (with_residual) v = vec_add(v, load_part(residual + c, n));
         if (with_relu) v = vec_relu(v);
-        store_part(y + c, n, v);
+        store_part_of_stream(y + c, n, v);
     }
 }
 
@@ -174,6 +189,30 @@ static void scale_shift(ptrdiff_t pixels, ptrdiff_t channels, const float *x, co
     }
 }
 
+/* Elements i to i + n, at most a vector, in column c of a row. */
+typedef struct {
+    const float *dy, *x, *y, *of_dy, *of_x, *shift;
+    float *dx, *dresidual;
+} grad_arrays;
+
+NNP_INLINE void grad_columns(const int with_y, const int with_residual, ptrdiff_t n, grad_arrays a, ptrdiff_t i,
+                             ptrdiff_t c) {
+    vec g = load_part(a.dy + i, n);
+    if (with_y) g = keep_positive(g, load_part(a.y + i, n));
+    const vec rest = vec_mul_add(load_part(a.of_x + c, n), load_part(a.x + i, n), load_part(a.shift + c, n));
+    store_part_of_stream(a.dx + i, n, vec_mul_add(load_part(a.of_dy + c, n), g, rest));
+    if (with_residual) store_part_of_stream(a.dresidual + i, n, g);
+}
+
+NNP_INLINE void grad_rows(const int with_y, const int with_residual, ptrdiff_t size, ptrdiff_t width, grad_arrays a) {
+    for (ptrdiff_t i = 0; i < size; i += width) {
+        const ptrdiff_t n = size - i < width ? size - i : width;
+        ptrdiff_t c = 0;
+        for (; c + NNP_VECTOR <= n; c += NNP_VECTOR) grad_columns(with_y, with_residual, NNP_VECTOR, a, i + c, c);
+        if (c < n) grad_columns(with_y, with_residual, n - c, a, i + c, c);
+    }
+}
+
 static void batch_norm_grad(ptrdiff_t pixels, ptrdiff_t channels, const float *dy, const float *x, const float *y,
                             const float *of_dy, const float *of_x, const float *shift, float *dx, float *dresidual) {
     const ptrdiff_t group = pixels_of_row(channels, channels), width = group * channels, size = pixels * channels;
@@ -183,13 +222,13 @@ static void batch_norm_grad(ptrdiff_t pixels, ptrdiff_t channels, const float *d
         repeat(group, channels, of_x, of_xs), of_x = of_xs;
         repeat(group, channels, shift, shifts), shift = shifts;
     }
-    for (ptrdiff_t i = 0; i < size; i += width)
-        for (ptrdiff_t c = 0; c < width && i + c < size; c += NNP_VECTOR) {
-            const ptrdiff_t n = (size - i < width ? size - i : width) - c;
-            vec g = load_part(dy + i + c, n);
-            if (y != NULL) g = keep_positive(g, load_part(y + i + c, n));
-            const vec rest = vec_mul_add(load_part(of_x + c, n), load_part(x + i + c, n), load_part(shift + c, n));
-            store_part(dx + i + c, n, vec_mul_add(load_part(of_dy + c, n), g, rest));
-            if (dresidual != NULL) store_part(dresidual + i + c, n, g);
-        }
+    const grad_arrays a = {dy, x, y, of_dy, of_x, shift, dx, dresidual};
+    if (y != NULL && dresidual != NULL)
+        grad_rows(1, 1, size, width, a);
+    else if (y != NULL)
+        grad_rows(1, 0, size, width, a);
+    else if (dresidual != NULL)
+        grad_rows(0, 1, size, width, a);
+    else
+        grad_rows(0, 0, size, width, a);
 }

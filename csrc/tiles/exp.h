@@ -10,5 +10,5 @@ NNP_INLINE vec exp_of_negative(vec x) {
     q = vec_mul_add(q, r, vec_set(0.166665211f));
     q = vec_mul_add(q, r, vec_set(0.499999940f));
     const vec e = vec_add(vec_mul_add(vec_mul(q, r), r, r), vec_set(1.0f));
-    return vec_select(vec_less_equal(x, vec_set(-87.3365479f)), vec_zero(), vec_mul(e, vec_power_of_2(shifted)));
+    return vec_scale_where(vec_greater_or_nan(x, vec_set(-87.3365479f)), e, n, shifted);
 }

@@ -1,6 +1,7 @@
 /* Matrix-multiply tiles. Every accumulator is one chain of multiply-adds in the order of the summed axis, so an
  * element's bits do not depend on where in a tile it falls. */
 #include <assert.h>
+#include <stdint.h>
 
 #if defined(__clang__)
 #define NNP_UNROLL _Pragma("clang loop unroll(full)")
@@ -16,13 +17,36 @@
 #define NNP_INLINE static inline
 #endif
 
+/* Ask for a cache line that is wanted soon; there may be nothing. */
+#if defined(__GNUC__)
+#define NNP_PREFETCH(P) __builtin_prefetch(P)
+#else
+#define NNP_PREFETCH(P) (void)(P)
+#endif
+
 /* NaN stays NaN. */
 NNP_INLINE vec vec_relu(vec v) { return vec_select(vec_less_equal(v, vec_zero()), vec_zero(), v); }
+
+/* Ask for the cache line `ahead` floats after P, where there may be nothing, to come as near as the second level. */
+#if defined(__GNUC__)
+#define NNP_PREFETCH_AT(P, AHEAD) __builtin_prefetch((const void *)((uintptr_t)(P) + 4 * (uintptr_t)(AHEAD)), 0, 2)
+#else
+#define NNP_PREFETCH_AT(P, AHEAD) ((void)(P), (void)(AHEAD))
+#endif
 
 /* The tile's sums start from C or from zero. The last vector of a row may be a part: `last` masks it. */
 NNP_INLINE vec tile_start(int accumulate, const float *c, int whole, vec_mask last) {
     if (!accumulate) return vec_zero();
     return whole ? vec_load(c) : vec_load_first(c, last);
+}
+
+/* Rows of B that a tile asks for before it uses them, and the floats of a cache line. */
+enum { NNP_AHEAD = 8, NNP_LINE = 16 };
+
+/* Asks for a row of B that is so wide that it comes from the second-level cache too late. */
+NNP_INLINE void ask_for_row(const int VECS, const float *b) {
+    NNP_UNROLL
+    for (int j = 0; VECS * NNP_VECTOR > 2 * NNP_LINE && j < VECS * NNP_VECTOR; j += NNP_LINE) NNP_PREFETCH(b + j);
 }
 
 NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff_t taps, ptrdiff_t depth,
@@ -44,6 +68,7 @@ NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff
             vec right[NNP_TILE_VECTORS];
             NNP_UNROLL
             for (int j = 0; j < VECS; j++) right[j] = vec_load(b + j * NNP_VECTOR);
+            ask_for_row(VECS, b + NNP_AHEAD * VECS * NNP_VECTOR);
             b += VECS * NNP_VECTOR;
             NNP_UNROLL
             for (int i = 0; i < ROWS; i++) {
@@ -78,8 +103,8 @@ NNP_INLINE void gemm_tile_body(const int ROWS, const int VECS, int cols, ptrdiff
 }
 
 NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdiff_t segments,
-                                const nnp_segment *segment, ptrdiff_t a_offset, ptrdiff_t a_step, ptrdiff_t b_offset,
-                                ptrdiff_t b_step, float *c, ptrdiff_t c_stride) {
+                                const nnp_segment *segment, ptrdiff_t a_offset, ptrdiff_t a_step, ptrdiff_t a_ahead,
+                                ptrdiff_t b_offset, ptrdiff_t b_step, ptrdiff_t b_ahead, float *c, ptrdiff_t c_stride) {
     vec sum[NNP_TALL_ROWS][NNP_TILE_VECTORS];
     const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
     NNP_UNROLL
@@ -94,6 +119,10 @@ NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdif
             NNP_UNROLL
             for (int j = 0; j < VECS - 1; j++) right[j] = vec_load(b + j * NNP_VECTOR);
             right[VECS - 1] = vec_load_first(b + (VECS - 1) * NNP_VECTOR, last);
+            if (VECS > 1) {
+                NNP_PREFETCH_AT(a, a_ahead);
+                NNP_PREFETCH_AT(b, b_ahead);
+            }
             NNP_UNROLL
             for (int i = 0; i < ROWS; i++) {
                 const vec left = vec_set(a[i]);
@@ -124,8 +153,9 @@ NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdif
         gemm_tile_body(ROWS, VECS, cols, taps, depth, a, a_stride, b, bias, relu, accumulate, c);                      \
     }                                                                                                                  \
     static void outer_tile_##ROWS##x##VECS(int cols, ptrdiff_t n, const nnp_segment *s, ptrdiff_t ao, ptrdiff_t as,    \
-                                           ptrdiff_t bo, ptrdiff_t bs, float *c, ptrdiff_t cs) {                       \
-        outer_tile_body(ROWS, VECS, cols, n, s, ao, as, bo, bs, c, cs);                                                \
+                                           ptrdiff_t aa, ptrdiff_t bo, ptrdiff_t bs, ptrdiff_t ba, float *c,           \
+                                           ptrdiff_t cs) {                                                             \
+        outer_tile_body(ROWS, VECS, cols, n, s, ao, as, aa, bo, bs, ba, c, cs);                                        \
     }
 #define NNP_TILES(VECS)                                                                                                \
     NNP_TILE(1, VECS) NNP_TILE(2, VECS) NNP_TILE(3, VECS) NNP_TILE(4, VECS) NNP_TILE(5, VECS) NNP_TILE(6, VECS)
@@ -157,7 +187,7 @@ NNP_TILES(4)
 typedef void gemm_tile_function(int, ptrdiff_t, ptrdiff_t, const float *const *, ptrdiff_t, const float *,
                                 const float *, int, int, float *const *);
 typedef void outer_tile_function(int, ptrdiff_t, const nnp_segment *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
-                                 float *, ptrdiff_t);
+                                 ptrdiff_t, ptrdiff_t, float *, ptrdiff_t);
 static gemm_tile_function *const gemm_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_TABLE_OF(gemm_tile);
 static outer_tile_function *const outer_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_TABLE_OF(outer_tile);
 
@@ -175,10 +205,11 @@ static void gemm_tile(int rows, int cols, ptrdiff_t taps, ptrdiff_t depth, const
 }
 
 static void outer_tile(int rows, int cols, ptrdiff_t segments, const nnp_segment *segment, ptrdiff_t a_offset,
-                       ptrdiff_t a_step, ptrdiff_t b_offset, ptrdiff_t b_step, float *c, ptrdiff_t c_stride) {
+                       ptrdiff_t a_step, ptrdiff_t a_ahead, ptrdiff_t b_offset, ptrdiff_t b_step, ptrdiff_t b_ahead,
+                       float *c, ptrdiff_t c_stride) {
     check_tile(rows, cols);
-    outer_tiles[vectors_across(cols) - 1][rows - 1](cols, segments, segment, a_offset, a_step, b_offset, b_step, c,
-                                                    c_stride);
+    outer_tiles[vectors_across(cols) - 1][rows - 1](cols, segments, segment, a_offset, a_step, a_ahead, b_offset,
+                                                    b_step, b_ahead, c, c_stride);
 }
 
 /* A square of vectors of src, times factor, transposed into dst; or only its first rows and columns. */

@@ -1,4 +1,4 @@
-/* Softmax and losses. Sums are in double: a loss is read by people, and compared between runs.
+/* Softmax and losses. Sums are in double, or as exact: a loss is read by people, and compared between runs.
  *
  * With few classes a vector holds one class of many samples, turned by squares; with many, many classes of one sample.
  */
@@ -70,7 +70,6 @@ static void softmax_of_few(int samples, int classes, const float *z, const int64
 /* NaN left out; -infinity if nothing else is there. */
 static float largest_of(ptrdiff_t classes, const float *z) {
     vec largest[4];
-    float all[NNP_VECTOR];
     for (int j = 0; j < 4; j++) largest[j] = vec_set(-INFINITY);
     ptrdiff_t k = 0;
     for (; k + 4 * NNP_VECTOR <= classes; k += 4 * NNP_VECTOR) {
@@ -78,10 +77,7 @@ static float largest_of(ptrdiff_t classes, const float *z) {
         for (int j = 0; j < 4; j++) largest[j] = vec_max(vec_load(z + k + j * NNP_VECTOR), largest[j]);
     }
     for (; k < classes; k += NNP_VECTOR) largest[0] = vec_max(vec_load(z + whole_vector(k, classes)), largest[0]);
-    vec_store(all, vec_max(vec_max(largest[0], largest[1]), vec_max(largest[2], largest[3])));
-    for (int half = NNP_VECTOR / 2; half > 0; half /= 2)
-        for (int j = 0; j < half; j++) all[j] = all[j] > all[j + half] ? all[j] : all[j + half];
-    return all[0];
+    return vec_largest(vec_max(vec_max(largest[0], largest[1]), vec_max(largest[2], largest[3])));
 }
 
 static int is_first_of_largest(const float *z, int64_t label, float largest) {
@@ -90,54 +86,89 @@ static int is_first_of_largest(const float *z, int64_t label, float largest) {
     return z[label] == largest && !earlier;
 }
 
-/* The same for one sample of any number of classes. */
-static void softmax_of_many(ptrdiff_t classes, const float *z, const int64_t *label, double scale, float *y,
-                            softmax_sums *s) {
-    const float m = largest_of(classes, z);
-    const vec largest = vec_set(m);
+/* A sum in floats of 1 and at most SHORT numbers from 0 to 1: total + lost. Since total >= 1 >= e, `lost` gets exactly
+ * what rounding takes from the total (Dekker, "A floating-point technique for extending the available precision",
+ * 1971): of each number at most 2^-20, or all of it. It loses less than SHORT 2^-24 of that itself. Double takes twice
+ * the instructions. */
+enum { SHORT = 16 };
+
+typedef struct {
+    vec total, lost;
+} short_sum;
+
+NNP_INLINE short_sum short_sum_add(short_sum s, vec e) {
+    const vec total = vec_add(s.total, e);
+    const short_sum sum = {total, vec_add(s.lost, vec_sub(e, vec_sub(total, s.total)))};
+    return sum;
+}
+
+/* y = exp(z - largest) if WITH_Y; returns the sum. *next_largest = the largest of next, another row, NaN left out: what
+ * it needs is ready before the next row's exponentials. There are more classes than a vector has lanes. */
+NNP_INLINE double exponentials(const int WITH_Y, ptrdiff_t classes, const float *z, const float *next, float largest,
+                               float *y, float *next_largest) {
+    const vec m = vec_set(largest), one = vec_set(1.0f);
+    vec later = vec_set(-INFINITY);
     wide sum = wide_of(vec_zero());
+    float rest[NNP_VECTOR];
     ptrdiff_t k = 0;
-    for (; k + NNP_VECTOR <= classes; k += NNP_VECTOR) {
-        NNP_PREFETCH(z + classes + k); /* the next sample */
-        const vec e = exp_of_negative(vec_sub(vec_load(z + k), largest));
-        if (y != NULL) vec_store(y + k, e);
-        sum = wide_add(sum, wide_of(e));
+    while (k + NNP_VECTOR <= classes) {
+        const ptrdiff_t end = classes - k < SHORT * NNP_VECTOR ? classes : k + SHORT * NNP_VECTOR;
+        short_sum s = {one, vec_zero()};
+        for (; k + NNP_VECTOR <= end; k += NNP_VECTOR) {
+            const vec e = exp_of_negative(vec_sub(vec_load(z + k), m));
+            later = vec_max(load_part_of_stream(next + k, NNP_VECTOR), later);
+            if (WITH_Y) store_part_of_stream(y + k, NNP_VECTOR, e);
+            s = short_sum_add(s, e);
+        }
+        sum = wide_add(sum, wide_add(wide_of(vec_sub(s.total, one)), wide_of(s.lost)));
     }
-    double sums[NNP_VECTOR];
-    wide_store(sums, sum);
-    for (int half = NNP_VECTOR / 2; half > 0; half /= 2)
-        for (int j = 0; j < half; j++) sums[j] += sums[j + half];
-    s->sum = sums[0];
     if (k < classes) {
-        float rest[NNP_VECTOR];
-        const vec e = exp_of_negative(vec_sub(load_part(z + k, classes - k), largest));
-        if (y != NULL) store_part(y + k, classes - k, e);
+        const vec e = exp_of_negative(vec_sub(load_part(z + k, classes - k), m));
+        later = vec_max(vec_load(next + classes - NNP_VECTOR), later);
+        if (WITH_Y) store_part(y + k, classes - k, e);
         vec_store(rest, e);
-        for (ptrdiff_t j = 0; j < classes - k; j++) s->sum += rest[j];
+        sum = wide_add(sum, wide_part(rest, classes - k));
     }
-    s->largest = m;
-    if (label != NULL) {
+    *next_largest = vec_largest(later);
+    return wide_total(sum);
+}
+
+/* The same for samples of more than FEW classes, one after the other. */
+static void softmax_of_many(ptrdiff_t samples, ptrdiff_t classes, const float *z, const int64_t *label, double scale,
+                            float *y, softmax_sums *s) {
+    float largest = largest_of(classes, z);
+    for (ptrdiff_t i = 0; i < samples; i++, z += classes) {
+        const float m = largest, *next = i < samples - 1 ? z + classes : z;
         float e[NNP_VECTOR];
-        vec_store(e, exp_of_negative(vec_set(z[*label] - m)));
-        s->of_label = e[0];
-        s->right = is_first_of_largest(z, *label, m);
+        if (label != NULL) {
+            vec_store(e, exp_of_negative(vec_set(z[label[i]] - m)));
+            s[i].of_label = e[0];
+            s[i].right = is_first_of_largest(z, label[i], m);
+        }
+        s[i].largest = m;
+        if (y == NULL) {
+            s[i].sum = exponentials(0, classes, z, next, m, NULL, &largest);
+            continue;
+        }
+        s[i].sum = exponentials(1, classes, z, next, m, y, &largest);
+        const vec factor = vec_set((float)(scale / s[i].sum));
+        ptrdiff_t k = 0;
+        for (; k + NNP_VECTOR <= classes; k += NNP_VECTOR) vec_store(y + k, vec_mul(vec_load(y + k), factor));
+        if (k < classes) store_part(y + k, classes - k, vec_mul(load_part(y + k, classes - k), factor));
+        y += classes;
     }
-    if (y == NULL) return;
-    const vec factor = vec_set((float)(scale / s->sum));
-    for (k = 0; k < classes; k += NNP_VECTOR)
-        store_part(y + k, classes - k, vec_mul(load_part(y + k, classes - k), factor));
 }
 
 static void softmax_rows(ptrdiff_t samples, ptrdiff_t classes, const float *z, const int64_t *label, double scale,
                          float *y, softmax_sums *s) {
-    const ptrdiff_t lanes = classes <= FEW ? NNP_VECTOR : 1;
-    for (ptrdiff_t i = 0; i < samples; i += lanes) {
-        const ptrdiff_t n = samples - i < lanes ? samples - i : lanes, at = i * classes;
-        const int64_t *labels = label == NULL ? NULL : label + i;
-        if (classes <= FEW)
-            softmax_of_few((int)n, (int)classes, z + at, labels, scale, y == NULL ? NULL : y + at, s + i);
-        else
-            softmax_of_many(classes, z + at, labels, scale, y == NULL ? NULL : y + at, s + i);
+    if (classes > FEW) {
+        softmax_of_many(samples, classes, z, label, scale, y, s);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < samples; i += NNP_VECTOR) {
+        const ptrdiff_t n = samples - i < NNP_VECTOR ? samples - i : NNP_VECTOR, at = i * classes;
+        softmax_of_few((int)n, (int)classes, z + at, label == NULL ? NULL : label + i, scale, y == NULL ? NULL : y + at,
+                       s + i);
     }
 }
 

@@ -1,14 +1,11 @@
 /* Vectors along memory whose last one may be a part. */
 
-/* Ask for a cache line that is wanted soon; there may be nothing. */
-#if defined(__GNUC__)
-#define NNP_PREFETCH(P) __builtin_prefetch(P)
-#else
-#define NNP_PREFETCH(P) (void)(P)
-#endif
-
 NNP_INLINE vec load_part(const float *p, ptrdiff_t n) {
     return n >= NNP_VECTOR ? vec_load(p) : vec_load_first(p, vec_first((int)n));
+}
+
+NNP_INLINE wide wide_part(const float *p, ptrdiff_t n) {
+    return n >= NNP_VECTOR ? wide_of_floats(p) : wide_of(load_part(p, n));
 }
 
 NNP_INLINE void store_part(float *p, ptrdiff_t n, vec v) {

@@ -53,24 +53,46 @@ NNP_INLINE vec load_of_window(const int ahead, const float *p, ptrdiff_t n) {
     return ahead ? load_part_of_stream(p, n) : load_part(p, n);
 }
 
-/* Few channels come from so little memory that asking for it ahead costs more than waiting: `ahead` is 0 there. */
-NNP_INLINE void max_window(const int rows, const int columns, const int ahead, window w, ptrdiff_t channels, float *y,
-                           uint8_t *argmax) {
-    for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
-        const ptrdiff_t at = whole_vector(c, channels), n = channels - at;
-        vec best = load_of_window(ahead, w.x + at, n), where = vec_set((float)w.position);
+/* How memory is read and written: ASKED_FOR ahead; the same, but written PAST the caches; or PLAIN, for less than a
+ * vector of channels: they come from so little memory that asking for it costs more than waiting. */
+enum { PLAIN, ASKED_FOR, PAST };
+
+NNP_INLINE void store_maximum(const int way, float *y, ptrdiff_t n, vec v) {
+    if (way == PAST)
+        vec_stream(y, v);
+    else if (way == ASKED_FOR)
+        store_part_of_stream(y, n, v);
+    else
+        store_part(y, n, v);
+}
+
+/* n channels, at most a vector. */
+NNP_INLINE void max_columns(const int rows, const int columns, const int way, window w, ptrdiff_t channels, ptrdiff_t n,
+                            float *y, uint8_t *argmax) {
+    vec best = load_of_window(way, w.x, n), where = vec_set((float)w.position);
+    NNP_UNROLL
+    for (int i = 0; i < rows; i++) {
         NNP_UNROLL
-        for (int i = 0; i < rows; i++) {
-            NNP_UNROLL
-            for (int j = i == 0; j < columns; j++)
-                take_larger(&best, &where, load_of_window(ahead, w.x + i * w.row_step + j * channels + at, n),
-                            w.position + i * w.kernel_w + j);
+        for (int j = i == 0; j < columns; j++)
+            take_larger(&best, &where, load_of_window(way, w.x + i * w.row_step + j * channels, n),
+                        w.position + i * w.kernel_w + j);
+    }
+    store_maximum(way, y, n, best);
+    if (argmax != NULL) store_bytes_part(argmax, n, where);
+}
+
+/* `run` windows side by side, `step` floats apart. */
+NNP_INLINE void max_windows(const int rows, const int columns, const int way, ptrdiff_t run, ptrdiff_t step, window w,
+                            ptrdiff_t channels, float *y, uint8_t *argmax) {
+    for (const float *x = w.x; run > 0; run--, x += step, y += channels) {
+        w.x = x;
+        if (way == PLAIN) max_columns(rows, columns, way, w, channels, channels, y, argmax);
+        for (ptrdiff_t c = 0; way != PLAIN && c < channels; c += NNP_VECTOR) {
+            const ptrdiff_t at = whole_vector(c, channels);
+            w.x = x + at;
+            max_columns(rows, columns, way, w, channels, channels - at, y + at, argmax == NULL ? NULL : argmax + at);
         }
-        if (ahead)
-            store_part_of_stream(y + at, n, best);
-        else
-            store_part(y + at, n, best);
-        if (argmax != NULL) store_bytes_part(argmax + at, n, where);
+        if (argmax != NULL) argmax += channels;
     }
 }
 
@@ -99,22 +121,33 @@ static void max_window_of_any_size(window w, ptrdiff_t channels, float *y, uint8
     }
 }
 
+/* How many windows there are side by side from w on with the same part inside the image. */
+static ptrdiff_t windows_alike(const nnp_pool *s, window w, ptrdiff_t ow) {
+    if (w.columns < s->kernel_w) return 1;
+    return min_size(s->out_width, (s->width + s->pad_w - s->kernel_w) / s->stride_w + 1) - ow;
+}
+
 static void max_pool_row(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row, uint8_t *argmax_row) {
-    const ptrdiff_t h0 = oh * s->stride_h - s->pad_h;
+    const ptrdiff_t h0 = oh * s->stride_h - s->pad_h, channels = s->channels, step = s->stride_w * channels;
     const range rh = window_inside(h0, s->kernel_h, s->height);
-    for (ptrdiff_t ow = 0; ow < s->out_width; ow++) {
+    const int past = s->stream && channels % NNP_VECTOR == 0 && is_aligned(y_row);
+    for (ptrdiff_t ow = 0, run; ow < s->out_width; ow += run) {
         const window w = window_at(s, x, rh, h0, ow * s->stride_w - s->pad_w);
-        float *y = y_row + ow * s->channels;
-        uint8_t *argmax = argmax_row == NULL ? NULL : argmax_row + ow * s->channels;
-        if (w.rows == 2 && w.columns == 2 && s->channels < NNP_VECTOR)
-            max_window(2, 2, 0, w, s->channels, y, argmax);
+        float *y = y_row + ow * channels;
+        uint8_t *argmax = argmax_row == NULL ? NULL : argmax_row + ow * channels;
+        run = windows_alike(s, w, ow);
+        if (w.rows == 2 && w.columns == 2 && channels < NNP_VECTOR)
+            max_windows(2, 2, PLAIN, run, step, w, channels, y, argmax);
+        else if (w.rows == 2 && w.columns == 2 && past)
+            max_windows(2, 2, PAST, run, step, w, channels, y, argmax);
         else if (w.rows == 2 && w.columns == 2)
-            max_window(2, 2, 1, w, s->channels, y, argmax);
+            max_windows(2, 2, ASKED_FOR, run, step, w, channels, y, argmax);
         else if (w.rows == 3 && w.columns == 3)
-            max_window(3, 3, 1, w, s->channels, y, argmax);
+            max_windows(3, 3, ASKED_FOR, run, step, w, channels, y, argmax);
         else
-            max_window_of_any_size(w, s->channels, y, argmax);
+            run = 1, max_window_of_any_size(w, channels, y, argmax);
     }
+    if (past) vec_stream_end();
 }
 
 /* dy where the maximum came from `position` of the window. */

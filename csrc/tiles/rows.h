@@ -14,8 +14,10 @@ NNP_INLINE void strided_tile(const int ROWS, const int VECS, const int PACK, int
         for (int j = 0; j < VECS; j++)
             sum[i][j] = tile_start(accumulate, c + i * c_step + j * NNP_VECTOR, j < VECS - 1, last);
     }
-    for (ptrdiff_t k = 0; k < depth; k++, a++, high++, b += PACK ? b_step : VECS * NNP_VECTOR) {
+    if (!PACK) b_step = VECS * NNP_VECTOR;
+    for (ptrdiff_t k = 0; k < depth; k++, a++, high++, b += b_step) {
         vec right[NNP_TILE_VECTORS];
+        ask_for_row(VECS, b + NNP_AHEAD * b_step);
         NNP_UNROLL
         for (int j = 0; j < VECS; j++) {
             const float *from = b + j * NNP_VECTOR;

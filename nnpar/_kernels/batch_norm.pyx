@@ -1,7 +1,8 @@
-"""Batch normalisation in two steps each way: sums over the pixels of each channel, then one pass over the elements.
+"""Batch normalisation in two passes each way: sums over the pixels of each channel, then one over the elements.
 
 Sums are of blocks of pixels, in double, and are put together in the order of the blocks. Their number depends on the
-shape alone.
+shape alone. The second pass goes backwards, over the pixels that the thread has summed: the last of them are still in
+its cache.
 """
 
 from cython.parallel cimport parallel, prange
@@ -13,10 +14,11 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
     SUM_BLOCKS = 256       # partial sums, at most
-    SUM_ELEMENTS = 32768   # elements of a partial sum, at least
+    SUM_ELEMENTS = 32768   # elements of a partial sum, about
     SUM_PIXELS = 64        # and its pixels: it costs as much memory as four of them
+    EVEN_BLOCKS = 4        # their number is a multiple, so that a few threads get as many each
     MERGE_CHANNELS = 256   # channels of a task that puts partial sums together
-    ELEMENTS = 16384       # elements of a task of the pass over the elements, about
+    ELEMENTS = 16384       # elements that the second pass goes forward, before it goes on with those before
 
 
 cdef class Pixels(Step):
@@ -37,16 +39,12 @@ cdef class Pixels(Step):
     cdef void part(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
         pass
 
-    cdef void run_elements(self) noexcept nogil:
-        """`part` for all pixels."""
-        cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t block = max(1, ELEMENTS // max(1, self.channels)), pixel
-        cdef nnp_float_mode mode = 0
-        with parallel(num_threads=self.team()):
-            mode = nnp_flush_denormals()
-            for pixel in prange(0, self.pixels, block, schedule="static"):
-                self.part(kernel, pixel, min(block, self.pixels - pixel))
-            nnp_restore_float_mode(mode)
+    cdef void run_backwards(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+        """`part` for the pixels from `first` up to `end`, the last ones first."""
+        cdef Py_ssize_t block = max(1, ELEMENTS // max(1, self.channels))
+        while end > first:
+            self.part(kernel, max(first, end - block), min(block, end - first))
+            end -= block
 
 
 cdef class Sums(Pixels):
@@ -56,7 +54,9 @@ cdef class Sums(Pixels):
 
     def __init__(self, x):
         Pixels.__init__(self, x)
-        self.block = max(SUM_PIXELS, ceil_div(self.pixels, SUM_BLOCKS), SUM_ELEMENTS // max(1, self.channels))
+        few = self.pixels <= 2 * SUM_PIXELS or self.size <= SUM_ELEMENTS // EVEN_BLOCKS
+        worth = min(self.size // SUM_ELEMENTS, self.pixels // SUM_PIXELS, SUM_BLOCKS - EVEN_BLOCKS) // EVEN_BLOCKS
+        self.block = max(1, ceil_div(self.pixels, 1 if few else EVEN_BLOCKS * (1 + worth)))
         self.blocks = ceil_div(self.pixels, self.block)
         self.row = aligned(8 * self.channels) // 8
         self.workspace_bytes = 16 * self.row * (self.blocks + 1)
@@ -68,17 +68,34 @@ cdef class Sums(Pixels):
     cdef void merge(self, const nnp_kernels *kernel, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
         pass
 
-    cdef void run_sums(self) noexcept nogil:
-        """`part` for each block, then `merge` for all channels."""
+    cdef void sum_block(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels, double *first,
+                        double *second) noexcept nogil:
+        pass
+
+    cdef void sum_blocks(self, const nnp_kernels *kernel, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+        cdef Py_ssize_t i, pixel
+        for i in range(start, end):
+            pixel = i * self.block
+            self.sum_block(kernel, pixel, min(self.block, self.pixels - pixel), self.sums(0) + (i + 1) * self.row,
+                           self.sums(1) + (i + 1) * self.row)
+
+    cdef void run_sums(self, bint then_elements) noexcept nogil:
+        """`sum_block` for each block, `merge` for all channels, `part` for all pixels. A thread has the same pixels
+        both times."""
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t pixel, channel
+        cdef int team = self.team(), share
+        cdef Py_ssize_t channel
         cdef nnp_float_mode mode = 0
-        with parallel(num_threads=self.team()):
+        with parallel(num_threads=team):
             mode = nnp_flush_denormals()
-            for pixel in prange(0, self.pixels, self.block, schedule="static"):
-                self.part(kernel, pixel, min(self.block, self.pixels - pixel))
+            for share in prange(team, schedule="static"):
+                self.sum_blocks(kernel, self.blocks * share // team, self.blocks * (share + 1) // team)
             for channel in prange(0, self.channels, MERGE_CHANNELS, schedule="static"):
                 self.merge(kernel, channel, min(MERGE_CHANNELS, self.channels - channel))
+            if then_elements:
+                for share in prange(team, schedule="static"):
+                    self.run_backwards(kernel, self.blocks * share // team * self.block,
+                                       min(self.pixels, self.blocks * (share + 1) // team * self.block))
             nnp_restore_float_mode(mode)
 
 
@@ -111,10 +128,9 @@ cdef class BatchStatistics(Sums):
         self.eps, self.momentum = eps, momentum
         self.cost(4.0 * self.size, 4.0 * self.size)
 
-    cdef void part(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
-        cdef Py_ssize_t at = (1 + pixel // self.block) * self.row
-        kernel.channel_moments(pixels, self.channels, self.channels, self.x + pixel * self.channels,
-                               self.sums(0) + at, self.sums(1) + at)
+    cdef void sum_block(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels, double *first,
+                        double *second) noexcept nogil:
+        kernel.channel_moments(pixels, self.channels, self.channels, self.x + pixel * self.channels, first, second)
 
     cdef void merge(self, const nnp_kernels *kernel, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
         cdef double *mean = self.sums(0) + channel
@@ -131,7 +147,7 @@ cdef class BatchStatistics(Sums):
                 move(self.running_var + channel + c, variance[c] * self.pixels / (self.pixels - 1.0), self.momentum)
 
     cdef void run(self) noexcept nogil:
-        self.run_sums()
+        self.run_sums(False)
 
 
 cdef void move(float *running, double value, double momentum) noexcept nogil:
@@ -200,13 +216,20 @@ cdef class BatchNormalize(Pixels):
     cdef void run(self) noexcept nogil:
         cdef float *scale = <float *> self.workspace
         cdef float *shift = self.shift()
+        cdef const nnp_kernels *kernel = kernels()
+        cdef int team = self.team(), share
         cdef double factor
         cdef Py_ssize_t c
+        cdef nnp_float_mode mode = 0
         for c in range(self.channels):
             factor = <double> self.invstd[c] * (self.gamma[c] if self.gamma != NULL else 1.0)
             scale[c] = <float> factor
             shift[c] = <float> ((self.beta[c] if self.beta != NULL else 0.0) - self.mean[c] * factor)
-        self.run_elements()
+        with parallel(num_threads=team):
+            mode = nnp_flush_denormals()
+            for share in prange(team, schedule="static"):
+                self.run_backwards(kernel, self.pixels * share // team, self.pixels * (share + 1) // team)
+            nnp_restore_float_mode(mode)
 
 
 cdef class BatchNormGrad(Sums):
@@ -235,7 +258,6 @@ cdef class BatchNormGrad(Sums):
     cdef float *dgamma
     cdef float *dbeta
     cdef float *dresidual
-    cdef bint summing
 
     def __init__(self, dy, x, y, mean, invstd, gamma, dx, dgamma, dbeta, dresidual):
         Sums.__init__(self, x)
@@ -256,16 +278,20 @@ cdef class BatchNormGrad(Sums):
         """Of dy (0), of x (1), and what is added (2)."""
         return <float *> (self.workspace + 16 * self.row * (self.blocks + 1) + which * aligned(4 * self.channels))
 
+    cdef const float *y_at(self, Py_ssize_t pixel) noexcept nogil:
+        return self.y + pixel * self.channels if self.y != NULL else NULL
+
+    cdef void sum_block(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels, double *first,
+                        double *second) noexcept nogil:
+        cdef Py_ssize_t at = pixel * self.channels
+        kernel.channel_grad_sums(pixels, self.channels, self.channels, self.dy + at, self.x + at, self.y_at(pixel),
+                                 self.mean, first, second)
+
     cdef void part(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
-        cdef Py_ssize_t at = pixel * self.channels, to = (1 + pixel // self.block) * self.row
-        cdef const float *y = self.y + at if self.y != NULL else NULL
-        if self.summing:
-            kernel.channel_grad_sums(pixels, self.channels, self.channels, self.dy + at, self.x + at, y, self.mean,
-                                     self.sums(0) + to, self.sums(1) + to)
-        else:
-            kernel.batch_norm_grad(pixels, self.channels, self.dy + at, self.x + at, y, self.factors(0),
-                                   self.factors(1), self.factors(2), self.dx + at,
-                                   self.dresidual + at if self.dresidual != NULL else NULL)
+        cdef Py_ssize_t at = pixel * self.channels
+        kernel.batch_norm_grad(pixels, self.channels, self.dy + at, self.x + at, self.y_at(pixel), self.factors(0),
+                               self.factors(1), self.factors(2), self.dx + at,
+                               self.dresidual + at if self.dresidual != NULL else NULL)
 
     cdef void merge(self, const nnp_kernels *kernel, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
         cdef double *sum_dy = self.sums(0)
@@ -288,7 +314,4 @@ cdef class BatchNormGrad(Sums):
             self.factors(2)[c] = <float> (-of_dy * sum_dy[c] / self.pixels - of_x * self.mean[c])
 
     cdef void run(self) noexcept nogil:
-        self.summing = True
-        self.run_sums()
-        self.summing = False
-        self.run_elements()
+        self.run_sums(True)

@@ -15,12 +15,12 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
     LINE = 16              # floats in a cache line
-    STRIP_PIXELS = 256     # pixels that a tile sums in registers before it goes back to memory,
-    PACKED_PIXELS = 512    # and as many if they are packed
-    BLOCK_ROWS = 16 * NNP_TILE_ROWS  # input channels of a task,
+    STRIP_PIXELS = 64      # pixels that a tile sums in registers before it goes back to memory,
+    PACKED_PIXELS = 128    # and as many if they are packed
+    BLOCK_ROWS = 22 * NNP_TILE_ROWS  # input channels of a task,
     BLOCK_COLS = 256       # and its output channels: whole panels of any instruction set
-    WIDE = 256             # pixels of so many channels are packed: they would meet in few sets of a cache
-    CHUNK_TASKS = 64       # tasks that chunks of pixels should make
+    WIDE = 256             # with so many channels on both sides, a strip is packed: each float is used often enough
+    CHUNK_TASKS = 32       # tasks that chunks of pixels should make
     REDUCE_ROWS = 256      # rows (input channel, position) of a panel that are added up at once
     CHUNK_BYTES = 16 << 20  # bytes of partial sums, at most
 
@@ -57,8 +57,9 @@ cdef class Conv2dWeightGrad(Step):
     cdef Py_ssize_t n, h, w, c, oh, ow, oc               # of the images, framed or not, and of dy
     cdef Py_ssize_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, taps_w
     cdef Py_ssize_t chunks, strip_rows, row_blocks, col_blocks, reduce_rows
-    cdef Py_ssize_t x_row, dy_row                        # from pixel to pixel of a packed strip, or 0: not packed
+    cdef Py_ssize_t x_ahead, dy_ahead                    # from a strip's floats to those of the next
     cdef bint packs
+    cdef Py_ssize_t x_row                                # from channel to channel of a packed strip of x
     cdef Py_ssize_t frame_offset, thread_offset, thread_bytes    # in the workspace
 
     def __init__(self, Geometry shape, x, dy, dw):
@@ -82,11 +83,11 @@ cdef class Conv2dWeightGrad(Step):
             framed_bytes = aligned(4 * self.n * self.h * self.w * self.c)
 
         width = kernel.vector * kernel.tile_vectors
-        if self.ow <= PACKED_PIXELS:
-            self.x_row = LINE * (BLOCK_ROWS // LINE | 1) if self.depth >= WIDE else 0
-            self.dy_row = width if self.cols >= WIDE else 0
-        self.packs = self.x_row + self.dy_row > 0
+        self.packs = min(self.depth, self.cols) >= WIDE and self.ow <= PACKED_PIXELS
         self.strip_rows = max(1, (PACKED_PIXELS if self.packs else STRIP_PIXELS) // max(1, self.ow))
+        self.x_ahead = self.strip_rows * self.stride_h * self.w * self.c
+        self.dy_ahead = self.strip_rows * self.ow * self.oc
+        self.x_row = LINE * (ceil_div(self.strip_rows * self.ow, LINE) | 1)
         self.row_blocks, self.col_blocks = ceil_div(self.depth, BLOCK_ROWS), ceil_div(self.cols, BLOCK_COLS)
         self.reduce_rows = max(1, min(REDUCE_ROWS // self.kernel_area, self.channels))
         wanted = ceil_div(CHUNK_TASKS, self.groups * self.taps * self.row_blocks * self.col_blocks)
@@ -95,8 +96,8 @@ cdef class Conv2dWeightGrad(Step):
         self.cost(shape.flops, shape.bytes)
         self.frame_offset = aligned(4 * self.chunks * self.partial_size())
         self.thread_offset = self.frame_offset + framed_bytes
-        packed_bytes = aligned(4 * self.strip_rows * self.ow * (self.x_row + self.dy_row))
-        self.thread_bytes = max(self.segment_bytes() + packed_bytes,
+        packed = BLOCK_ROWS * self.x_row + BLOCK_COLS * self.strip_rows * self.ow if self.packs else 0
+        self.thread_bytes = max(self.segment_bytes() + aligned(4 * packed),
                                 aligned(4 * self.reduce_rows * self.kernel_area * width))
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
 
@@ -105,8 +106,8 @@ cdef class Conv2dWeightGrad(Step):
         return self.groups * self.taps * self.depth * self.cols
 
     cdef Py_ssize_t segment_bytes(self) noexcept nogil:
-        """Of the segments of a strip, and of the packed strip."""
-        return aligned(2 * sizeof(nnp_segment) * self.strip_rows)
+        """Of the segments of a strip."""
+        return aligned(sizeof(nnp_segment) * self.strip_rows)
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
@@ -139,65 +140,64 @@ cdef class Conv2dWeightGrad(Step):
         cdef Py_ssize_t height = min(BLOCK_ROWS, self.depth - ic), width = min(BLOCK_COLS, self.cols - oc)
         cdef float *partial = (<float *> self.workspace + chunk * self.partial_size()
                                + ((group * self.taps + tap) * self.depth + ic) * self.cols + oc)
+        cdef nnp_segment *segment = <nnp_segment *> scratch
         for i in range(height):
             memset(partial + i * self.cols, 0, 4 * width)
         while row < end:
             rows = min(self.strip_rows, end - row)
-            segments = self.cut(group, tap, row, rows, ic, oc, <nnp_segment *> scratch)
-            self.add_outer(kernel, segments, scratch, height, width, partial)
+            segments = self.cut(group, tap, row, rows, ic, oc, segment)
+            if self.packs:
+                self.add_packed(kernel, segments, segment, height, width, <float *> (scratch + self.segment_bytes()),
+                                partial)
+            else:
+                self.add_outer(kernel, segments, segment, height, width,
+                               row + rows + self.strip_rows <= self.n * self.oh, partial)
             row += rows
 
-    cdef void add_outer(self, const nnp_kernels *kernel, Py_ssize_t segments, char *scratch, Py_ssize_t height,
-                        Py_ssize_t width, float *partial) noexcept nogil:
-        """partial (height, width), a block of (depth, oc), += the outer products of a strip.
-
-        Pixels of many channels lie on as many pages, and in few sets of a cache. So the block's channels of x are
-        packed once for all panels of dy, and a panel of dy once for all rows of the block.
-        """
-        cdef const nnp_segment *segment = <nnp_segment *> scratch
-        cdef Py_ssize_t x_step = self.x_row if self.x_row > 0 else self.stride_w * self.c
-        cdef Py_ssize_t panel = kernel.vector * kernel.tile_vectors, step = tile_rows(self.cols)
-        cdef Py_ssize_t dy_step = self.oc, dy_offset, count = segments, col = 0, row
-        cdef int cols
+    cdef void add_outer(self, const nnp_kernels *kernel, Py_ssize_t segments, const nnp_segment *segment,
+                        Py_ssize_t height, Py_ssize_t width, bint ahead, float *partial) noexcept nogil:
+        """partial (height, width), a block of (depth, oc), += the outer products of a strip. With `ahead`, each line of
+        the next strip is asked for by one of the tiles: of x by those of the first panel, of dy by those of the first
+        rows."""
+        cdef Py_ssize_t panel = kernel.vector * kernel.tile_vectors, step = tile_rows(self.cols), col = 0, row, line
+        cdef Py_ssize_t x_ahead, dy_ahead
         while col < width:
-            cols = <int> min(panel, width - col)
-            dy_offset = col
-            if self.packs:
-                dy_offset = 0
-                dy_step = ceil_div(cols, kernel.vector) * kernel.vector if self.dy_row > 0 else self.oc
-                count = self.pack(kernel, segments, scratch, height, col, cols, x_step, dy_step)
-                segment = <nnp_segment *> scratch + self.strip_rows
-            row = 0
+            row, line = 0, 0
             while row < height:
-                kernel.outer_tile(<int> min(step, height - row), cols, count, segment, row, x_step, dy_offset,
-                                  dy_step, partial + row * self.cols + col, self.cols)
+                x_ahead = self.x_ahead if ahead and col == 0 else 0
+                dy_ahead = self.dy_ahead + line if ahead and line < panel else 0
+                kernel.outer_tile(<int> min(step, height - row), <int> min(panel, width - col), segments, segment, row,
+                                  self.stride_w * self.c, x_ahead, col, self.oc, dy_ahead,
+                                  partial + row * self.cols + col, self.cols)
                 row += step
+                line += LINE
             col += panel
 
-    cdef Py_ssize_t pack(self, const nnp_kernels *kernel, Py_ssize_t segments, char *scratch, Py_ssize_t height,
-                         Py_ssize_t col, int cols, Py_ssize_t x_step, Py_ssize_t dy_step) noexcept nogil:
-        """Pack a panel of a strip, and before the first one the channels of x; returns the number of segments, which
-        follow those of the strip."""
-        cdef const nnp_segment *source = <nnp_segment *> scratch
-        cdef nnp_segment *packed = <nnp_segment *> scratch + self.strip_rows
-        cdef float *x = <float *> (scratch + self.segment_bytes())
-        cdef float *dy = x + self.strip_rows * self.ow * self.x_row
-        cdef const float *a
-        cdef const float *b
-        cdef Py_ssize_t count = 0, s
+    cdef void add_packed(self, const nnp_kernels *kernel, Py_ssize_t segments, const nnp_segment *segment,
+                         Py_ssize_t height, Py_ssize_t width, float *x, float *partial) noexcept nogil:
+        """The same as a matrix product: x as (channels, pixels), dy in panels.
+
+        Pixels of many channels lie on as many pages, and in few sets of a cache.
+        """
+        cdef Py_ssize_t panel = kernel.vector * kernel.tile_vectors, pixels = 0, col, s
+        cdef float *dy = x + BLOCK_ROWS * self.x_row
+        cdef int cols
         for s in range(segments):
-            a, b = source[s].a, source[s].b + col
-            if self.x_row > 0:
-                if col == 0:
-                    kernel.copy_matrix(source[s].length, height, a, self.stride_w * self.c, 1, x, x_step)
-                a = x
-                x += source[s].length * x_step
-            if self.dy_row > 0:
-                kernel.pack_panel(source[s].length, cols, 1.0, b, self.oc, 1, dy)
-                b = dy
-                dy += source[s].length * dy_step
-            count = append(packed, count, a, b, source[s].length, x_step, dy_step)
-        return count
+            kernel.copy_matrix(height, segment[s].length, segment[s].a, 1, self.stride_w * self.c, x + pixels,
+                               self.x_row)
+            col = 0
+            while col < width:
+                cols = <int> min(panel, width - col)
+                kernel.pack_panel(segment[s].length, cols, 1.0, segment[s].b + col, self.oc, 1,
+                                  dy + col * self.strip_rows * self.ow
+                                  + pixels * ceil_div(cols, kernel.vector) * kernel.vector)
+                col += panel
+            pixels += segment[s].length
+        col = 0
+        while col < width:
+            kernel.gemm_rows(height, <int> min(panel, width - col), pixels, x, self.x_row,
+                             dy + col * self.strip_rows * self.ow, 0, NULL, NULL, 0, 1, partial + col, self.cols)
+            col += panel
 
     cdef Py_ssize_t cut(self, Py_ssize_t group, Py_ssize_t tap, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t ic,
                         Py_ssize_t oc, nnp_segment *segment) noexcept nogil:

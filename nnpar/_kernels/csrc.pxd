@@ -29,8 +29,8 @@ cdef extern from "kernels.h" nogil:
         nnp_axis h, w
         Py_ssize_t pixel, kernel_w, out_row, out_pixel
 
-    ctypedef struct nnp_im2col:
-        Py_ssize_t height, row, kernel_h, run, down, step, before, ld, stride_h, pad_h, dilation_h
+    ctypedef struct nnp_frame:
+        Py_ssize_t taps, depth, a_down, a_step
 
     ctypedef struct nnp_planes:
         Py_ssize_t rows, depth, taps, x_stride
@@ -57,15 +57,18 @@ cdef extern from "kernels.h" nogil:
                        Py_ssize_t b_step, float *packed, const float *bias, int relu, int accumulate, float *c,
                        Py_ssize_t c_step) noexcept nogil
         void outer_tile(int rows, int cols, Py_ssize_t segments, const nnp_segment *segment, Py_ssize_t a_offset,
-                        Py_ssize_t a_step, Py_ssize_t b_offset, Py_ssize_t b_step, float *c,
-                        Py_ssize_t c_stride) noexcept nogil
+                        Py_ssize_t a_step, Py_ssize_t a_ahead, Py_ssize_t b_offset, Py_ssize_t b_step,
+                        Py_ssize_t b_ahead, float *c, Py_ssize_t c_stride) noexcept nogil
         void dot_tile(int rows, Py_ssize_t depth, const float **a, const float *x, float *out) noexcept nogil
         void pack_panel(Py_ssize_t depth, int cols, float alpha, const float *b, Py_ssize_t k_stride,
                         Py_ssize_t n_stride, float *panel) noexcept nogil
         void copy_matrix(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t row_stride,
                          Py_ssize_t col_stride, float *dst, Py_ssize_t ld) noexcept nogil
-        void im2col(const nnp_im2col *s, Py_ssize_t h, Py_ssize_t w, Py_ssize_t pixels, const float *image,
-                    float *to) noexcept nogil
+        void framed_row(Py_ssize_t pixels, int cols, const nnp_frame *s, const float *a, const float *b,
+                        const float *bias, int relu, float *c, Py_ssize_t c_step) noexcept nogil
+        void framed_outer(int cols, const nnp_frame *s, Py_ssize_t segments, const nnp_segment *segment,
+                          Py_ssize_t b_offset, Py_ssize_t b_step, Py_ssize_t ahead, float *c,
+                          Py_ssize_t c_stride) noexcept nogil
         void copy_stream(Py_ssize_t n, const float *src, float *to) noexcept nogil
         void stream_fence() noexcept nogil
         void winograd_input(int size, Py_ssize_t n, const nnp_patch *p, const float *image, float *v,

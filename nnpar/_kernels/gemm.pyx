@@ -22,12 +22,15 @@ cdef enum:
     BLOCK_ROWS = 16 * NNP_TILE_ROWS
     COPY_ROWS = 16         # rows of a task that copies
     OWN_PANELS = 8         # with so many, and one block of rows, each task packs the panels that it multiplies,
-    OWN_DEPTH = 512        # so deep,
+    OWN_DEPTH = 512        # so deep; one by one, while a few rows are multiplied,
+    OWN_FLOATS = 8192      # so large, that they stay in the first-level cache
+    OWN_COLS = 1024        # and for so many columns before the next block of the summed axis,
     STRIP = 16             # going along so many rows of B at once
+    FAR_FLOATS = 1 << 17   # (if B is larger than a part of the second-level cache)
     NEAR_FLOATS = 3 << 20  # B up to this size comes fast enough to be packed while it is multiplied
     FEW_ROWS = 6           # up to so many rows (or columns) of the result are a thin product
     THIN_COLS = 48         # columns of a task of a thin product by dot products
-    THIN_ROW_COLS = 1024   # of a thin product by rows
+    THIN_ROW_COLS = 1024   # of a thin product by rows, at most
     THIN_DEPTH = 16        # rows of B that it goes along at once
 
 
@@ -74,8 +77,9 @@ cdef class PackedGemm(Step):
     cdef bint turned, copy_left
     cdef Py_ssize_t left_offset, left_row, out_offset  # in the workspace, after the packed panels
     # Each task packs what it needs, if there is no second use or if that costs little: rows of B that are contiguous
-    # are packed while the first rows of A are multiplied with them, or if they are far away, in strips.
-    cdef bint pack_own, on_the_way
+    # are packed while the first rows of A are multiplied with them, or if they are far away, in strips. With few rows,
+    # a panel makes way for the next once it is multiplied.
+    cdef bint pack_own, on_the_way, one_by_one
     cdef Py_ssize_t own_offset, own_bytes              # where
 
     def __init__(self, a, b, c, bias, bint relu, float alpha, float beta):
@@ -102,16 +106,20 @@ cdef class PackedGemm(Step):
             self.left, self.right = left, right
         self.copy_left = self.left.col != 1 and self.k > 1
         padded = ceil_div(self.cols, kernel.vector) * kernel.vector
-        panels = ceil_div(self.cols, kernel.vector * kernel.tile_vectors)
+        width = kernel.vector * kernel.tile_vectors
+        panels = ceil_div(self.cols, width)
         self.on_the_way = self.right.col == 1 and alpha == 1.0 and self.k * self.cols <= NEAR_FLOATS
         self.pack_own = self.right.col == 1 or (self.rows <= BLOCK_ROWS and panels >= OWN_PANELS)
+        self.one_by_one = self.on_the_way and self.rows <= BLOCK_ROWS and self.k * self.cols >= FAR_FLOATS
         self.depth = OWN_DEPTH if self.pack_own and self.rows <= BLOCK_ROWS else DEPTH
+        if self.one_by_one:
+            self.depth = OWN_FLOATS // width
         self.left_offset = 0 if self.pack_own else aligned(4 * self.k * padded)
         # Rows a cache line further apart than a round number: else a strip's 16 rows could share one set of the cache.
         self.left_row = aligned(4 * self.k) // 4 + 16
         self.out_offset = self.left_offset + (4 * self.rows * self.left_row if self.copy_left else 0)
         self.own_offset = self.out_offset + (aligned(4 * self.rows * self.cols) if self.turned else 0)
-        self.own_bytes = aligned(4 * min(GROUP_COLS, padded) * min(self.k, self.depth))
+        self.own_bytes = aligned(4 * min(width if self.one_by_one else GROUP_COLS, padded) * min(self.k, self.depth))
         self.cost(2.0 * self.m * self.n * self.k, 4.0 * (self.m * self.k + self.k * self.n + self.m * self.n))
         self.workspace_bytes = self.own_offset + (self.own_bytes * self.most_threads if self.pack_own else 0)
 
@@ -121,10 +129,13 @@ cdef class PackedGemm(Step):
         cdef Py_ssize_t panels = ceil_div(self.cols, width), depth_blocks = max(ceil_div(self.k, self.depth), 1)
         cdef Py_ssize_t copies = ceil_div(self.rows, COPY_ROWS), turns = ceil_div(self.m, COPY_ROWS)
         cdef bint scale = not self.turned and self.beta != 0.0 and self.beta != 1.0
-        cdef Py_ssize_t team = self.team(), group = GROUP_COLS // width, groups, row_blocks, block_rows, task, k
+        cdef Py_ssize_t team = self.team(), groups, row_blocks, block_rows, task, k
+        cdef Py_ssize_t group = (OWN_COLS if self.one_by_one else GROUP_COLS) // width
         cdef nnp_float_mode mode = 0
         # All rows for a group of panels, unless that leaves threads without work.
-        if team > 1:
+        if self.one_by_one:
+            group = ceil_div(panels, team * ceil_div(panels, team * group))
+        elif team > 1:
             group = max(1, min(group, panels // (2 * team)))
         groups = max(ceil_div(panels, group), 1)
         row_blocks = max(1, min(ceil_div(self.rows, BLOCK_ROWS), ceil_div(2 * team, groups))) if team > 1 else 1
@@ -201,7 +212,9 @@ cdef class PackedGemm(Step):
             row = first_row
             while row < end:
                 for panel in range(first_panel, last_panel):
-                    if self.pack_own:
+                    if self.one_by_one:
+                        packed = own
+                    elif self.pack_own:
                         packed = own + (panel - first_panel) * depth * width
                     else:
                         packed = self.packed(kernel, panel, block)
@@ -292,7 +305,7 @@ cdef class ThinGemm(Step):
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t width = THIN_ROW_COLS if self.by_rows else THIN_COLS, task
+        cdef Py_ssize_t width = self.row_cols(kernel) if self.by_rows else THIN_COLS, task
         cdef float *a = <float *> self.workspace
         cdef nnp_float_mode mode = nnp_flush_denormals()
         if self.by_rows:
@@ -309,6 +322,12 @@ cdef class ThinGemm(Step):
                 else:
                     self.dot_columns(kernel, task * width, min(width, self.cols - task * width))
             nnp_restore_float_mode(mode)
+
+    cdef Py_ssize_t row_cols(self, const nnp_kernels *kernel) noexcept nogil:
+        """Columns of a task of a product by rows, whole panels: as many tasks for each thread."""
+        cdef Py_ssize_t panel = kernel.vector * kernel.tile_vectors, team = self.team()
+        cdef Py_ssize_t tasks = team * max(1, ceil_div(self.cols, team * THIN_ROW_COLS))
+        return max(1, ceil_div(ceil_div(self.cols, tasks), panel)) * panel
 
     cdef void dot_columns(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t cols) noexcept nogil:
         cdef const float *b[NNP_TILE_ROWS]
@@ -346,8 +365,8 @@ cdef class ThinGemm(Step):
             s.length = min(THIN_DEPTH, self.k - k)
             col = 0
             while col < cols:
-                kernel.outer_tile(<int> self.rows, <int> min(width, cols - col), 1, &s, 0, self.rows, col,
-                                  self.right.row, c + col, self.c_row)
+                kernel.outer_tile(<int> self.rows, <int> min(width, cols - col), 1, &s, 0, self.rows, 0, col,
+                                  self.right.row, 0, c + col, self.c_row)
                 col += width
             k += THIN_DEPTH
         if self.bias != NULL:

@@ -11,7 +11,8 @@ Tiles are taken in blocks. Where u stays in the second-level cache, a block is a
 done by one thread, with v and m of its own. Otherwise, with many channels or few tiles, all threads share a block, and
 the tasks are tiles in the transforms, positions and channels in the products: the same for a thread in every block, so
 that its part of u or du stays in its second-level cache. If one block is all there is, u of many channels would be used
-only once: it never goes to memory, but is made and used piece by piece.
+only once: it never goes to memory, but is made and used piece by piece. There v and z lie in strips of the channels
+that are used together, so that each product reads one run of memory.
 """
 
 from cython.parallel cimport parallel, prange, threadid
@@ -28,14 +29,14 @@ cdef enum:
     STREAM_COLS = 64       # and their columns: 36 x 32 x 64 floats stay in its second-level cache
     FILTER_TAPS = 9 * 16   # taps of the filters transformed at once: 9 x 16 x 64 floats stay in the first-level cache
     OWN_TILES = 48         # tiles of a block that a thread has for itself
-    OWN_SUM_TILES = 96     # the same for the weight gradient
     SHARED_TILES = 128     # tiles of a block that all threads share
     SHARED_BYTES = 4 << 20  # of transformed filters: with more, threads share blocks, and so each read of the filters
     FEW_BLOCKS = 16        # with fewer, too
     SUM_ROWS = 3 * NNP_TILE_ROWS  # weight gradient: input channels that are transformed back at once
+    STREAM_SUM_ROWS = 8 * NNP_TILE_ROWS  # the same where their sums never go to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
-    CHUNK_BYTES = 16 << 20  # weight gradient: of partial sums, at most
-    FEW_CHUNKS = 8         # weight gradient: with room for fewer, the threads share one
+    CHUNKS = 8             # weight gradient: of blocks, with sums of their own, which go through memory once
+    CHUNK_BYTES = 16 << 20  # weight gradient: of all these sums; with more, the threads share one chunk
 
 
 cdef Py_ssize_t padded_row(Py_ssize_t floats) noexcept nogil:
@@ -105,13 +106,13 @@ cdef class WinogradConv(Step):
     cdef bint shared, streamed
     cdef Py_ssize_t block, blocks                        # tiles of a block
     cdef Py_ssize_t filter_rows                          # source channels whose filters are transformed at once
-    cdef Py_ssize_t u_rows, u_stride, v_row, v_stride, m_row, m_stride
+    cdef Py_ssize_t u_rows, u_stride, v_row, v_stride, m_row, m_stride, m_offset
     cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace: of a thread, v and m; or u if streamed
 
     cdef int lay_out(self, double flops, double nbytes) except -1:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t depth = self.grid.in_c, cols = self.grid.out_c
-        self.v_row, self.m_row = LINE * ceil_div(depth, LINE), LINE * ceil_div(cols, LINE)
+        self.m_row = LINE * ceil_div(cols, LINE)
         self.shared = (4 * self.grid.positions * depth * cols > SHARED_BYTES
                        or self.grid.tiles < FEW_BLOCKS * OWN_TILES)
         self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
@@ -120,11 +121,13 @@ cdef class WinogradConv(Step):
         self.streamed = self.shared and self.blocks == 1 and 4 * self.grid.positions * depth * cols > SHARED_BYTES
         padded = ceil_div(cols, kernel.vector) * kernel.vector
         self.u_rows = STREAM_ROWS if self.streamed else depth
+        self.v_row = LINE * ceil_div(self.u_rows, LINE)
         self.u_stride = odd_lines(self.u_rows * (STREAM_COLS if self.streamed else padded))
         self.v_stride, self.m_stride = odd_lines(self.block * self.v_row), odd_lines(self.block * self.m_row)
+        self.m_offset = self.grid.positions * self.v_stride * ceil_div(depth, self.u_rows)
         self.cost(flops, nbytes)
         u_bytes = aligned(4 * self.grid.positions * self.u_stride)
-        v_bytes = aligned(4 * self.grid.positions * (self.v_stride + self.m_stride))
+        v_bytes = aligned(4 * (self.m_offset + self.grid.positions * self.m_stride))
         taps_bytes = aligned(4 * FILTER_TAPS * kernel.vector * kernel.tile_vectors)
         self.v_offset = 0 if self.streamed else u_bytes
         self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
@@ -144,7 +147,7 @@ cdef class WinogradConv(Step):
         cdef float *own = NULL
         cdef float *u = <float *> self.workspace
         cdef float *v = <float *> (self.workspace + self.v_offset)
-        cdef float *m = v + self.grid.positions * self.v_stride
+        cdef float *m = v + self.m_offset
         cdef nnp_float_mode mode = 0
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
@@ -203,7 +206,7 @@ cdef class WinogradConv(Step):
     cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t panels, float *v) noexcept nogil:
         """A block of tiles from `first`, with v, then m, of this thread."""
         cdef Py_ssize_t count = min(self.block, self.grid.tiles - first), i, k, panel
-        cdef float *m = v + self.grid.positions * self.v_stride
+        cdef float *m = v + self.m_offset
         for i in range(count):
             self.transform_tile(kernel, first + i, v + i * self.v_row)
         for k in range(self.grid.positions):
@@ -213,8 +216,14 @@ cdef class WinogradConv(Step):
             self.finish_tile(kernel, first + i, m + i * self.m_row)
 
     cdef void transform_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, float *v) noexcept nogil:
+        """v (strip of source channels, position, tile, source channel), where a strip has u_rows channels."""
         cdef nnp_patch p = input_patch(&self.grid, tile)
-        kernel.winograd_input(self.grid.size, self.grid.in_c, &p, self.source, v, self.v_stride)
+        cdef Py_ssize_t row = 0
+        while row < self.grid.in_c:
+            kernel.winograd_input(self.grid.size, min(self.u_rows, self.grid.in_c - row), &p, self.source + row, v,
+                                  self.v_stride)
+            row += self.u_rows
+            v += self.grid.positions * self.v_stride
 
     cdef void finish_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, const float *m) noexcept nogil:
         cdef nnp_patch p = output_patch(&self.grid, tile)
@@ -245,11 +254,11 @@ cdef class WinogradConv(Step):
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, tile = 0, i
         cdef Py_ssize_t step = tile_rows(self.grid.out_c)
         cdef int height, cols = self.panel_cols(kernel, panel)
-        cdef float *m = v + self.grid.positions * self.v_stride + k * self.m_stride + panel * width
+        cdef float *m = v + self.m_offset + k * self.m_stride + panel * width
         cdef const float *a[NNP_TALL_ROWS]
         cdef float *c[NNP_TALL_ROWS]
         u += k * self.u_stride + (panel - first_panel) * width * self.u_rows
-        v += k * self.v_stride + row
+        v += (row // self.u_rows * self.grid.positions + k) * self.v_stride
         while tile < tiles:
             height = <int> min(step, tiles - tile)
             for i in range(height):
@@ -291,7 +300,7 @@ cdef class WinogradConv2dInputGrad(WinogradConv):
 cdef class WinogradConv2dWeightGrad(Step):
     """dw = the gradient of conv2d with respect to w; the parameters of Conv2dWeightGrad.
 
-    Chunks of tiles have sums of their own, which are added in the order of the chunks; how many there are the shape
+    Chunks of blocks have sums of their own, which are added in the order of the chunks; how many there are the shape
     decides. With many channels there is one, shared by all threads.
     """
 
@@ -300,8 +309,10 @@ cdef class WinogradConv2dWeightGrad(Step):
     cdef float *dw
     cdef Grid grid
     cdef bint shared, streamed
-    cdef Py_ssize_t block, chunks                        # tiles of a block
-    cdef Py_ssize_t v_row, v_stride, z_row, z_stride, du_stride
+    cdef Py_ssize_t block, blocks, chunks                # tiles of a block
+    cdef Py_ssize_t v_row, v_stride, z_row, z_stride, du_stride, sums_stride
+    cdef Py_ssize_t v_strip, z_strip                     # channels that lie together, see transform
+    cdef Py_ssize_t z_offset, sum_rows
     cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace, after the chunks' du
 
     def __init__(self, shape, x, dy, dw):
@@ -311,20 +322,24 @@ cdef class WinogradConv2dWeightGrad(Step):
         self.grid = make_grid(shape.kh, shape.n, shape.h, shape.w, shape.c, shape.oh, shape.ow, shape.oc, shape.pad_h,
                               shape.pad_w)
         self.du_stride = odd_lines(self.grid.in_c * self.grid.out_c)
-        self.v_row, self.z_row = padded_row(self.grid.in_c), padded_row(self.grid.out_c)
         chunk_bytes = 4 * self.grid.positions * self.du_stride
-        self.shared = FEW_CHUNKS * chunk_bytes > CHUNK_BYTES
-        self.block = min(SHARED_TILES if self.shared else OWN_SUM_TILES, self.grid.tiles)
-        self.streamed = self.shared and self.block == self.grid.tiles
-        self.chunks = 1 if self.shared else min(CHUNK_BYTES // chunk_bytes, ceil_div(self.grid.tiles, self.block))
+        self.shared = CHUNKS * chunk_bytes > CHUNK_BYTES
+        self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
+        self.blocks = ceil_div(self.grid.tiles, self.block)
+        self.streamed = self.shared and self.blocks == 1
+        self.chunks = 1 if self.shared else min(CHUNKS, self.blocks)
+        self.sum_rows = STREAM_SUM_ROWS if self.streamed else SUM_ROWS
+        self.v_strip = STREAM_SUM_ROWS if self.streamed else self.grid.in_c
+        self.z_strip = STREAM_COLS if self.streamed else self.grid.out_c
+        self.v_row, self.z_row = padded_row(self.v_strip), padded_row(self.z_strip)
         self.v_stride, self.z_stride = odd_lines(self.block * self.v_row), odd_lines(self.block * self.z_row)
+        self.z_offset = self.grid.positions * self.v_stride * ceil_div(self.grid.in_c, self.v_strip)
         self.cost(shape.flops, shape.bytes)
         width = kernel.vector * kernel.tile_vectors
-        v_bytes = aligned(4 * self.grid.positions * (self.v_stride + self.z_stride))
-        sums_bytes = aligned(4 * (self.grid.taps * SUM_ROWS + self.grid.positions) * width)
-        if self.streamed:
-            self.du_stride = odd_lines(SUM_ROWS * width)
-            sums_bytes += aligned(4 * self.grid.positions * self.du_stride)
+        z_strips = ceil_div(self.grid.out_c, self.z_strip)
+        v_bytes = aligned(4 * (self.z_offset + self.grid.positions * self.z_stride * z_strips))
+        self.sums_stride = odd_lines(self.sum_rows * width)
+        sums_bytes = aligned(4 * (self.grid.taps * self.sum_rows * width + self.grid.positions * self.sums_stride))
         self.v_offset = 0 if self.streamed else aligned(self.chunks * chunk_bytes)
         self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
         self.thread_bytes = sums_bytes if self.shared else max(v_bytes, sums_bytes)
@@ -333,7 +348,7 @@ cdef class WinogradConv2dWeightGrad(Step):
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t row_blocks = ceil_div(self.grid.in_c, BLOCK_ROWS), task, b, start, count
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, row_tasks = ceil_div(self.grid.in_c, SUM_ROWS)
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, row_tasks = ceil_div(self.grid.in_c, self.sum_rows)
         cdef Py_ssize_t finish_tasks = row_tasks * ceil_div(self.grid.out_c, width)
         cdef float *own = NULL
         cdef float *du = <float *> self.workspace
@@ -343,7 +358,7 @@ cdef class WinogradConv2dWeightGrad(Step):
             mode = nnp_flush_denormals()
             own = <float *> (self.workspace + self.thread_offset + threadid() * self.thread_bytes)
             if self.shared:
-                for b in range(ceil_div(self.grid.tiles, self.block)):
+                for b in range(self.blocks):
                     start = b * self.block
                     count = min(self.block, self.grid.tiles - start)
                     for task in prange(count, schedule="static"):
@@ -355,33 +370,39 @@ cdef class WinogradConv2dWeightGrad(Step):
                 for task in prange(self.chunks, schedule="dynamic"):
                     self.accumulate(kernel, task, row_blocks, own)
             for task in prange(finish_tasks, schedule="dynamic"):
-                if self.streamed:
-                    self.stream(kernel, task % row_tasks * SUM_ROWS, task // row_tasks, v, own)
-                else:
-                    self.finish(kernel, task % row_tasks * SUM_ROWS, task // row_tasks, self.grid.out_c,
-                                du + task % row_tasks * SUM_ROWS * self.grid.out_c + task // row_tasks * width, own)
+                self.finish(kernel, task % row_tasks * self.sum_rows, task // row_tasks, v, own)
             nnp_restore_float_mode(mode)
 
     cdef void accumulate(self, const nnp_kernels *kernel, Py_ssize_t chunk, Py_ssize_t row_blocks,
                          float *v) noexcept nogil:
-        """du of a chunk of the tiles, with v, then z, of this thread."""
-        cdef Py_ssize_t first = self.grid.tiles * chunk // self.chunks
-        cdef Py_ssize_t end = self.grid.tiles * (chunk + 1) // self.chunks, start = first, count, i
+        """du of a chunk of the blocks, with v, then z, of this thread."""
+        cdef Py_ssize_t first = self.blocks * chunk // self.chunks, end = self.blocks * (chunk + 1) // self.chunks
+        cdef Py_ssize_t count, b, i
         cdef float *du = <float *> self.workspace + chunk * self.grid.positions * self.du_stride
-        while start < end:
-            count = min(self.block, end - start)
+        for b in range(first, end):
+            count = min(self.block, self.grid.tiles - b * self.block)
             for i in range(count):
-                self.transform(kernel, start + i, i, v)
+                self.transform(kernel, b * self.block + i, i, v)
             for i in range(self.grid.positions * row_blocks):
-                self.multiply_rows(kernel, i // row_blocks, i % row_blocks, count, v, start == first, du)
-            start += count
+                self.multiply_rows(kernel, i // row_blocks, i % row_blocks, count, v, b == first, du)
 
     cdef void transform(self, const nnp_kernels *kernel, Py_ssize_t tile, Py_ssize_t i, float *v) noexcept nogil:
-        """v and z of a tile, at place i of its block."""
+        """v and z of a tile, at place i of its block: (strip of channels, position, tile, channel)."""
         cdef nnp_patch x = input_patch(&self.grid, tile), dy = output_patch(&self.grid, tile)
-        cdef float *z = v + self.grid.positions * self.v_stride
-        kernel.winograd_input(self.grid.size, self.grid.in_c, &x, self.x, v + i * self.v_row, self.v_stride)
-        kernel.winograd_output_grad(self.grid.size, self.grid.out_c, &dy, self.dy, z + i * self.z_row, self.z_stride)
+        cdef float *z = v + self.z_offset + i * self.z_row
+        cdef Py_ssize_t c = 0
+        v += i * self.v_row
+        while c < self.grid.in_c:
+            kernel.winograd_input(self.grid.size, min(self.v_strip, self.grid.in_c - c), &x, self.x + c, v,
+                                  self.v_stride)
+            c += self.v_strip
+            v += self.grid.positions * self.v_stride
+        c = 0
+        while c < self.grid.out_c:
+            kernel.winograd_output_grad(self.grid.size, min(self.z_strip, self.grid.out_c - c), &dy, self.dy + c, z,
+                                        self.z_stride)
+            c += self.z_strip
+            z += self.grid.positions * self.z_stride
 
     cdef void multiply_rows(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t row_block, Py_ssize_t tiles,
                             const float *v, bint fresh, float *du) noexcept nogil:
@@ -395,41 +416,47 @@ cdef class WinogradConv2dWeightGrad(Step):
 
     cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
                        Py_ssize_t cols, Py_ssize_t tiles, const float *v, float *du, Py_ssize_t du_row) noexcept nogil:
-        """du += v[k]^T z[k], those rows and columns of it."""
+        """du += v[k]^T z[k], those rows and columns of it, which lie in one strip."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, step = tile_rows(cols), i, j = 0
         cdef nnp_segment s
-        s.a, s.b = v + k * self.v_stride, v + self.grid.positions * self.v_stride + k * self.z_stride
+        s.a = v + (row // self.v_strip * self.grid.positions + k) * self.v_stride + row % self.v_strip
+        s.b = (v + self.z_offset + (col // self.z_strip * self.grid.positions + k) * self.z_stride
+               + col % self.z_strip)
         s.length = tiles
         while j < cols:
             i = 0
             while i < rows:
-                kernel.outer_tile(<int> min(step, rows - i), <int> min(width, cols - j), 1, &s, row + i, self.v_row,
-                                  col + j, self.z_row, du + i * du_row + j, du_row)
+                kernel.outer_tile(<int> min(step, rows - i), <int> min(width, cols - j), 1, &s, i, self.v_row, 0, j,
+                                  self.z_row, 0, du + i * du_row + j, du_row)
                 i += step
             j += width
 
-    cdef void stream(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, const float *v,
+    cdef void finish(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, const float *v,
                      float *taps) noexcept nogil:
-        """dw of SUM_ROWS input channels and a panel of output channels, where all tiles are in one block."""
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, rows = min(SUM_ROWS, self.grid.in_c - row), k
+        """dw of sum_rows input channels and a panel of output channels: from v and z if all tiles are in one block, or
+        from the du of the chunks."""
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, area = self.grid.taps, i, k
+        cdef Py_ssize_t rows = min(self.sum_rows, self.grid.in_c - row)
         cdef Py_ssize_t cols = min(width, self.grid.out_c - panel * width)
-        cdef float *du = taps + (self.grid.taps * SUM_ROWS + self.grid.positions) * width
-        memset(du, 0, 4 * self.grid.positions * self.du_stride)
-        for k in range(self.grid.positions):
-            self.multiply(kernel, k, row, rows, panel * width, cols, self.block, v, du + k * self.du_stride, width)
-        self.finish(kernel, row, panel, width, du, taps)
-
-    cdef void finish(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, Py_ssize_t du_row,
-                     const float *du, float *taps) noexcept nogil:
-        """dw of SUM_ROWS input channels and a panel of output channels, from where their du begins."""
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, col = panel * width, i, k
-        cdef Py_ssize_t rows = min(SUM_ROWS, self.grid.in_c - row), cols = min(width, self.grid.out_c - col)
-        cdef Py_ssize_t area = self.grid.taps
-        cdef float *total = taps + area * SUM_ROWS * width
-        for i in range(rows):
+        cdef float *sums = taps + area * self.sum_rows * width
+        cdef const float *du = sums
+        cdef Py_ssize_t du_row = width, du_stride = self.sums_stride
+        if self.streamed:
+            memset(sums, 0, 4 * self.grid.positions * du_stride)
             for k in range(self.grid.positions):
-                kernel.sum_rows(self.chunks, cols, du + i * du_row + k * self.du_stride,
-                                self.grid.positions * self.du_stride, 0, total + k * width)
-            kernel.winograd_weight_grad(self.grid.size, cols, total, width, taps + area * i * width, width)
-        kernel.copy_matrix(cols, area * rows, taps, 1, width, self.dw + (col * self.grid.in_c + row) * area,
-                           area * self.grid.in_c)
+                self.multiply(kernel, k, row, rows, panel * width, cols, self.block, v, sums + k * du_stride, width)
+        else:
+            du = <const float *> self.workspace + row * self.grid.out_c + panel * width
+            if self.chunks == 1:
+                du_row, du_stride = self.grid.out_c, self.du_stride
+            else:
+                for k in range(self.grid.positions):
+                    for i in range(rows):
+                        kernel.sum_rows(self.chunks, cols, du + k * self.du_stride + i * self.grid.out_c,
+                                        self.grid.positions * self.du_stride, 0, sums + k * du_stride + i * width)
+                du = sums
+        for i in range(rows):
+            kernel.winograd_weight_grad(self.grid.size, cols, du + i * du_row, du_stride, taps + area * i * width,
+                                        width)
+        kernel.copy_matrix(cols, area * rows, taps, 1, width,
+                           self.dw + (panel * width * self.grid.in_c + row) * area, area * self.grid.in_c)

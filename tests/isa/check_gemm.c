@@ -209,7 +209,7 @@ static void outer_tile_case(const nnp_kernels *table, int rows, int cols, ptrdif
                     magnitude[i * cols + j] += fabs(product);
                 }
     }
-    table->outer_tile(rows, cols, SEGMENTS, segments, a_offset, a_step, b_offset, b_step, c, ld);
+    table->outer_tile(rows, cols, SEGMENTS, segments, a_offset, a_step, 1 << 20, b_offset, b_step, -(1 << 20), c, ld);
     for (int i = 0; i < rows; i++) {
         if (numbers == integers)
             equal(cols, c + i * ld, expected + i * cols);
@@ -217,7 +217,7 @@ static void outer_tile_case(const nnp_kernels *table, int rows, int cols, ptrdif
             within(cols, c + i * ld, expected + i * cols, 6, magnitude + i * cols);
         for (int j = 0; j < cols; j++) { /* the bits are those of C plus a tile of one row and one column */
             float alone = 0;
-            table->outer_tile(1, 1, SEGMENTS, segments, a_offset + i, a_step, b_offset + j, b_step, &alone, 1);
+            table->outer_tile(1, 1, SEGMENTS, segments, a_offset + i, a_step, 0, b_offset + j, b_step, 0, &alone, 1);
             alone += start[i * cols + j];
             same(sizeof alone, c + i * ld + j, &alone);
         }

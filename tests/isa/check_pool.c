@@ -98,12 +98,13 @@ static void max_pool_case(const nnp_kernels *table, const nnp_pool *s, ptrdiff_t
 void check_max_pool_row(const nnp_kernels *table) {
     for (int g = 0; g < GEOMETRIES; g++)
         for (int c = 1; c < SIZES; c++) {
-            const nnp_pool s = make_pool(geometries[g], sizes[c], 0);
-            for (ptrdiff_t oh = 0; oh < s.out_height; oh++) {
-                max_pool_case(table, &s, oh, 0, 1);
-                max_pool_case(table, &s, oh, 0, 0);
-                max_pool_case(table, &s, oh, 1, 1);
-            }
+            nnp_pool s = make_pool(geometries[g], sizes[c], 0);
+            for (s.stream = 0; s.stream <= 1; s.stream++)
+                for (ptrdiff_t oh = 0; oh < s.out_height; oh++) {
+                    max_pool_case(table, &s, oh, 0, 1);
+                    max_pool_case(table, &s, oh, 0, 0);
+                    max_pool_case(table, &s, oh, 1, 1);
+                }
         }
 }
 

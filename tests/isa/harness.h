@@ -12,7 +12,8 @@
     X(dot_tile)                                                                                                        \
     X(pack_panel)                                                                                                      \
     X(copy_matrix)                                                                                                     \
-    X(im2col)                                                                                                          \
+    X(framed_row)                                                                                                      \
+    X(framed_outer)                                                                                                    \
     X(copy_stream)                                                                                                     \
     X(stream_fence)                                                                                                    \
     X(winograd_input)                                                                                                  \

@@ -2,12 +2,10 @@ from nnpar._checks import Array
 from nnpar._kernels.conv import Geometry
 from nnpar._kernels.step import Step
 
-STREAM_BYTES: int
-
-class Im2colConv2d(Step):
+class FramedConv2d(Step):
     def __init__(
         self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array, relu: bool = False
     ) -> None: ...
 
-class Im2colConv2dWeightGrad(Step):
+class FramedConv2dWeightGrad(Step):
     def __init__(self, shape: Geometry, x: Array, dy: Array, dw: Array) -> None: ...
