@@ -3,10 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from nnpar import arrays, shapes
+import nnpar
+from nnpar import arrays, shapes, zoo
 from nnpar._checks import IntOrPair, Pair
 from nnpar._kernels import elementwise, loss, pool
 from nnpar.benchmark import Operation, numbers
+from nnpar.layers import Composite
 from nnpar.optimizers import Optimizer
 from nnpar.shapes import Pool2dShape, Shape
 
@@ -16,6 +18,32 @@ ACTIVATIONS: list[Shape] = [(8, 6, 28, 28), (8, 64, 224, 224), (128, 4096)]
 LOGITS: list[Shape] = [(64, 10), (256, 1000), (65536, 10), (4096, 1000)]
 # Parameters of LeNet-5, ResNet-20, ResNet-18 and ResNet-50.
 PARAMETERS = [61_706, 272_474, 11_689_512, 25_557_032]
+
+# Networks of nnpar.zoo: batch, shape of an image, classes.
+NETWORKS: dict[str, tuple[int, Shape, int]] = {
+    "mlp": (128, (1, 28, 28), 10),
+    "lenet5": (64, (1, 28, 28), 10),
+    "mnist_cnn": (64, (1, 28, 28), 10),
+    "vgg_small": (64, (3, 32, 32), 10),
+    "resnet20": (128, (3, 32, 32), 10),
+    "resnet18": (16, (3, 224, 224), 1000),
+}
+
+
+def parameters(name: str) -> NDArray[np.float32]:
+    """The parameters of a network of nnpar.zoo as it is made, one after the other."""
+    nnpar.manual_seed(0)
+    return np.concatenate([array.ravel() for array in zoo.MODELS[name]().parameters().values()])
+
+
+def network(name: str, values: NDArray[np.float32]) -> Composite:
+    """A network of nnpar.zoo with such parameters."""
+    model = zoo.MODELS[name]()
+    start = 0
+    for array in model.parameters().values():
+        array[...] = values[start : start + array.size].reshape(array.shape)
+        start += array.size
+    return model
 
 
 def labels(samples: int, classes: int) -> NDArray[np.int64]:

@@ -55,5 +55,6 @@ LIBRARIES = {
     "mnn": "with_mnn:Mnn",
     "openblas-numpy": "with_openblas:NumPy",
     "openblas-scipy": "with_openblas:SciPy",
+    "torch-compile": "with_torch:TorchCompile",
     "jax": "with_jax:Jax",
 }

@@ -14,7 +14,7 @@ from nnpar.benchmark import numbers
 Inputs = dict[str, Callable[[], NDArray[Any]]]
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input gradient", "weight gradient"  # of convolutions
-BACKWARD, UPDATE = "backward", "update"
+BACKWARD, UPDATE, STEP = "backward", "update", "training step"
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,15 @@ class Task:
         return f"{self.group}: {self.case} {self.which}"
 
 
-MEMORY = "memory-bound"
+MEMORY, NETWORKS = "memory-bound", "network"
 CONVOLUTIONS = ["conv 3x3", "conv 1x1", "conv 5x5, 1x7", "conv strided", "conv depthwise"]
-GROUPS = [*CONVOLUTIONS, "gemm square", "gemm awkward", MEMORY]
+GROUPS = [*CONVOLUTIONS, "gemm square", "gemm awkward", MEMORY, NETWORKS]
 
 
 def tasks() -> list[Task]:
     """All of them, in the order of `GROUPS`."""
     found = [*_convolutions(), *_products(), *_activations(), *_pools(), *_batch_norms(), *_losses(), *_updates()]
+    found += _networks()
     return sorted(found, key=lambda task: GROUPS.index(task.group))
 
 
@@ -155,6 +156,19 @@ def _updates() -> Iterator[Task]:
         inputs = _arrays(parameters=((size,), 1), gradients=((size,), 2))
         yield Task(f"sgd-{size}", MEMORY, UPDATE, "sgd", inputs, {"lr": 1e-3, "momentum": 0.9}, str((size,)))
         yield Task(f"adam-{size}", MEMORY, UPDATE, "adam", inputs, {"lr": 1e-3}, str((size,)))
+
+
+def _networks() -> Iterator[Task]:
+    """Forward, loss, backward and update by SGD with momentum. Its learning rate is 0: it costs the same, and all runs
+    have one result."""
+    for name, (batch, size, classes) in operations.NETWORKS.items():
+        inputs: Inputs = {
+            **_arrays(x=((batch, *size), 1)),
+            "labels": partial(operations.labels, batch, classes),
+            "parameters": partial(operations.parameters, name),
+        }
+        options = {"name": name, "lr": 0.0, "momentum": 0.9}
+        yield Task(name, NETWORKS, STEP, "train_step", inputs, options, f"batch of {(batch, *size)}")
 
 
 def _label(shape: tuple[int, ...]) -> str:

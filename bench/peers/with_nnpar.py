@@ -2,11 +2,13 @@
 
 import functools
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 import operations
 from library import Array, Pair, Prepared
+from numpy.typing import NDArray
 
 import nnpar
 from nnpar import arrays, benchmark
@@ -101,6 +103,18 @@ class Nnpar:
 
     def adam(self, parameters: Array, gradients: Array, lr: float) -> Prepared:
         return _update(nnpar.Adam(lr), parameters.size)
+
+    def train_step(
+        self, x: Array, labels: NDArray[np.int64], parameters: Array, name: str, lr: float, momentum: float
+    ) -> Prepared:
+        model = operations.network(name, parameters)
+        trainer = nnpar.Trainer(model, optimizer=nnpar.SGD(lr, momentum))
+        images = arrays.ready(x)
+        trainer.train_step(images, labels)
+        steps = [*trainer.plan.forward_steps, *trainer.plan.backward_steps]
+        flops, moved = (sum(getattr(step, cost) for step in steps) for cost in ("flops", "bytes"))
+        gradient = next(iter(trainer.plan.gradients.values()))
+        return Prepared(partial(trainer.train_step, images, labels), lambda _: gradient, flops, moved)
 
 
 def _prepared(operation: Operation) -> Prepared:

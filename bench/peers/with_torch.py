@@ -11,6 +11,7 @@ import torch
 from library import Array, Pair, Prepared
 from numpy.typing import NDArray
 from torch.nn import functional
+from torch_networks import network
 
 aten = torch.ops.aten
 
@@ -100,6 +101,26 @@ class TorchChannelsLast:
 
         return Prepared(run, _numpy)
 
+    def train_step(
+        self, x: Array, labels: NDArray[Any], parameters: Array, name: str, lr: float, momentum: float
+    ) -> Prepared:
+        model = network(name, torch.from_numpy(parameters)).to(memory_format=self._format)
+        images, classes = self._images(x), torch.from_numpy(labels)
+        optimizer = torch.optim.SGD(model.parameters(), lr, momentum)
+        predict = self._compiled(model)
+
+        def run() -> torch.Tensor:
+            with torch.enable_grad():
+                optimizer.zero_grad(set_to_none=True)
+                functional.cross_entropy(predict(images), classes).backward()
+                optimizer.step()
+            return next(model.parameters()).grad
+
+        return Prepared(run, _numpy)
+
+    def _compiled(self, model: torch.nn.Module) -> Any:
+        return model
+
     def _images(self, array: Array) -> torch.Tensor:
         tensor = torch.from_numpy(array)
         return tensor.contiguous(memory_format=self._format) if tensor.ndim == 4 else tensor
@@ -133,6 +154,20 @@ class Torch(TorchChannelsLast):
 
     def adam(self, parameters: Array, gradients: Array, lr: float) -> Prepared:
         return _update(partial(torch.optim.Adam, lr=lr), parameters, gradients)
+
+
+class TorchCompile:
+    """Whole networks by torch.compile, channels-last. One operation alone leaves it nothing to fuse."""
+
+    def __init__(self, threads: int) -> None:
+        self._eager = _Compiling(threads)
+        self.versions = self._eager.versions
+        self.train_step = self._eager.train_step
+
+
+class _Compiling(TorchChannelsLast):
+    def _compiled(self, model: torch.nn.Module) -> Any:
+        return torch.compile(model)
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
