@@ -22,9 +22,9 @@ def test_rows_count_every_run():
         for _ in range(3):
             trainer.train_step(X, Y)
     rows = {(row.layer, row.step): row for row in p.rows}
-    assert rows["0", "conv2d"].count == 3
+    assert rows["0", "framed_conv2d"].count == 3
     assert rows["loss", "cross_entropy"].count == 3
-    assert rows["0", "conv2d"].flops == 3 * 2 * 5 * 16 * 4 * 9
+    assert rows["0", "framed_conv2d"].flops == 3 * 2 * 5 * 16 * 4 * 9
     assert sum(row.seconds for row in p.rows) == pytest.approx(p.seconds)
     assert list(p.rows) == sorted(p.rows, key=lambda row: -row.seconds)
     assert "conv2d" in str(p)
@@ -52,7 +52,7 @@ def test_trace(tmp_path):
         model()(X)
     p.save_trace(tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    assert [event["name"] for event in events] == ["0 conv2d", "2 transpose", "3 gemm"]
+    assert [event["name"] for event in events] == ["0 framed_conv2d", "2 transpose", "3 gemm"]
     assert all(event["dur"] >= 0 and event["ts"] >= 0 for event in events)
     assert events[0]["ts"] == 0
 
