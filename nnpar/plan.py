@@ -36,6 +36,19 @@ class Memory:
     apart: int
 
 
+class Arena:
+    """Memory for plans of which one runs at a time: as much as the largest of them wants."""
+
+    def __init__(self) -> None:
+        self._memory = aligned_empty(0)
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        """So many bytes, perhaps those that were taken before."""
+        if self._memory.nbytes < nbytes:
+            self._memory = aligned_empty(nbytes)
+        return self._memory[:nbytes]
+
+
 class Plan:
     """Steps of a model for batches of one shape, forward and, in training, backward.
 
@@ -56,6 +69,8 @@ class Plan:
         Where training stands, for dropout.
     needs_dx : bool
         Whether the gradient of the input is wanted.
+    arena : Arena, optional
+        Memory that this plan shares with others, of which one runs at a time; its own otherwise.
 
     Attributes
     ----------
@@ -85,6 +100,7 @@ class Plan:
         gradients: Mapping[str, Array] | None = None,
         position: Position | None = None,
         needs_dx: bool = False,
+        arena: Arena | None = None,
     ) -> None:
         model.output_shape(input_shape)
         nodes = model.nodes()
@@ -106,6 +122,7 @@ class Plan:
             self._lower_backward(nodes, places, needs_dx)
         self._arrange()
         self._arena: NDArray[np.uint8] | None = None
+        self._shared = arena or Arena()
 
     def _lower_forward(self, nodes: list[Node], training: bool, position: Position) -> list[Lowering]:
         readers = [0] * len(nodes)
@@ -198,7 +215,7 @@ class Plan:
     def _allocate(self) -> None:
         if self._arena is not None:
             return
-        self._arena = aligned_empty(self.memory.arena)
+        self._arena = self._shared.take(self.memory.arena)
         steps = []
         for call, (offset, nbytes) in zip(self._calls, self._scratch, strict=True):
             step = _make(call, self._array)
@@ -278,7 +295,7 @@ class Plan:
         header = f"{'layer':<24} {'step':<36} {'MFLOP':>9} {'MB':>9}"
         lines = [header + (f" {'ms':>9} {'share':>6} {'GFLOP/s':>8} {'GB/s':>6}" if total else "")]
         for call, (name, flops, nbytes), seconds in zip(self._calls, self.step_costs, times, strict=True):
-            step = " + ".join([name, *call.options])
+            step = " + ".join([name, *(key for key in ("residual", "relu") if key in call.options)])
             line = f"{call.layer:<24} {step:<36} {flops / 1e6:9.2f} {nbytes / 1e6:9.2f}"
             if total:
                 rates = (flops / seconds / 1e9, nbytes / seconds / 1e9) if seconds else (0.0, 0.0)

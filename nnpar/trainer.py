@@ -22,7 +22,7 @@ from nnpar.layers.base import Layer
 from nnpar.losses import Loss
 from nnpar.optimizers import Adam, Optimizer
 from nnpar.parameters import FlatParameters
-from nnpar.plan import Plan
+from nnpar.plan import Arena, Plan
 from nnpar.progress import Progress
 from nnpar.shapes import Shape
 
@@ -86,6 +86,7 @@ class Trainer:
         self._position = Position(self.seed)
         self._epoch = 0
         self._step = 0
+        self._arena = Arena()
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._latest: Plan | None = None
         # What a step changes before its loss is known, and as it was before the step.
@@ -312,6 +313,7 @@ class Trainer:
             loss=self.loss if with_loss else None,
             gradients=self._views,
             position=self._position,
+            arena=self._arena,
         )
         self._plans[key] = plan
         while len(self._plans) > MOST_PLANS:

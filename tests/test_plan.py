@@ -216,6 +216,40 @@ def test_batch_norm_takes_the_sum_and_the_relu_after_it():
     assert "relu_grad" not in [step.name for step in plan.backward_steps]
 
 
+def test_a_convolution_takes_over_the_normalisation_after_it():
+    """In prediction, with the statistics of each run."""
+    model = Sequential(*conv_norm(3, 3), ReLU(), basic_block(3, 4, 2), ReLU())
+    plan = Plan(model, (2, 3, 8, 8), training=False)
+    names = [step.name for step in plan.forward_steps]
+    assert not [name for name in names if "batch_norm2d" in name]
+    assert names.count("fold_batch_norm") == 4
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    for shift in (0.0, 3.0):
+        model[1].running_mean = [shift] * 3
+        plan.x[...] = x
+        plan.run_forward()
+        close(plan.y, interpreter.run(model, x)[0])
+
+
+def test_a_convolution_that_is_read_twice_stays_as_it_is():
+    x = Input((2, 4, 4))
+    a = Conv2d(2, 2, 1)(x)
+    model = Graph(x, Concatenate()(a, BatchNorm2d(2)(a)))
+    values = np.random.default_rng(0).standard_normal((2, 2, 4, 4)).astype(np.float32)
+    model.nodes()[1].layer.running_mean = [1.0, 2.0]
+    close(model(values), interpreter.run(model, values)[0])
+
+
+def test_plans_of_a_trainer_share_their_memory():
+    trainer = nnpar.Trainer(nnpar.zoo.lenet5())
+    x, y = np.zeros((64, 1, 28, 28), np.float32), np.zeros(64, np.int64)
+    trainer.train_step(x, y)
+    whole = trainer.plan
+    trainer.train_step(x[:5], y[:5])
+    assert trainer.plan is not whole
+    assert np.shares_memory(trainer.plan._arena, whole._arena)
+
+
 def test_dropout_between_convolution_and_relu():
     """In place, and not swallowed by what comes before or after."""
     model = Sequential(Conv2d(2, 3, 1), Dropout(0.5), ReLU())

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc, unused-ignore]
     """ResNet's basic block; the shortcut comes first, as in nnpar's Residual."""
 
     def __init__(self, channels: int, out: int, stride: int) -> None:

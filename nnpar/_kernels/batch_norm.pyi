@@ -19,6 +19,20 @@ class BatchStatistics(Sums):
 class InverseDeviation(Step):
     def __init__(self, var: Array, invstd: Array, eps: float) -> None: ...
 
+class FoldBatchNorm(Step):
+    def __init__(
+        self,
+        weight: Array,
+        bias: Array | None,
+        mean: Array,
+        var: Array,
+        gamma: Array,
+        beta: Array,
+        eps: float,
+        folded_weight: Array,
+        folded_bias: Array,
+    ) -> None: ...
+
 class BatchNormalize(Pixels):
     def __init__(
         self,

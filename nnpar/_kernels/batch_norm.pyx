@@ -173,6 +173,59 @@ cdef class InverseDeviation(Step):
             self.invstd[c] = <float> (1.0 / sqrt(self.var[c] + self.eps))
 
 
+cdef class FoldBatchNorm(Step):
+    """Weights and bias of a convolution that normalises as well, from those of one that a batch normalisation follows.
+
+    folded_weight[c] = weight[c] * s[c], folded_bias = (bias - mean) * s + beta, where s = gamma / sqrt(var + eps).
+
+    Parameters
+    ----------
+    weight, folded_weight : ndarray of shape (OC, C / groups, KH, KW), float32, contiguous
+    bias : ndarray of shape (OC,), float32, or None for 0
+    mean, var, gamma, beta, folded_bias : ndarray of shape (OC,), float32
+    eps : float
+    """
+
+    cdef const float *weight
+    cdef const float *bias
+    cdef const float *mean
+    cdef const float *var
+    cdef const float *gamma
+    cdef const float *beta
+    cdef float *folded_weight
+    cdef float *folded_bias
+    cdef Py_ssize_t channels, size
+    cdef double eps
+
+    def __init__(self, weight, bias, mean, var, gamma, beta, double eps, folded_weight, folded_bias):
+        self.name = "fold_batch_norm"
+        self.weight, self.mean, self.var = self.floats(weight), self.floats(mean), self.floats(var)
+        self.bias = NULL if bias is None else self.floats(bias)
+        self.gamma, self.beta, self.eps = self.floats(gamma), self.floats(beta), eps
+        self.folded_weight = self.floats(folded_weight, write=True)
+        self.folded_bias = self.floats(folded_bias, write=True)
+        self.channels = weight.shape[0]
+        self.size = weight.size // max(1, self.channels)
+        self.cost(weight.size, 8.0 * weight.size)
+
+    cdef void run(self) noexcept nogil:
+        cdef Py_ssize_t c
+        with parallel(num_threads=self.team()):
+            for c in prange(self.channels, schedule="static"):
+                self.fold(c)
+
+    cdef void fold(self, Py_ssize_t c) noexcept nogil:
+        cdef double scale = self.gamma[c] / sqrt(self.var[c] + self.eps)
+        cdef float factor = <float> scale
+        cdef const float *source = self.weight + c * self.size
+        cdef float *to = self.folded_weight + c * self.size
+        cdef Py_ssize_t i
+        for i in range(self.size):
+            to[i] = source[i] * factor
+        self.folded_bias[c] = <float> (((self.bias[c] if self.bias != NULL else 0.0) - self.mean[c]) * scale
+                                       + self.beta[c])
+
+
 cdef class BatchNormalize(Pixels):
     """y = (x - mean) * invstd * gamma + beta, + residual, then max(y, 0) if relu.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from nnpar import _checks, convolution, initializers, shapes
-from nnpar._checks import IntOrPair
+from nnpar._checks import Array, IntOrPair
 from nnpar._kernels import elementwise
+from nnpar._kernels.step import Step
 from nnpar.layers.base import Layer, Parameter, images_only
 from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
@@ -88,7 +89,7 @@ class Conv2d(Layer):
     def forward(self, at: Lowering) -> None:
         s = self._shape(at.x.shape, at.name)
         at.y = Buffer(s.output_shape)
-        at.step(convolution.forward, s, at.x, self.weight, self.bias, at.y, writes=at.y, fuses=("relu",))
+        at.step(_forward, s, at.x, at.y, writes=at.y, fuses=("relu", "norm"), weight=self.weight, bias=self.bias)
 
     def backward(self, at: Lowering) -> None:
         s = self._shape(at.x.shape, at.name)
@@ -111,6 +112,12 @@ class Conv2d(Layer):
             "groups": self.groups,
             "bias": self.bias is not None,
         }
+
+
+def _forward(
+    shape: shapes.Conv2dShape, x: Array, y: Array, weight: Array, bias: Array | None, relu: bool = False
+) -> Step:
+    return convolution.forward(shape, x, weight, bias, y, relu)
 
 
 def initialized(initializer: initializers.Initializer, shape: Shape, who: str) -> Any:

@@ -55,6 +55,14 @@ class Buffer:
         return np.transpose(flat.reshape(n, h, w, c), (0, 3, 1, 2))
 
 
+class FlatBuffer(Buffer):
+    """A value that is contiguous whatever its axes, such as weights."""
+
+    def array(self, memory: NDArray[np.uint8]) -> NDArray[Any]:
+        flat: NDArray[Any] = memory[: self.nbytes].view(self.dtype)
+        return flat.reshape(self.shape)
+
+
 @dataclass
 class Call:
     """A step to be made: ``make(*arguments, **options)``, once its buffers are arrays.
@@ -64,7 +72,7 @@ class Call:
     layer : str
         For whom.
     fuses : frozenset of str
-        Options that a layer that follows may still set: ``"relu"``, ``"residual"``.
+        What a layer that follows may still make part of it: ``"relu"``, ``"residual"``, ``"norm"`` (new weights).
     grad_of_relu : bool
         Whether the backward pass of this step's layer takes the gradient of a fused ReLU upon itself.
     node : int
@@ -178,6 +186,15 @@ class Lowering:
         call.options["relu"] = True
         call.fuses = frozenset()
         return call
+
+    def fuse_norm(self) -> Call | None:
+        """The convolution that wrote x, if a batch normalisation may change its weights; None if not."""
+        call = self.writers.get(id(self.x.memory))
+        return call if call is not None and self.owned[0] and "norm" in call.fuses else None
+
+    def step_before(self, call: Call, make: Callable[..., Step], *arguments: Any) -> None:
+        """Insert a step before one that is there."""
+        self.calls.insert(self.calls.index(call), Call(self.name, make, arguments, node=self.index))
 
     def fuse_residual(self) -> Call | None:
         """Let the step that wrote one of two inputs add the other; None if neither can."""

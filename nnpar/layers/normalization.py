@@ -10,7 +10,7 @@ from nnpar import _checks
 from nnpar._checks import Array
 from nnpar._kernels import batch_norm
 from nnpar.layers.base import Layer, Parameter, Statistic, images_only
-from nnpar.layers.lowering import Buffer, Lowering
+from nnpar.layers.lowering import Buffer, Call, FlatBuffer, Lowering
 from nnpar.shapes import Shape
 
 
@@ -19,7 +19,7 @@ class BatchNorm2d(Layer):
 
     ``y = (x - mean) / sqrt(var + eps) * weight + bias``. In training mean and variance are those of the batch, and move
     the running ones; in prediction they are the running ones. An addition and a ReLU that follow happen in the same
-    pass.
+    pass. In prediction a convolution before it takes it over, with weights and bias changed for each run.
 
     Parameters
     ----------
@@ -72,20 +72,42 @@ class BatchNorm2d(Layer):
         return input_shape
 
     def forward(self, at: Lowering) -> None:
-        n, channels, h, w = at.x.shape
-        mean: Any = self.running_mean
-        invstd = at.saved["invstd"] = Buffer((channels,))
         if at.training:
-            if n * h * w == 1:
-                raise ValueError(f"{self.describe(at.name)}: training needs at least 2 values in each channel, got 1")
-            mean = at.saved["mean"] = Buffer((channels,))
-            running = self.running_mean, self.running_var
-            at.step(batch_norm.BatchStatistics, at.x, mean, invstd, self.eps, *running, self.momentum)
+            self._forward_training(at)
         else:
+            self._forward_prediction(at)
+
+    def _forward_training(self, at: Lowering) -> None:
+        n, channels, h, w = at.x.shape
+        if n * h * w == 1:
+            raise ValueError(f"{self.describe(at.name)}: training needs at least 2 values in each channel, got 1")
+        mean, invstd = at.saved["mean"], at.saved["invstd"] = Buffer((channels,)), Buffer((channels,))
+        running = self.running_mean, self.running_var
+        at.step(batch_norm.BatchStatistics, at.x, mean, invstd, self.eps, *running, self.momentum)
+        # The backward pass reads x, so that y has memory of its own.
+        at.y = Buffer(at.x.shape)
+        at.saved["normalize"] = self._normalize(at, mean, invstd)
+
+    def _forward_prediction(self, at: Lowering) -> None:
+        convolution = at.fuse_norm()
+        if convolution is None:
+            invstd = Buffer((self.num_features,))
             at.step(batch_norm.InverseDeviation, self.running_var, invstd, self.eps)
-        # The backward pass reads x, so that y has memory of its own in training.
-        at.y = Buffer(at.x.shape) if at.training else at.overwritable()
-        at.saved["normalize"] = at.step(
+            at.y = at.overwritable()
+            self._normalize(at, self.running_mean, invstd)
+            return
+        at.y = at.x
+        weight, bias = convolution.options["weight"], convolution.options["bias"]
+        folded_weight, folded_bias = FlatBuffer(weight.shape), Buffer((self.num_features,))
+        at.step_before(
+            convolution, batch_norm.FoldBatchNorm, weight, bias, self.running_mean, self.running_var, self.weight,
+            self.bias, self.eps, folded_weight, folded_bias,
+        )  # fmt: skip
+        convolution.options |= {"weight": folded_weight, "bias": folded_bias}
+        convolution.fuses -= {"norm"}
+
+    def _normalize(self, at: Lowering, mean: Buffer | Array, invstd: Buffer) -> Call:
+        return at.step(
             _normalize, at.x, mean, invstd, self.weight, self.bias, at.y,
             writes=at.y, fuses=("relu", "residual"), grad_of_relu=True,
         )  # fmt: skip
