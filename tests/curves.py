@@ -19,8 +19,8 @@ from nnpar import zoo
 
 STEPS, MOMENTUM = 50, 0.9
 FILE = Path(__file__).parent / "data" / "torch_curves.json"
-# Batch, shape of an image, classes, learning rate: where batches are normalised a small one, since a difference in the last
-# digit grows from step to step.
+# Batch, shape of an image, classes, learning rate: a small one where batches are normalised, since a difference in the
+# last digit grows from step to step.
 NETWORKS: dict[str, tuple[int, tuple[int, ...], int, float]] = {
     "mlp": (32, (1, 28, 28), 10, 1e-2),
     "lenet5": (32, (1, 28, 28), 10, 1e-2),

@@ -6,8 +6,8 @@ import curves
 import numpy as np
 import pytest
 
-# Relative. A difference in the last digit grows from step to step, most where small batches are normalised. Between PyTorch's
-# own two memory formats it comes to 9e-4, 4e-5 and 9e-3 for the last three.
+# Relative. A difference in the last digit grows from step to step, most where small batches are normalised. Between
+# PyTorch's own two memory formats it comes to 9e-4, 4e-5 and 9e-3 for the last three.
 TOLERANCE = {"mlp": 2e-6, "lenet5": 2e-6, "mnist_cnn": 2e-3, "vgg_small": 2e-3, "resnet20": 2e-4, "resnet18": 2e-2}
 
 
