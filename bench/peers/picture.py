@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from report import Report, Row, summaries
-from tasks import BACKWARD, FORWARD, GROUPS, INPUT_GRAD, UPDATE, WEIGHT_GRAD
+from tasks import BACKWARD, FORWARD, GROUPS, INPUT_GRAD, STEP, UPDATE, WEIGHT_GRAD
 
 from nnpar import plots
 
@@ -21,6 +21,7 @@ STYLES = {
     WEIGHT_GRAD: ("#d49a2a", "D"),
     BACKWARD: ("#8064a2", "v"),
     UPDATE: ("#75818c", "P"),
+    STEP: ("#2f5d8a", "s"),
 }
 SLOWER = "#c8553d"
 

@@ -159,8 +159,8 @@ def _updates() -> Iterator[Task]:
 
 
 def _networks() -> Iterator[Task]:
-    """Forward, loss, backward and update by SGD with momentum. Its learning rate is 0: it costs the same, and all runs
-    have one result."""
+    """Forward, loss, backward and update by SGD with momentum. The result is the loss; the learning rate is 0, which
+    costs the same, so that all runs have one."""
     for name, (batch, size, classes) in operations.NETWORKS.items():
         inputs: Inputs = {
             **_arrays(x=((batch, *size), 1)),

@@ -112,11 +112,12 @@ class TorchChannelsLast:
         def run() -> torch.Tensor:
             with torch.enable_grad():
                 optimizer.zero_grad(set_to_none=True)
-                functional.cross_entropy(predict(images), classes).backward()
+                loss = functional.cross_entropy(predict(images), classes)
+                loss.backward()
                 optimizer.step()
-            return next(model.parameters()).grad
+            return loss.detach()
 
-        return Prepared(run, _numpy)
+        return Prepared(run, lambda loss: _numpy(loss.reshape(1)))
 
     def _compiled(self, model: torch.nn.Module) -> Any:
         return model
