@@ -63,7 +63,7 @@ class FlatBuffer(Buffer):
         return flat.reshape(self.shape)
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """A step to be made: ``make(*arguments, **options)``, once its buffers are arrays.
 
@@ -71,6 +71,8 @@ class Call:
     ----------
     layer : str
         For whom.
+    make, arguments, options
+        Buffers among them become arrays.
     fuses : frozenset of str
         What a layer that follows may still make part of it: ``"relu"``, ``"residual"``, ``"norm"`` (new weights).
     grad_of_relu : bool
@@ -119,6 +121,8 @@ class Lowering:
         Where training stands, for random numbers.
     calls : list of Call
         The plan's, in order; `step` appends.
+    writers : dict
+        Identity of a buffer's memory to the step that wrote it last, of those into which another layer may fuse.
     y : Buffer
         Output; set by ``forward``. May be an input that is owned.
     dy : Buffer
@@ -127,8 +131,8 @@ class Lowering:
         Whether ``backward`` may overwrite it.
     needs : tuple of bool
         For each input, whether anything before it wants its gradient.
-    dx : list of (Buffer, bool) or None
-        For each input its gradient and whether the reader owns it; set by ``backward`` through `pass_back`.
+    contributions : list of (int, Buffer, bool)
+        What ``backward`` passed back: a node, what adds to its output's gradient, and whether that may be overwritten.
     gradients : mapping
         Parameter name to the array that gets its gradient.
     saved : dict
