@@ -152,8 +152,10 @@ def test_wrong_usage_is_status_2(capsys, arguments):
 
 
 def test_ctrl_c_saves_what_was_trained(folder):
+    # Where the tests run in the background, a shell has them ignore Ctrl-C, and so would what they start.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import nnpar.__main__"
     process = subprocess.Popen(
-        [sys.executable, "-m", "nnpar", "train", "--epochs", "100000"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, "train", "--epochs", "100000"], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     for _ in range(3):

@@ -329,6 +329,7 @@ def test_ctrl_c_ends_at_a_step_and_leaves_whole_weights():
         trainer = Trainer(model)
         x, y = np.ones((64, 16, 32, 32), np.float32), np.arange(64) % 2
         trainer.train_step(x, y)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored in the background
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
             while True:
