@@ -14,7 +14,7 @@ from nnpar._kernels.elementwise import Add, Position
 from nnpar._kernels.step import Program, Step, aligned_empty
 from nnpar.layers.base import Layer
 from nnpar.layers.lowering import Buffer, Call, Lowering
-from nnpar.layers.nodes import INPUT, Node, child, output_shapes
+from nnpar.layers.nodes import INPUT, Node, child
 from nnpar.losses import Loss
 from nnpar.memory import Lifetime, arrange
 from nnpar.shapes import Shape
@@ -104,7 +104,6 @@ class Plan:
     ) -> None:
         model.output_shape(input_shape)
         nodes = model.nodes()
-        output_shapes(nodes, input_shape)
         self.gradients: dict[str, Array] = dict(gradients or {})
         self._calls: list[Call] = []
         self._x = Buffer(input_shape)
@@ -120,7 +119,7 @@ class Plan:
         self._backward_start = len(self._calls)
         if training:
             self._lower_backward(nodes, places, needs_dx)
-        self._arrange()
+        self._memory: Memory | None = None
         self._arena: NDArray[np.uint8] | None = None
         self._shared = arena or Arena()
 
@@ -182,7 +181,9 @@ class Plan:
         return self.gradients.setdefault(child(prefix, attribute), np.empty_like(parameter))
 
     def _arrange(self) -> None:
-        """Find out how long each buffer lives, how much scratch memory each step wants, and where all lie."""
+        """Find out how long each buffer lives, how much scratch memory each step wants, and where all lie, with the
+        number of threads and the precision of now.
+        """
         end = len(self._calls)
         first: dict[int, int] = {}
         last: dict[int, int] = {}
@@ -204,17 +205,26 @@ class Plan:
         if self._dx is not None:
             use(self._dx, end)
         trial = [_make(call, _nowhere) for call in self._calls]
-        self.step_costs = [(step.name, step.flops, step.bytes) for step in trial]
+        self._costs = [(step.name, step.flops, step.bytes) for step in trial]
         lifetimes = [Lifetime(memories[key].nbytes, first[key], last[key]) for key in memories]
         lifetimes += [Lifetime(step.workspace_bytes, when, when) for when, step in enumerate(trial)]
         offsets, size = arrange(lifetimes)
         self._offsets = dict(zip(memories, offsets, strict=False))
         self._scratch = list(zip(offsets[len(memories) :], (s.workspace_bytes for s in trial), strict=True))
-        self.memory = Memory(size, sum(life.nbytes for life in lifetimes))
+        self._memory = Memory(size, sum(life.nbytes for life in lifetimes))
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes that the plan holds, or would hold if it ran now."""
+        if self._memory is None:
+            self._arrange()
+        assert self._memory is not None
+        return self._memory
 
     def _allocate(self) -> None:
         if self._arena is not None:
             return
+        self._arrange()
         self._arena = self._shared.take(self.memory.arena)
         steps = []
         for call, (offset, nbytes) in zip(self._calls, self._scratch, strict=True):
@@ -284,7 +294,7 @@ class Plan:
     def flops_forward(self) -> dict[str, float]:
         """Arithmetic operations of each layer's steps from x to y."""
         work: dict[str, float] = {}
-        for call, (_, flops, _) in zip(self._calls[: self._forward_count], self.step_costs, strict=False):
+        for call, (_, flops, _) in zip(self._calls[: self._forward_count], self._step_costs(), strict=False):
             work[call.layer] = work.get(call.layer, 0.0) + flops
         return work
 
@@ -294,7 +304,7 @@ class Plan:
         total = sum(times)
         header = f"{'layer':<24} {'step':<36} {'MFLOP':>9} {'MB':>9}"
         lines = [header + (f" {'ms':>9} {'share':>6} {'GFLOP/s':>8} {'GB/s':>6}" if total else "")]
-        for call, (name, flops, nbytes), seconds in zip(self._calls, self.step_costs, times, strict=True):
+        for call, (name, flops, nbytes), seconds in zip(self._calls, self._step_costs(), times, strict=True):
             step = " + ".join([name, *(key for key in ("residual", "relu") if key in call.options)])
             line = f"{call.layer:<24} {step:<36} {flops / 1e6:9.2f} {nbytes / 1e6:9.2f}"
             if total:
@@ -303,6 +313,12 @@ class Plan:
             lines.append(line)
         lines.append(f"arena {self.memory.arena / 1e6:.2f} MB; {self.memory.apart / 1e6:.2f} MB without overlap")
         return "\n".join(lines)
+
+    def _step_costs(self) -> list[tuple[str, float, float]]:
+        """Name, arithmetic operations and bytes of each step."""
+        if self._memory is None:
+            self._arrange()
+        return self._costs
 
     def _seconds(self) -> list[float]:
         """Mean time of each step, zeros before the first run."""

@@ -265,6 +265,27 @@ def test_nothing_is_allocated_before_it_is_used(training):
     assert plan.memory.arena < plan.memory.apart
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_threads_and_precision_may_change_before_the_first_run(training):
+    """Scratch memory is that of the moment when a plan is first used."""
+    model, x = Sequential(*conv_norm(16, 64), ReLU()), np.ones((4, 16, 32, 32), np.float32)
+    plans = []
+    for threads, precision in ((1, "exact"), (8, "fast"), (1, "fast"), (8, "exact")):
+        with nnpar.num_threads(threads):
+            nnpar.set_precision(precision)
+            plans.append(Plan(model, x.shape, training=training))
+            assert plans[-1].memory.arena > 0
+    try:
+        for plan, threads in zip(plans, (8, 1, 8, 1), strict=True):
+            nnpar.set_precision("fast")
+            with nnpar.num_threads(threads):
+                plan.x[...] = x
+                plan.run_forward()
+            np.testing.assert_array_equal(plan.y, plans[0].y)
+    finally:
+        nnpar.set_precision("fast")
+
+
 def test_memory_is_reused():
     plan = Plan(nnpar.zoo.resnet20(), (16, 3, 32, 32), training=True)
     assert plan.memory.arena < 0.5 * plan.memory.apart

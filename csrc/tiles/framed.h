@@ -25,22 +25,7 @@ NNP_INLINE void framed_tile(const int ROWS, const int VECS, int cols, const nnp_
             }
         }
     }
-    NNP_UNROLL
-    for (int j = 0; j < VECS; j++) {
-        vec add = vec_zero();
-        if (bias != NULL)
-            add = j < VECS - 1 ? vec_load(bias + j * NNP_VECTOR) : vec_load_first(bias + j * NNP_VECTOR, last);
-        NNP_UNROLL
-        for (int i = 0; i < ROWS; i++) {
-            float *at = c + i * c_step + j * NNP_VECTOR;
-            vec total = bias != NULL ? vec_add(sum[i][j], add) : sum[i][j];
-            if (relu) total = vec_relu(total);
-            if (j < VECS - 1)
-                vec_store(at, total);
-            else
-                vec_store_first(at, last, total);
-        }
-    }
+    store_tile(ROWS, VECS, sum, last, bias, relu, c, c_step);
 }
 
 #define NNP_FRAMED(ROWS, VECS)                                                                                         \

@@ -1,6 +1,27 @@
 /* Any number of rows of a matrix product in one call. What a call of gemm_tile costs is as much as a tile's arithmetic
  * where the summed axis is short, and the processor can begin a tile before it has stored the last one. */
 
+/* The end of a tile whose rows of C are c_step apart: + bias unless NULL, then the ReLU. */
+NNP_INLINE void store_tile(const int ROWS, const int VECS, vec (*sum)[NNP_TILE_VECTORS], vec_mask last,
+                           const float *bias, int relu, float *c, ptrdiff_t c_step) {
+    NNP_UNROLL
+    for (int j = 0; j < VECS; j++) {
+        vec add = vec_zero();
+        if (bias != NULL)
+            add = j < VECS - 1 ? vec_load(bias + j * NNP_VECTOR) : vec_load_first(bias + j * NNP_VECTOR, last);
+        NNP_UNROLL
+        for (int i = 0; i < ROWS; i++) {
+            float *at = c + i * c_step + j * NNP_VECTOR;
+            vec total = bias != NULL ? vec_add(sum[i][j], add) : sum[i][j];
+            if (relu) total = vec_relu(total);
+            if (j < VECS - 1)
+                vec_store(at, total);
+            else
+                vec_store_first(at, last, total);
+        }
+    }
+}
+
 /* A tile, its rows of A a_step apart. If PACK, B's rows are copied to `packed` as they go by. */
 NNP_INLINE void strided_tile(const int ROWS, const int VECS, const int PACK, int cols, ptrdiff_t depth, const float *a,
                              ptrdiff_t a_step, const float *b, ptrdiff_t b_step, float *packed, const float *bias,
@@ -32,22 +53,7 @@ NNP_INLINE void strided_tile(const int ROWS, const int VECS, const int PACK, int
             for (int j = 0; j < VECS; j++) sum[i][j] = vec_mul_add(left, right[j], sum[i][j]);
         }
     }
-    NNP_UNROLL
-    for (int j = 0; j < VECS; j++) {
-        vec add = vec_zero();
-        if (bias != NULL)
-            add = j < VECS - 1 ? vec_load(bias + j * NNP_VECTOR) : vec_load_first(bias + j * NNP_VECTOR, last);
-        NNP_UNROLL
-        for (int i = 0; i < ROWS; i++) {
-            float *at = c + i * c_step + j * NNP_VECTOR;
-            vec total = bias != NULL ? vec_add(sum[i][j], add) : sum[i][j];
-            if (relu) total = vec_relu(total);
-            if (j < VECS - 1)
-                vec_store(at, total);
-            else
-                vec_store_first(at, last, total);
-        }
-    }
+    store_tile(ROWS, VECS, sum, last, bias, relu, c, c_step);
 }
 
 /* Twelve rows where two vectors across leave registers for them. */

@@ -7,6 +7,7 @@ its cache.
 
 from cython.parallel cimport parallel, prange
 from libc.math cimport sqrt
+from libc.string cimport memcpy
 
 from nnpar._kernels.csrc cimport nnp_float_mode, nnp_flush_denormals, nnp_kernels, nnp_restore_float_mode
 from nnpar._kernels.runtime cimport kernels
@@ -209,19 +210,19 @@ cdef class FoldBatchNorm(Step):
         self.cost(weight.size, 8.0 * weight.size)
 
     cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t c
+        cdef nnp_float_mode mode = 0
         with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
             for c in prange(self.channels, schedule="static"):
-                self.fold(c)
+                self.fold(kernel, c)
+            nnp_restore_float_mode(mode)
 
-    cdef void fold(self, Py_ssize_t c) noexcept nogil:
+    cdef void fold(self, const nnp_kernels *kernel, Py_ssize_t c) noexcept nogil:
         cdef double scale = self.gamma[c] / sqrt(self.var[c] + self.eps)
-        cdef float factor = <float> scale
-        cdef const float *source = self.weight + c * self.size
-        cdef float *to = self.folded_weight + c * self.size
-        cdef Py_ssize_t i
-        for i in range(self.size):
-            to[i] = source[i] * factor
+        memcpy(self.folded_weight + c * self.size, self.weight + c * self.size, 4 * self.size)
+        kernel.scale(self.size, <float> scale, self.folded_weight + c * self.size)
         self.folded_bias[c] = <float> (((self.bias[c] if self.bias != NULL else 0.0) - self.mean[c]) * scale
                                        + self.beta[c])
 
