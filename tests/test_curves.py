@@ -9,10 +9,16 @@ import pytest
 # Relative. A difference in the last digit grows from step to step, most where small batches are normalised. Between
 # PyTorch's own two memory formats it comes to 9e-4, 4e-5 and 9e-3 for the last three.
 TOLERANCE = {"mlp": 2e-6, "lenet5": 2e-6, "mnist_cnn": 2e-3, "vgg_small": 2e-3, "resnet20": 2e-4, "resnet18": 2e-2}
+# Of the first ten steps, where little has grown yet: updates 2% larger are off by more in every network.
+EARLY, EARLY_TOLERANCE = 10, {
+    "mlp": 2e-6, "lenet5": 2e-6, "mnist_cnn": 5e-6, "vgg_small": 5e-5, "resnet20": 1e-5, "resnet18": 2.5e-4,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", curves.NETWORKS)
 def test_losses_follow_pytorch(name):
     expected = json.loads(curves.FILE.read_text())[name]
     assert len(expected) == curves.STEPS
-    np.testing.assert_allclose(curves.losses_of_nnpar(name), expected, rtol=TOLERANCE[name])
+    losses = curves.losses_of_nnpar(name)
+    np.testing.assert_allclose(losses[:EARLY], expected[:EARLY], rtol=EARLY_TOLERANCE[name])
+    np.testing.assert_allclose(losses, expected, rtol=TOLERANCE[name])
