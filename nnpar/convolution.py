@@ -51,6 +51,8 @@ _WEIGHT_GRAD: dict[str, Callable[[conv.Geometry, Array, Array, Array], Step]] = 
     "winograd": winograd.WinogradConv2dWeightGrad,
 }
 
+PREPACKED_BYTES = 16 << 20  # more transformed weights take longer to read than they save of a few tiles' products
+
 _precision: Precision = "fast"
 
 
@@ -114,14 +116,15 @@ def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
     return True
 
 
-def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
+def choose(shape: Conv2dShape, which: Pass, prepacked: bool = False) -> Algorithm:
     """The algorithm for a pass of a convolution, by its shape alone.
 
     =========== ========================================================== ===========================================
     algorithm   chosen for                                                 error of an output, at most
     =========== ========================================================== ===========================================
     `winograd`  3x3 or 5x5, stride 1, no dilation or groups, 8 channels    ``2 (k + 40) u M``
-                or more to read, 16 tiles of 4x4 outputs or more
+                or more to read, 16 tiles of 4x4 outputs or more; 4 where
+                transformed weights, up to 16 MB, come prepacked
     `depthwise` each channel a group of its own, as many out as in;        ``2 k u M``
                 not for the weight gradient of a single channel
     `gemm`      the weight gradient of 1x1 kernels, stride 1, no padding,  ``2 k u M``
@@ -145,6 +148,8 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
     ----------
     shape : nnpar.shapes.Conv2dShape
     which : {"forward", "input_grad", "weight_grad"}
+    prepacked : bool
+        Whether the weights are packed once, for many runs.
 
     Returns
     -------
@@ -168,7 +173,7 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
         return "depthwise"
     if "gemm" in usable and min(shape.weight_shape[:2]) >= 256:
         return "gemm"
-    winograd_pays = "winograd" in usable and _winograd_pays(shape, which)
+    winograd_pays = "winograd" in usable and _winograd_pays(shape, which, prepacked)
     if "planar" in usable and _planar_pays(shape, winograd_pays):
         return "planar"
     if winograd_pays:
@@ -176,15 +181,18 @@ def choose(shape: Conv2dShape, which: Pass) -> Algorithm:
     return "framed" if "framed" in usable and _framed_pays(shape, which) else "indirect"
 
 
-def _winograd_pays(shape: Conv2dShape, which: Pass) -> bool:
+def _winograd_pays(shape: Conv2dShape, which: Pass, prepacked: bool) -> bool:
     """Whether the products saved outweigh the transforms."""
     n, channels = shape.input_shape[:2]
     out_channels = shape.weight_shape[0]
     height, width = shape.input_shape[2:] if which == "input_grad" else shape.output_size
     tiles = n * -(-height // 4) * -(-width // 4)
     read = {"forward": channels, "input_grad": out_channels, "weight_grad": min(channels, out_channels)}[which]
-    least = {3: 128, 5: 64}[shape.weight_shape[2]]
-    return tiles >= 16 and read >= 8 and channels * out_channels >= least
+    kernel = shape.weight_shape[2]
+    least = {3: 128, 5: 64}[kernel]
+    transformed = 4 * (kernel + 3) ** 2 * channels * out_channels
+    least_tiles = 4 if prepacked and transformed <= PREPACKED_BYTES else 16
+    return tiles >= least_tiles and read >= 8 and channels * out_channels >= least
 
 
 def _planar_pays(shape: Conv2dShape, winograd_pays: bool) -> bool:
@@ -199,10 +207,10 @@ def _framed_pays(shape: Conv2dShape, which: Pass) -> bool:
     return width > 1 and shape.input_shape[1] <= (16 if which == "weight_grad" or width > 3 else 8)
 
 
-def _named(algorithm: str | None, shape: Conv2dShape, which: Pass) -> Algorithm:
+def _named(algorithm: str | None, shape: Conv2dShape, which: Pass, prepacked: bool = False) -> Algorithm:
     """The algorithm that was asked for, or the choice."""
     if algorithm is None:
-        return choose(shape, which)
+        return choose(shape, which, prepacked)
     for name in ALGORITHMS:
         if name == algorithm:
             if not fits(name, shape, which):
@@ -244,7 +252,8 @@ def forward(
     ValueError
         If there is no such algorithm, or it cannot compute this.
     """
-    return _FORWARD[_named(algorithm, shape, "forward")](conv.Geometry(shape), x, w, bias, y, relu, prepacked)
+    make = _FORWARD[_named(algorithm, shape, "forward", prepacked)]
+    return make(conv.Geometry(shape), x, w, bias, y, relu, prepacked)
 
 
 def input_grad(shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None = None) -> Step:
