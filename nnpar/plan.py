@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -294,19 +295,19 @@ class Plan:
         self.allocate()
         return self._array(buffer)
 
-    @property
+    @functools.cached_property
     def x(self) -> Array:
         return self._array_of(self._x, "x")
 
-    @property
+    @functools.cached_property
     def y(self) -> Array:
         return self._array_of(self._y, "y")
 
-    @property
+    @functools.cached_property
     def dy(self) -> Array:
         return self._array_of(self._dy, "dy")
 
-    @property
+    @functools.cached_property
     def dx(self) -> Array:
         return self._array_of(self._dx, "dx")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +11,7 @@ from numpy.typing import ArrayLike
 from nnpar import _checks, arrays
 from nnpar._checks import Array
 from nnpar.layers.base import Layer
-from nnpar.plan import PackedWeights, Plan, PlanCache
+from nnpar.plan import Arena, PackedWeights, Plan, PlanCache
 from nnpar.shapes import Shape
 
 MOST_PLANS = 64  # of one Python thread: they share their memory
@@ -57,8 +55,8 @@ class Predictor:
         self.batch_size = _checks.integer(batch_size, "Predictor", "batch_size", 1)
         self._model = copy.deepcopy(model)
         self._weights = PackedWeights()
-        self._idle: list[PlanCache] = []
-        self._lock = threading.Lock()
+        self._idle: list[PlanCache] = []  # of Python threads that are not here now
+        self._lock = threading.Lock()  # for making plans, which pack weights
 
     def __call__(self, x: ArrayLike) -> Array:
         """Outputs of the model, for classes their logits.
@@ -85,30 +83,21 @@ class Predictor:
         return out
 
     def _predict(self, batch: Array) -> Array:
-        with self._plans() as plans:
-            plan = self._plan(plans, batch.shape)
+        try:
+            plans = self._idle.pop()
+        except IndexError:
+            plans = PlanCache(MOST_PLANS)
+        try:
+            plan = plans.get((batch.shape,), lambda arena: self._make(batch.shape, arena))
             np.copyto(plan.x, batch)
             plan.run()
-            y = arrays.empty(plan.y.shape)
-            np.copyto(y, plan.y)
-            return y
-
-    @contextmanager
-    def _plans(self) -> Iterator[PlanCache]:
-        """Plans that nobody else uses meanwhile."""
-        with self._lock:
-            plans = self._idle.pop() if self._idle else PlanCache(MOST_PLANS)
-        try:
-            yield plans
+            y: Array = plan.y.copy(order="K")
         finally:
-            with self._lock:
-                self._idle.append(plans)
+            self._idle.append(plans)
+        return y
 
-    def _plan(self, plans: PlanCache, shape: Shape) -> Plan:
+    def _make(self, shape: Shape, arena: Arena) -> Plan:
         with self._lock:
-            plan = plans.get(
-                (shape,),
-                lambda arena: Plan(self._model, shape, training=False, arena=arena, weights=self._weights),
-            )
+            plan = Plan(self._model, shape, training=False, arena=arena, weights=self._weights)
             plan.allocate()
-            return plan
+        return plan
