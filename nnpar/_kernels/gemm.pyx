@@ -3,7 +3,7 @@
 In general one operand, the right one, is packed into panels as wide as a tile; the other is read in place, row by row.
 The problem is turned round, C^T = B^T A^T, where that copies less. Tasks are blocks of rows times panels; each element
 of C is one chain of multiply-adds over the summed axis, in order, so threads cannot change it. A product with few rows
-or columns reads the large operand in place: there would be more to pack than to multiply.
+or columns reads the large operand in place: there would be more to pack than to multiply, unless that is done once.
 """
 
 from cython.parallel cimport parallel, prange, threadid
@@ -58,14 +58,13 @@ def gemm_step(a, b, c, bias=None, bint relu=False, float alpha=1.0, float beta=0
     bias : ndarray of shape (n,), float32, contiguous, optional; then beta must be 0
     relu : bool
     prepacked : bool
-        Whether b is packed once, by `Step.prepack`, before the step runs; if there are so few rows that it is read in
-        place, it is not packed at all.
+        Whether b is packed once, by `Step.prepack`, before the step runs.
     """
     if bias is not None and beta != 0.0:
         raise ValueError("gemm: bias needs beta = 0")
     if c.shape[1] > 1 and c.strides[1] != 4:
         raise ValueError("gemm: expected contiguous rows of c")
-    if ThinGemm.fits(a, b):
+    if ThinGemm.fits(a, b) and not prepacked:
         return ThinGemm(a, b, c, bias, relu, alpha, beta)
     return PackedGemm(a, b, c, bias, relu, alpha, beta, prepacked)
 
@@ -118,7 +117,7 @@ cdef class PackedGemm(Step):
         self.pack_own = self.pack_own and not prepacked
         self.one_by_one = self.on_the_way and self.rows <= BLOCK_ROWS and self.k * self.cols >= FAR_FLOATS
         self.depth = OWN_DEPTH if self.pack_own and self.rows <= BLOCK_ROWS else DEPTH
-        if self.one_by_one:
+        if self.one_by_one or (prepacked and NNP_TILE_ROWS < self.rows <= BLOCK_ROWS):
             self.depth = OWN_FLOATS // width
         packed_bytes = aligned(4 * self.k * padded)
         self.prepacked_bytes = packed_bytes if prepacked else 0
