@@ -215,19 +215,26 @@ class Trainer:
             self._position.move(self._epoch, sample)
             for kept, statistic in self._statistics:
                 np.copyto(kept, statistic)
-            plan.run()
+            try:
+                plan.run()
+            except BaseException:  # Ctrl-C
+                self._restore_statistics()
+                raise
             if not np.isfinite(plan.result[0]):
-                for kept, statistic in self._statistics:
-                    np.copyto(statistic, kept)
+                self._restore_statistics()
                 raise FloatingPointError(
                     f"the loss is {plan.result[0] / count} at step {self._step + 1} "
                     f"(epoch {self._epoch + 1}); the weights are those before it. "
                     "Is there a NaN in the data, or is the learning rate too high?"
                 )
             self.optimizer.advance()
-            self._update.run()
             self._step += 1
+            self._update.run()  # it answers Ctrl-C when it is done
             return plan.result
+
+    def _restore_statistics(self) -> None:
+        for kept, statistic in self._statistics:
+            np.copyto(statistic, kept)
 
     @property
     def plan(self) -> Plan:

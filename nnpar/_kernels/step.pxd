@@ -8,8 +8,13 @@ cdef class Step:
     cdef int most_threads
     cdef char *workspace
     cdef list arrays
+    cdef double checked      # when signals were looked at, in seconds
+    cdef bint stopped        # by what a signal's handler raised
+    cdef object error
 
     cdef void run(self) noexcept nogil
+    cdef bint goes_on(self) noexcept nogil
+    cdef int end(self) except -1
     cdef int team(self) noexcept nogil
     cdef float *floats(self, array, bint write=*) except? NULL
     cdef uint8_t *octets(self, array, bint write=*) except? NULL
