@@ -14,6 +14,7 @@ cdef class Step:
 
     cdef void run(self) noexcept nogil
     cdef bint goes_on(self) noexcept nogil
+    cdef void look(self) noexcept with gil
     cdef int end(self) except -1
     cdef int team(self) noexcept nogil
     cdef float *floats(self, array, bint write=*) except? NULL

@@ -99,13 +99,17 @@ cdef class Step:
             now = seconds()
             if now - self.checked > PATIENCE:
                 self.checked = now
-                with gil:
-                    try:
-                        PyErr_CheckSignals()
-                    except BaseException as error:
-                        self.error = error
-                        self.stopped = True
+                self.look()
         return not self.stopped
+
+    # A function of its own: one that may take the lock is slow even where it does not.
+    cdef void look(self) noexcept with gil:
+        """Let Python handle the signals that came, and stop if a handler raises."""
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            self.error = error
+            self.stopped = True
 
     cdef int end(self) except -1:
         """Raise what a signal's handler raised while the step ran."""
