@@ -43,3 +43,24 @@ def arrange(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
         if mine.nbytes:
             placed.append(number)
     return offsets, max((offsets[n] + lifetimes[n].nbytes for n in placed), default=0)
+
+
+def most_at_once(lifetimes: Sequence[Lifetime]) -> tuple[int, int]:
+    """The most bytes that are alive at once, which no arrangement can do without, and when that is first.
+
+    Examples
+    --------
+    >>> from nnpar.memory import Lifetime, most_at_once
+    >>> most_at_once([Lifetime(128, 0, 1), Lifetime(64, 1, 2), Lifetime(128, 2, 3)])
+    (192, 1)
+    """
+    change: dict[int, int] = {}
+    for life in lifetimes:
+        change[life.first] = change.get(life.first, 0) + life.nbytes
+        change[life.last + 1] = change.get(life.last + 1, 0) - life.nbytes
+    most = when = total = 0
+    for step in sorted(change):
+        total += change[step]
+        if total > most:
+            most, when = total, step
+    return most, when

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnpar import recompute as recomputation
 from nnpar import threads
 from nnpar._checks import Array
 from nnpar._kernels.elementwise import Add, Position
@@ -34,10 +35,14 @@ class Memory:
         Activations, gradients of activations and scratch memory, those in one place that are never needed at once.
     apart : int
         The same if each had a place of its own.
+    again_flops, again_bytes : float
+        Arithmetic operations and bytes moved to compute activations again, instead of keeping them.
     """
 
     arena: int
     apart: int
+    again_flops: float = 0.0
+    again_bytes: float = 0.0
 
 
 class Arena:
@@ -98,6 +103,9 @@ class Plan:
     weights : PackedWeights, optional
         In prediction: says that the model's parameters and statistics do not change any more, and holds what is made of
         them once.
+    recompute : bool
+        In training: whether the backward pass computes some activations again, so that the plan needs half the memory
+        or less, if there is a way. No bit of a result changes.
 
     Attributes
     ----------
@@ -129,6 +137,7 @@ class Plan:
         needs_dx: bool = False,
         arena: Arena | None = None,
         weights: PackedWeights | None = None,
+        recompute: bool = False,
     ) -> None:
         model.output_shape(input_shape)
         nodes = model.nodes()
@@ -153,6 +162,8 @@ class Plan:
         self._backward_start = len(self._calls)
         if training:
             self._lower_backward(nodes, places, needs_dx)
+            if recompute:
+                self._recompute()
         self._memory: Memory | None = None
         self._arena: NDArray[np.uint8] | None = None
         self._shared = arena or Arena()
@@ -202,6 +213,16 @@ class Plan:
         if needs_dx:
             self._dx, _ = self._sum("input", gradients[INPUT])
 
+    def _recompute(self) -> None:
+        """Change the backward pass to one that needs less memory."""
+        passes = recomputation.Passes(
+            self._calls[: self._forward_count],
+            self._calls[self._forward_count : self._backward_start],
+            self._calls[self._backward_start :],
+            [buffer for buffer in (self._x, self._y, self._dy) if buffer is not None],
+        )
+        self._calls[self._backward_start :] = recomputation.backward(passes, lambda call: _make(call, _nowhere))
+
     def _sum(self, name: str, parts: list[tuple[Buffer, bool]]) -> tuple[Buffer, bool]:
         """The sum of the gradients that the readers of one value pass back, in the order in which they come."""
         total, owned = parts[0]
@@ -247,7 +268,13 @@ class Plan:
         offsets, size = arrange(lifetimes)
         self._offsets = dict(zip(memories, offsets, strict=False))
         self._scratch = list(zip(offsets[len(memories) :], (s.workspace_bytes for s in trial), strict=True))
-        self._memory = Memory(size, sum(life.nbytes for life in lifetimes))
+        again = [step for call, step in zip(self._calls, trial, strict=True) if call.again]
+        self._memory = Memory(
+            size,
+            sum(life.nbytes for life in lifetimes),
+            sum(step.flops for step in again),
+            sum(step.bytes for step in again),
+        )
 
     @property
     def memory(self) -> Memory:
@@ -353,12 +380,20 @@ class Plan:
         lines = [header + (f" {'ms':>9} {'share':>6} {'GFLOP/s':>8} {'GB/s':>6}" if total else "")]
         for call, (name, flops, nbytes), seconds in zip(self._calls, self._step_costs(), times, strict=True):
             step = " + ".join([name, *(key for key in ("residual", "relu") if key in call.options)])
+            step = f"again: {step}" if call.again else step
             line = f"{call.layer:<24} {step:<36} {flops / 1e6:9.2f} {nbytes / 1e6:9.2f}"
             if total:
                 rates = (flops / seconds / 1e9, nbytes / seconds / 1e9) if seconds else (0.0, 0.0)
                 line += f" {1e3 * seconds:9.3f} {seconds / total:6.1%} {rates[0]:8.1f} {rates[1]:6.1f}"
             lines.append(line)
-        lines.append(f"arena {self.memory.arena / 1e6:.2f} MB; {self.memory.apart / 1e6:.2f} MB without overlap")
+        memory = self.memory
+        lines.append(f"arena {memory.arena / 1e6:.2f} MB; {memory.apart / 1e6:.2f} MB without overlap")
+        if any(call.again for call in self._calls):
+            seconds = sum(time for call, time in zip(self._calls, times, strict=True) if call.again)
+            lines.append(
+                f"computed again: {memory.again_flops / 1e6:.2f} MFLOP, {memory.again_bytes / 1e6:.2f} MB"
+                + (f", {1e3 * seconds:.3f} ms, {seconds / total:.1%} of the time" if total else "")
+            )
         return "\n".join(lines)
 
     def _step_costs(self) -> list[tuple[str, float, float]]:

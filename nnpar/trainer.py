@@ -42,6 +42,9 @@ class Trainer:
         ``Adam()`` by default; one for each trainer.
     seed : int, optional
         Of shuffling and dropout; the one of :func:`nnpar.manual_seed` by default.
+    recompute : bool
+        Whether the backward pass computes some activations again instead of keeping them: half the memory or less where
+        there is a way, the same bits, and a few percent more time, which ``print(trainer.plan)`` shows.
 
     Attributes
     ----------
@@ -64,6 +67,7 @@ class Trainer:
         loss: str | Loss = "cross_entropy",
         optimizer: Optimizer | None = None,
         seed: int | None = None,
+        recompute: bool = False,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"Trainer: model: expected a layer, got {type(model).__name__}")
@@ -75,6 +79,7 @@ class Trainer:
         self.loss = losses.get(loss)
         self.optimizer = optimizer or Adam()
         self.seed = random.get_seed() if seed is None else random.checked_seed(seed, "Trainer")
+        self.recompute = recompute
         self.history = History()
         self._flat = FlatParameters(model)
         self._gradients = arrays.zeros(self._flat.values.shape)
@@ -194,34 +199,44 @@ class Trainer:
         if len(images) == 0:
             raise ValueError("train_step: x: expected at least one sample, got an empty batch")
         target = self.loss.check_target(y, self.model.output_shape(images.shape), "train_step")
-        result = self._step_on(images, target, np.arange(len(images)), self._step)
+        result = self._step_on(images, target, None, self._step)
         return float(result[0]) / len(images)
 
     def _step_on(
-        self, images: Array, targets: NDArray[Any], index: NDArray[np.int64], sample: int
+        self, images: Array, targets: NDArray[Any], index: NDArray[np.int64] | None, sample: int
     ) -> NDArray[np.float64]:
-        """One step on the samples that `index` picks; returns the sum of losses and the number of correct samples."""
+        """One step on the samples that `index` picks, or all; returns the sum of losses and the number of correct
+        samples. Nothing as large as a batch is allocated after the first one.
+        """
+        count = len(images) if index is None else len(index)
         with self._lock:
-            plan = self._plan((len(index), *images.shape[1:]), training=True, with_loss=True)
+            plan = self._plan((count, *images.shape[1:]), training=True, with_loss=True)
             self._latest = plan
             _take(images, index, plan.x)
-            plan.target[...] = targets[index].reshape(plan.target.shape)
+            _take(targets, index, plan.target.reshape(count, *targets.shape[1:]))
             self._position.move(self._epoch, sample)
             for kept, statistic in self._statistics:
                 np.copyto(kept, statistic)
-            plan.run()
+            try:
+                plan.run()
+            except BaseException:  # Ctrl-C
+                self._restore_statistics()
+                raise
             if not np.isfinite(plan.result[0]):
-                for kept, statistic in self._statistics:
-                    np.copyto(statistic, kept)
+                self._restore_statistics()
                 raise FloatingPointError(
-                    f"the loss is {plan.result[0] / len(index)} at step {self._step + 1} "
+                    f"the loss is {plan.result[0] / count} at step {self._step + 1} "
                     f"(epoch {self._epoch + 1}); the weights are those before it. "
                     "Is there a NaN in the data, or is the learning rate too high?"
                 )
             self.optimizer.advance()
-            self._update.run()
             self._step += 1
+            self._update.run()  # it answers Ctrl-C when it is done
             return plan.result
+
+    def _restore_statistics(self) -> None:
+        for kept, statistic in self._statistics:
+            np.copyto(statistic, kept)
 
     @property
     def plan(self) -> Plan:
@@ -311,6 +326,7 @@ class Trainer:
                 gradients=self._views,
                 position=self._position,
                 arena=arena,
+                recompute=self.recompute,
             )
 
         return self._plans.get((input_shape, training, with_loss), make)
@@ -329,10 +345,13 @@ def _batches(count: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
         yield np.arange(start, min(start + batch_size, count))
 
 
-def _take(images: Array, index: NDArray[np.int64], out: Array) -> None:
-    """Out = images[index], straight into the plan's memory where both have one layout."""
-    source, target = (images.transpose(0, 2, 3, 1), out.transpose(0, 2, 3, 1)) if images.ndim == 4 else (images, out)
-    if source.flags.c_contiguous:
-        np.take(source, index, axis=0, out=target, mode="clip")  # the default mode makes a copy more
+def _take(values: NDArray[Any], index: NDArray[np.int64] | None, out: NDArray[Any]) -> None:
+    """Out = values[index], or all values: straight into the plan's memory where both have one layout."""
+    if values.ndim == 4:
+        values, out = values.transpose(0, 2, 3, 1), out.transpose(0, 2, 3, 1)
+    if index is None:
+        np.copyto(out, values)
+    elif values.dtype == out.dtype and values.flags.c_contiguous and out.flags.c_contiguous:
+        np.take(values, index, axis=0, out=out, mode="clip")  # the default mode makes a copy more
     else:
-        out[...] = images[index]
+        out[...] = values[index]

@@ -163,9 +163,10 @@ def test_prediction(name):
 
 
 @every_model
-def test_training(name):
+@pytest.mark.parametrize("recompute", [False, True])
+def test_training(name, recompute):
     model, shape, rng = made(name)
-    plan = Plan(model, shape, training=True, needs_dx=True)
+    plan = Plan(model, shape, training=True, needs_dx=True, recompute=recompute)
     for _ in range(2):  # memory that was used before
         x = rng.standard_normal(shape).astype(np.float32)
         plan.x[...] = x

@@ -172,7 +172,8 @@ cdef class IndirectConv(Step):
             for task in prange(framed_rows, schedule="static"):
                 frame_row(kernel, &self.frame, task, <float *> (self.workspace + self.frame_offset))
             for task in prange(tasks, schedule="dynamic"):
-                self.convolve(kernel, task, <const float **> scratch)
+                if self.goes_on():
+                    self.convolve(kernel, task, <const float **> scratch)
             nnp_restore_float_mode(mode)
 
     cdef void pack_weights(self, char *scratch) noexcept nogil:

@@ -123,9 +123,11 @@ cdef class Conv2dWeightGrad(Step):
             for task in prange(framed_rows, schedule="static"):
                 frame_row(kernel, &self.frame, task, <float *> (self.workspace + self.frame_offset))
             for task in prange(tasks, schedule="dynamic"):
-                self.accumulate(kernel, task, scratch)
+                if self.goes_on():
+                    self.accumulate(kernel, task, scratch)
             for task in prange(sums, schedule="static"):
-                self.reduce(kernel, task, <float *> scratch)
+                if self.goes_on():
+                    self.reduce(kernel, task, <float *> scratch)
             nnp_restore_float_mode(mode)
 
     cdef void accumulate(self, const nnp_kernels *kernel, Py_ssize_t task, char *scratch) noexcept nogil:

@@ -106,7 +106,8 @@ cdef class Depthwise(Step):
             for task in prange(packs, schedule="static"):
                 self.pack(kernel, task * PACK_CHANNELS)
             for task in prange(tasks, schedule="static"):
-                self.convolve(kernel, task)
+                if self.goes_on():
+                    self.convolve(kernel, task)
             nnp_restore_float_mode(mode)
 
     cdef void pack_weights(self, char *scratch) noexcept nogil:
@@ -228,9 +229,11 @@ cdef class DepthwiseConv2dWeightGrad(Step):
             mode = nnp_flush_denormals()
             scratch = self.workspace + self.thread_offset + threadid() * self.thread_bytes
             for task in prange(self.chunks * self.blocks, schedule="static"):
-                self.accumulate(kernel, task // self.blocks, task % self.blocks * self.block)
+                if self.goes_on():
+                    self.accumulate(kernel, task // self.blocks, task % self.blocks * self.block)
             for task in prange(ceil_div(self.c, PACK_CHANNELS), schedule="static"):
-                self.reduce(kernel, task * PACK_CHANNELS, <float *> scratch)
+                if self.goes_on():
+                    self.reduce(kernel, task * PACK_CHANNELS, <float *> scratch)
             nnp_restore_float_mode(mode)
 
     cdef void accumulate(self, const nnp_kernels *kernel, Py_ssize_t chunk, Py_ssize_t c) noexcept nogil:

@@ -115,7 +115,8 @@ cdef class FramedConv2d(Framed):
             for task in prange(packs, schedule="static"):
                 self.pack(kernel, task)
             for task in prange(self.n * self.bands, schedule="dynamic"):
-                self.convolve(kernel, task, self.workspace + self.thread_offset + threadid() * self.thread_bytes)
+                if self.goes_on():
+                    self.convolve(kernel, task, self.workspace + self.thread_offset + threadid() * self.thread_bytes)
             nnp_restore_float_mode(mode)
 
     cdef void pack_weights(self, char *scratch) noexcept nogil:
@@ -213,10 +214,12 @@ cdef class FramedConv2dWeightGrad(Framed):
             mode = nnp_flush_denormals()
             scratch = self.workspace + self.thread_offset + threadid() * self.thread_bytes
             for task in prange(self.chunks, schedule="dynamic"):
-                self.accumulate(kernel, task, scratch)
+                if self.goes_on():
+                    self.accumulate(kernel, task, scratch)
             for task in prange(sums, schedule="static"):
-                self.reduce(kernel, task % self.channels,
-                            task // self.channels * kernel.vector * kernel.tile_vectors, <float *> scratch)
+                if self.goes_on():
+                    self.reduce(kernel, task % self.channels,
+                                task // self.channels * kernel.vector * kernel.tile_vectors, <float *> scratch)
             nnp_restore_float_mode(mode)
 
     cdef void accumulate(self, const nnp_kernels *kernel, Py_ssize_t chunk, char *scratch) noexcept nogil:

@@ -159,9 +159,10 @@ cdef class PackedGemm(Step):
                 for task in prange(self.m, schedule="static"):
                     kernel.scale(self.n, self.beta, self.c + task * self.c_row)
             for task in prange(row_blocks * ceil_div(panels, group), schedule="dynamic"):
-                self.multiply(kernel, task % row_blocks * block_rows, block_rows, task // row_blocks * group,
-                              min((task // row_blocks + 1) * group, panels), depth_blocks,
-                              <float *> (self.workspace + self.own_offset + threadid() * self.own_bytes))
+                if self.goes_on():
+                    self.multiply(kernel, task % row_blocks * block_rows, block_rows, task // row_blocks * group,
+                                  min((task // row_blocks + 1) * group, panels), depth_blocks,
+                                  <float *> (self.workspace + self.own_offset + threadid() * self.own_bytes))
             if self.turned:
                 for task in prange(turns, schedule="static"):
                     self.turn_back(kernel, task * COPY_ROWS)

@@ -135,7 +135,8 @@ cdef class PlanarConv2dInputGrad(Step):
             for task in prange(self.oc, schedule="static"):
                 self.pack(task)
             for task in prange(self.n * self.bands, schedule="dynamic"):
-                self.convolve(kernel, task // self.bands, task % self.bands * self.band, scratch)
+                if self.goes_on():
+                    self.convolve(kernel, task // self.bands, task % self.bands * self.band, scratch)
             nnp_restore_float_mode(mode)
 
     cdef float *packed(self, const Phase *phase) noexcept nogil:

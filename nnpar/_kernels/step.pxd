@@ -11,9 +11,15 @@ cdef class Step:
     cdef char *prepacked
     cdef object unpacked
     cdef list arrays
+    cdef double checked      # when signals were looked at, in seconds
+    cdef bint stopped        # by what a signal's handler raised
+    cdef object error
 
     cdef void run(self) noexcept nogil
     cdef void pack_weights(self, char *scratch) noexcept nogil
+    cdef bint goes_on(self) noexcept nogil
+    cdef void look(self) noexcept with gil
+    cdef int end(self) except -1
     cdef int team(self) noexcept nogil
     cdef float *floats(self, array, bint write=*) except? NULL
     cdef float *weights(self, array) except? NULL

@@ -2,6 +2,10 @@
 
 A step is made from checked arguments. Its shapes, pointers, algorithm and workspace are fixed when it is made;
 running it allocates nothing and cannot fail. The number of threads that take part never changes a bit of the result.
+
+Only a signal ends a step before it is done: its threads ask `goes_on` before each task of a loop that can be long, and
+once a signal's handler has raised, as Ctrl-C's does, no task begins. What the step writes is then unfinished, and `end`
+raises. Steps that change weights do not ask, so that weights are always those after a whole update.
 """
 
 import numpy
@@ -10,6 +14,7 @@ from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuff
                              PyObject_GetBuffer)
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cython.parallel cimport threadid
 from libc.stdint cimport int64_t, uint8_t, uintptr_t
 from libc.string cimport memset, strcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -25,6 +30,8 @@ cdef enum:
 # this much.
 cdef double FLOPS_PER_THREAD = 5e5
 cdef double BYTES_PER_THREAD = 1e5
+
+cdef double PATIENCE = 0.05  # seconds between two looks at signals
 
 
 cdef Py_ssize_t aligned(Py_ssize_t size) noexcept nogil:
@@ -44,6 +51,12 @@ cdef bint streams(Py_ssize_t floats) noexcept nogil:
     """Whether a result is so large that few caches hold it until it is read: better written past them, since what goes
     into a cache is first read from memory."""
     return 4 * floats >= STREAM_BYTES
+
+
+cdef double seconds() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + 1e-9 * now.tv_nsec
 
 
 def aligned_empty(Py_ssize_t nbytes):
@@ -84,6 +97,33 @@ cdef class Step:
     cdef void pack_weights(self, char *scratch) noexcept nogil:
         """Fill `prepacked`, with `scratch_bytes` of scratch memory."""
         pass
+
+    cdef bint goes_on(self) noexcept nogil:
+        """Whether a task may begin. The thread that runs the step looks at signals now and then; the others learn it
+        from `stopped`, sooner or later."""
+        cdef double now
+        if threadid() == 0 and not self.stopped:
+            now = seconds()
+            if now - self.checked > PATIENCE:
+                self.checked = now
+                self.look()
+        return not self.stopped
+
+    # A function of its own: one that may take the lock is slow even where it does not.
+    cdef void look(self) noexcept with gil:
+        """Let Python handle the signals that came, and stop if a handler raises."""
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            self.error = error
+            self.stopped = True
+
+    cdef int end(self) except -1:
+        """Raise what a signal's handler raised while the step ran."""
+        if self.stopped:
+            error, self.error, self.stopped = self.error, None, False
+            raise error
+        return 0
 
     cdef int team(self) noexcept nogil:
         return min(self.most_threads, thread_count())
@@ -179,14 +219,10 @@ cdef class Step:
             self.prepack(aligned_empty(self.prepacked_bytes))
         if not self.is_bound:
             self.bind(aligned_empty(self.workspace_bytes))
+        self.checked = seconds()
         with nogil:
             self.run()
-
-
-cdef double seconds() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + 1e-9 * now.tv_nsec
+        self.end()
 
 
 cdef class Program:
@@ -231,24 +267,27 @@ cdef class Program:
         return [self.stamps[self.count + 1 + i] / max(self.runs, 1) for i in range(self.count)]
 
     def run(self):
-        """Run all steps. Ctrl-C is answered between two of them, at most every 50 ms.
+        """Run all steps. Ctrl-C is answered between two of them or two tasks of a long one, at most every 50 ms.
 
         Raises
         ------
         KeyboardInterrupt
-            Or whatever a signal handler raises; the steps after that one have not run.
+            Or whatever a signal handler raises; that step may be unfinished, and those after it have not run.
         """
         cdef Py_ssize_t i
         cdef double checked, now
         with nogil:
             checked = self.stamps[0] = seconds()
             for i in range(self.count):
+                (<Step> self.pointers[i]).checked = checked
                 (<Step> self.pointers[i]).run()
                 now = self.stamps[i + 1] = seconds()
                 self.stamps[self.count + 1 + i] += now - self.stamps[i]
-                if now - checked > 0.05:
+                checked = (<Step> self.pointers[i]).checked
+                if (<Step> self.pointers[i]).stopped or now - checked > PATIENCE:
                     checked = now
                     with gil:
+                        (<Step> self.pointers[i]).end()
                         PyErr_CheckSignals()
         self.runs += 1
         for record in recorders:

@@ -181,15 +181,18 @@ cdef class WinogradConv(Step):
                         self.transform_tile(kernel, first + task, v + task * self.v_row)
                     if self.streamed:
                         for task in prange(ceil_div(panels, group), schedule="dynamic"):
-                            self.stream(kernel, task * group, min(panels, (task + 1) * group), count, v, own)
+                            if self.goes_on():
+                                self.stream(kernel, task * group, min(panels, (task + 1) * group), count, v, own)
                     else:
                         for task in prange(self.grid.positions * panels, schedule="static"):
-                            self.multiply(kernel, task // panels, task % panels, count, v, u, 0, 0, self.grid.in_c)
+                            if self.goes_on():
+                                self.multiply(kernel, task // panels, task % panels, count, v, u, 0, 0, self.grid.in_c)
                     for task in prange(count, schedule="static"):
                         self.finish_tile(kernel, first + task, m + task * self.m_row)
             else:
                 for task in prange(self.blocks, schedule="dynamic"):
-                    self.convolve(kernel, task * self.block, panels, own)
+                    if self.goes_on():
+                        self.convolve(kernel, task * self.block, panels, own)
             nnp_restore_float_mode(mode)
 
     cdef int panel_cols(self, const nnp_kernels *kernel, Py_ssize_t panel) noexcept nogil:
@@ -383,12 +386,16 @@ cdef class WinogradConv2dWeightGrad(Step):
                         self.transform(kernel, start + task, task, v)
                     if not self.streamed:
                         for task in prange(self.grid.positions * row_blocks, schedule="static"):
-                            self.multiply_rows(kernel, task // row_blocks, task % row_blocks, count, v, start == 0, du)
+                            if self.goes_on():
+                                self.multiply_rows(kernel, task // row_blocks, task % row_blocks, count, v, start == 0,
+                                                   du)
             else:
                 for task in prange(self.chunks, schedule="dynamic"):
-                    self.accumulate(kernel, task, row_blocks, own)
+                    if self.goes_on():
+                        self.accumulate(kernel, task, row_blocks, own)
             for task in prange(finish_tasks, schedule="dynamic"):
-                self.finish(kernel, task % row_tasks * self.sum_rows, task // row_tasks, v, own)
+                if self.goes_on():
+                    self.finish(kernel, task % row_tasks * self.sum_rows, task // row_tasks, v, own)
             nnp_restore_float_mode(mode)
 
     cdef void accumulate(self, const nnp_kernels *kernel, Py_ssize_t chunk, Py_ssize_t row_blocks,

@@ -84,6 +84,12 @@ class Call:
     fused_input, residual_node, residual_needs_gradient
         Of an addition that was fused: which of its inputs this step writes, the node of the other, and whether
         that wants a gradient, for which this step's layer then cares.
+    writes : Buffer, optional
+        A buffer that it changes, besides those of which it is the first to know.
+    repeatable : bool
+        Whether it may run again and leave the same behind.
+    again : bool
+        Whether the backward pass runs it to have once more what the forward pass had.
     """
 
     layer: str
@@ -97,6 +103,9 @@ class Call:
     fused_input: int = -1
     residual_node: int | None = None
     residual_needs_gradient: bool = False
+    writes: Buffer | None = None
+    repeatable: bool = True
+    again: bool = False
 
     def buffers(self) -> list[Buffer]:
         """All buffers that the step reads or writes."""
@@ -180,10 +189,16 @@ class Lowering:
         fuses: tuple[str, ...] = (),
         grad_of_relu: bool = False,
         once: bool = False,
+        repeatable: bool = True,
         **options: Any,
     ) -> Call:
-        """Append a step; `writes` names the buffer whose last word it is, if a layer that follows may fuse into it."""
-        call = Call(self.name, make, arguments, options, frozenset(fuses), grad_of_relu, self.index, once)
+        """Append a step; `writes` names the buffer whose last word it is, if others write it as well or a layer that
+        follows may fuse into it.
+        """
+        call = Call(
+            self.name, make, arguments, options, frozenset(fuses), grad_of_relu, self.index,
+            once=once, writes=writes, repeatable=repeatable,
+        )  # fmt: skip
         self.calls.append(call)
         if writes is not None:
             self.writers[id(writes.memory)] = call

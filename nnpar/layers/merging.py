@@ -93,7 +93,7 @@ class Concatenate(Merge):
         at.y = Buffer(self.merged_shape([x.shape for x in at.inputs], at.name))
         first = 0
         for x in at.inputs:
-            at.step(elementwise.CopyChannels, x, at.y, 0, first, x.shape[1])
+            at.step(elementwise.CopyChannels, x, at.y, 0, first, x.shape[1], writes=at.y)
             first += x.shape[1]
 
     def backward(self, at: Lowering) -> None:

@@ -83,7 +83,7 @@ class BatchNorm2d(Layer):
             raise ValueError(f"{self.describe(at.name)}: training needs at least 2 values in each channel, got 1")
         mean, invstd = at.saved["mean"], at.saved["invstd"] = Buffer((channels,)), Buffer((channels,))
         running = self.running_mean, self.running_var
-        at.step(batch_norm.BatchStatistics, at.x, mean, invstd, self.eps, *running, self.momentum)
+        at.step(batch_norm.BatchStatistics, at.x, mean, invstd, self.eps, *running, self.momentum, repeatable=False)
         # The backward pass reads x, so that y has memory of its own.
         at.y = Buffer(at.x.shape)
         at.saved["normalize"] = self._normalize(at, mean, invstd)
