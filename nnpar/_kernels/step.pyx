@@ -263,8 +263,9 @@ cdef class Program:
 
     @property
     def seconds(self):
-        """Seconds that each step took, the mean over all runs so far; list of float."""
-        return [self.stamps[self.count + 1 + i] / max(self.runs, 1) for i in range(self.count)]
+        """Seconds that each step took, the mean over all runs so far but the first, which touches new memory, if there
+        are more; list of float."""
+        return [self.stamps[self.count + 1 + i] / max(self.runs - 1, 1) for i in range(self.count)]
 
     def run(self):
         """Run all steps. Ctrl-C is answered between two of them or two tasks of a long one, at most every 50 ms.
@@ -276,6 +277,8 @@ cdef class Program:
         """
         cdef Py_ssize_t i
         cdef double checked, now
+        if self.runs == 1:
+            memset(self.stamps + self.count + 1, 0, self.count * sizeof(double))
         with nogil:
             checked = self.stamps[0] = seconds()
             for i in range(self.count):
