@@ -1,5 +1,7 @@
 """Operations of the benchmarks, beside those of :mod:`nnpar.benchmark`; and the sizes of those that memory limits."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,9 @@ NETWORKS: dict[str, tuple[int, Shape, int]] = {
     "vgg_small": (64, (3, 32, 32), 10),
     "resnet20": (128, (3, 32, 32), 10),
     "resnet18": (16, (3, 224, 224), 1000),
+    "mobilenet_v1": (16, (3, 128, 128), 1000),
+    "densenet_small": (64, (3, 32, 32), 10),
+    "unet_small": (16, (3, 64, 64), 2),
 }
 
 
@@ -49,6 +54,13 @@ def network(name: str, values: NDArray[np.float32]) -> Composite:
 def labels(samples: int, classes: int) -> NDArray[np.int64]:
     """A class for each sample."""
     return np.arange(samples) * 7 % classes
+
+
+def targets(name: str) -> NDArray[np.int64]:
+    """A class for each sample, or pixel, of a batch of that network."""
+    batch, size, classes = NETWORKS[name]
+    samples, _, *pixels = zoo.MODELS[name]().output_shape((batch, *size))
+    return labels(math.prod((samples, *pixels)), classes).reshape(samples, *pixels)
 
 
 def positive(channels: int, seed: int) -> NDArray[np.float32]:

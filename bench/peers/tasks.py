@@ -161,10 +161,10 @@ def _updates() -> Iterator[Task]:
 def _networks() -> Iterator[Task]:
     """Forward, loss, backward and update by SGD with momentum. The result is the loss; the learning rate is 0, which
     costs the same, so that all runs have one."""
-    for name, (batch, size, classes) in operations.NETWORKS.items():
+    for name, (batch, size, _) in operations.NETWORKS.items():
         inputs: Inputs = {
             **_arrays(x=((batch, *size), 1)),
-            "labels": partial(operations.labels, batch, classes),
+            "labels": partial(operations.targets, name),
             "parameters": partial(operations.parameters, name),
         }
         options = {"name": name, "lr": 0.0, "momentum": 0.9}
