@@ -139,14 +139,21 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def network(name: str, parameters: torch.Tensor) -> nn.Module:
-    """A network of that name in training mode, with these parameters one after the other."""
+def network(name: str, parameters: torch.Tensor, statistics: torch.Tensor | None = None) -> nn.Module:
+    """A network of that name in training mode, with these parameters and, if given, running statistics of its batch
+    normalisations, one after the other.
+    """
     model = NETWORKS[name]()
-    start = 0
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameters[start : start + parameter.numel()].view_as(parameter))
-            start += parameter.numel()
-    if start != parameters.numel():
-        raise ValueError(f"{name}: expected {start} parameters, got {parameters.numel()}")
+    _fill(name, list(model.parameters()), parameters)
+    if statistics is not None:
+        _fill(name, [buffer for buffer in model.buffers() if buffer.is_floating_point()], statistics)
     return model
+
+
+@torch.no_grad()
+def _fill(name: str, tensors: list[torch.Tensor], values: torch.Tensor) -> None:
+    sizes = [tensor.numel() for tensor in tensors]
+    if sum(sizes) != values.numel():
+        raise ValueError(f"{name}: expected {sum(sizes)} numbers, got {values.numel()}")
+    for tensor, part in zip(tensors, values.split(sizes), strict=True):
+        tensor.copy_(part.view_as(tensor))
