@@ -25,6 +25,7 @@ from nnpar.layers import (
 from nnpar.loading import load
 from nnpar.losses import MSE, CrossEntropy
 from nnpar.optimizers import SGD, Adam, AdamW
+from nnpar.predictor import Predictor
 from nnpar.profiler import profile
 from nnpar.random import get_seed, manual_seed
 from nnpar.threads import get_num_threads, num_threads, set_num_threads
@@ -53,6 +54,7 @@ __all__ = [
     "Layer",
     "Linear",
     "MaxPool2d",
+    "Predictor",
     "ReLU",
     "Residual",
     "Sequential",

@@ -20,6 +20,7 @@ from nnpar import data, threads, zoo
 from nnpar._checks import Array
 from nnpar._kernels import runtime
 from nnpar.data import Dataset
+from nnpar.predictor import Predictor
 from nnpar.trainer import Trainer
 
 DATA_HELP = "digits (default; ships with nnpar), or mnist:FOLDER with MNIST's four IDX files, gzipped or not"
@@ -176,7 +177,7 @@ def _predict(options: argparse.Namespace) -> int:
     else:
         _, test = _load_data(options.images)
         images, labels = test.images, test.labels
-    probabilities = _softmax(Trainer(model).predict(images))
+    probabilities = _softmax(Predictor(model)(images))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["image", "class", "probability"] + (["label"] if labels is not None else []))
     for number, row in enumerate(probabilities):

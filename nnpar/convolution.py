@@ -222,6 +222,7 @@ def forward(
     y: Array,
     relu: bool = False,
     algorithm: str | None = None,
+    prepacked: bool = False,
 ) -> Step:
     """The step y = conv2d(x, w) + bias, or the ReLU of it.
 
@@ -235,13 +236,15 @@ def forward(
         Whether ``max(., 0)`` comes last, while the sums are still in registers.
     algorithm : str, optional
         One of `ALGORITHMS` instead of the choice, also in exact precision.
+    prepacked : bool
+        Whether w is packed once, by `Step.prepack`, before the step runs.
 
     Raises
     ------
     ValueError
         If there is no such algorithm, or it cannot compute this.
     """
-    return _FORWARD[_named(algorithm, shape, "forward")](conv.Geometry(shape), x, w, bias, y, relu)
+    return _FORWARD[_named(algorithm, shape, "forward")](conv.Geometry(shape), x, w, bias, y, relu, prepacked)
 
 
 def input_grad(shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None = None) -> Step:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnpar import threads
 from nnpar._checks import Array
 from nnpar._kernels.elementwise import Add, Position
 from nnpar._kernels.step import Program, Step, aligned_empty
+from nnpar.convolution import get_precision
 from nnpar.layers.base import Layer
 from nnpar.layers.lowering import Buffer, Call, Lowering
 from nnpar.layers.nodes import INPUT, Node, child
@@ -49,6 +52,26 @@ class Arena:
         return self._memory[:nbytes]
 
 
+class PackedWeights:
+    """Weights that do not change any more, as kernels read them: packed once for all plans of a model."""
+
+    def __init__(self) -> None:
+        self._memory: dict[tuple[int, str], NDArray[np.uint8]] = {}
+
+    def give(self, step: Step, node: int) -> None:
+        """Let the step of the model's node `node` read packed weights, if it does."""
+        if step.prepacked_bytes:
+            key = node, step.name
+            fill = key not in self._memory
+            memory = self._memory.setdefault(key, aligned_empty(step.prepacked_bytes if fill else 0))
+            step.prepack(memory, fill)
+
+    @property
+    def nbytes(self) -> int:
+        """What they take."""
+        return sum(memory.nbytes for memory in self._memory.values())
+
+
 class Plan:
     """Steps of a model for batches of one shape, forward and, in training, backward.
 
@@ -71,6 +94,9 @@ class Plan:
         Whether the gradient of the input is wanted.
     arena : Arena, optional
         Memory that this plan shares with others, of which one runs at a time; its own otherwise.
+    weights : PackedWeights, optional
+        In prediction: says that the model's parameters and statistics do not change any more, and holds what is made of
+        them once.
 
     Attributes
     ----------
@@ -101,14 +127,21 @@ class Plan:
         position: Position | None = None,
         needs_dx: bool = False,
         arena: Arena | None = None,
+        weights: PackedWeights | None = None,
     ) -> None:
         model.output_shape(input_shape)
         nodes = model.nodes()
         self.gradients: dict[str, Array] = dict(gradients or {})
         self._calls: list[Call] = []
+        self._once: list[Call] = []
+        self._constants: dict[int, NDArray[np.uint8]] = {}
+        self._weights = weights
         self._x = Buffer(input_shape)
         self._dx: Buffer | None = None
         places = self._lower_forward(nodes, training, position or Position())
+        if weights is not None:
+            self._once = [call for call in self._calls if call.once]
+            self._calls = [call for call in self._calls if not call.once]
         self._y = places[-1].y
         self._forward_count = len(self._calls)
         self._dy = Buffer(self._y.shape) if training else None
@@ -140,8 +173,8 @@ class Plan:
             inputs = tuple(self._x if number == INPUT else places[number].y for number in node.inputs)
             owned = tuple(id(x.memory) not in shared for x in inputs)
             at = Lowering(
-                node.name or type(node.layer).__name__, index, inputs, node.inputs, owned, training, position,
-                self._calls, writers,
+                node.name or type(node.layer).__name__, index, inputs, node.inputs, owned, training,
+                self._weights is not None, position, self._calls, writers,
             )  # fmt: skip
             node.layer.forward(at)
             if readers[index] > 1:
@@ -195,11 +228,13 @@ class Plan:
             first[key] = min(first.get(key, when), when)
             last[key] = max(last.get(key, when), when)
 
+        constants = {id(buffer.memory) for call in self._once for buffer in call.buffers()}
         use(self._x, -1)
         use(self._y, end)
         for when, call in enumerate(self._calls):
             for buffer in call.buffers():
-                use(buffer, when)
+                if id(buffer.memory) not in constants:
+                    use(buffer, when)
         if self._dy is not None:
             use(self._dy, self._forward_count)
         if self._dx is not None:
@@ -221,31 +256,42 @@ class Plan:
         assert self._memory is not None
         return self._memory
 
-    def _allocate(self) -> None:
+    def allocate(self) -> None:
+        """Make the steps and their memory, unless they are there."""
         if self._arena is not None:
             return
         self._arrange()
         self._arena = self._shared.take(self.memory.arena)
+        # Kept alive by the steps that still read them once their weights are packed.
+        self._constants = {id(b.memory): aligned_empty(b.nbytes) for call in self._once for b in call.buffers()}
+        for call in self._once:
+            _make(call, self._array)()
         steps = []
         for call, (offset, nbytes) in zip(self._calls, self._scratch, strict=True):
             step = _make(call, self._array)
             step.layer = call.layer
+            if self._weights is not None:
+                self._weights.give(step, call.node)
             if nbytes:
                 step.bind(self._arena[offset : offset + nbytes])
             steps.append(step)
+        self._constants = {}
         self._steps = steps
         self._forward = Program(steps[: self._forward_count])
         self._backward = Program(steps[self._backward_start :])
         self._all = Program(steps)
 
     def _array(self, buffer: Buffer) -> NDArray[Any]:
+        key = id(buffer.memory)
+        if key in self._constants:
+            return buffer.array(self._constants[key])
         assert self._arena is not None
-        return buffer.array(self._arena[self._offsets[id(buffer.memory)] :])
+        return buffer.array(self._arena[self._offsets[key] :])
 
     def _array_of(self, buffer: Buffer | None, name: str) -> Array:
         if buffer is None:
             raise AttributeError(f"Plan: {name}: this plan was made without it")
-        self._allocate()
+        self.allocate()
         return self._array(buffer)
 
     @property
@@ -267,28 +313,28 @@ class Plan:
     @property
     def forward_steps(self) -> list[Step]:
         """The steps from x to y."""
-        self._allocate()
+        self.allocate()
         return self._steps[: self._forward_count]
 
     @property
     def backward_steps(self) -> list[Step]:
         """The steps from dy to the gradients."""
-        self._allocate()
+        self.allocate()
         return self._steps[self._backward_start :]
 
     def run(self) -> None:
         """Forward, loss if there is one, and in training backward, in one call."""
-        self._allocate()
+        self.allocate()
         self._all.run()
 
     def run_forward(self) -> None:
         """Compute y from x."""
-        self._allocate()
+        self.allocate()
         self._forward.run()
 
     def run_backward(self) -> None:
         """Compute dx and the gradients from dy, after `run_forward`; dy may be overwritten."""
-        self._allocate()
+        self.allocate()
         self._backward.run()
 
     def flops_forward(self) -> dict[str, float]:
@@ -328,6 +374,33 @@ class Plan:
             return self._all.seconds
         loss = [0.0] * (self._backward_start - self._forward_count)
         return self._forward.seconds + loss + self._backward.seconds
+
+
+class PlanCache:
+    """Plans that are used in turn, the latest ones of them, in one arena.
+
+    Parameters
+    ----------
+    most : int
+        Plans that are kept: shapes that vary must not fill the memory.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._arena = Arena()
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def get(self, key: tuple[Any, ...], make: Callable[[Arena], Plan]) -> Plan:
+        """The plan of that key, for the number of threads and the precision of now; made in the arena if need be."""
+        key += threads.get_num_threads(), get_precision()
+        plan = self._plans.pop(key, None) or make(self._arena)
+        self._plans[key] = plan
+        while len(self._plans) > self._most:
+            self._plans.popitem(last=False)
+        return plan
 
 
 def _make(call: Call, array: Any) -> Step:

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnpar import _checks, arrays, losses, random, threads
+from nnpar import _checks, arrays, losses, random
 from nnpar._checks import Array
 from nnpar._kernels.elementwise import Position
 from nnpar._kernels.step import Program
-from nnpar.convolution import get_precision
 from nnpar.data.dataset import Dataset
 from nnpar.history import History
 from nnpar.layers.base import Layer
 from nnpar.losses import Loss
 from nnpar.optimizers import Adam, Optimizer
 from nnpar.parameters import FlatParameters
-from nnpar.plan import Arena, Plan
+from nnpar.plan import Arena, Plan, PlanCache
 from nnpar.progress import Progress
 from nnpar.shapes import Shape
 
 Data = Dataset | tuple[ArrayLike, ArrayLike]
 
-MOST_PLANS = 8  # that a trainer keeps: shapes that vary must not fill the memory
+MOST_PLANS = 8
 
 
 class Trainer:
@@ -86,8 +84,7 @@ class Trainer:
         self._position = Position(self.seed)
         self._epoch = 0
         self._step = 0
-        self._arena = Arena()
-        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._plans = PlanCache(MOST_PLANS)
         self._latest: Plan | None = None
         # What a step changes before its loss is known, and as it was before the step.
         self._statistics = [(a.copy(), a) for node in model.nodes() for a in node.layer._statistics.values()]
@@ -305,20 +302,18 @@ class Trainer:
         self.loss.check_target(data.labels, self.model.output_shape(data.images.shape), who)
 
     def _plan(self, input_shape: Shape, training: bool, with_loss: bool) -> Plan:
-        key = (input_shape, training, with_loss, threads.get_num_threads(), get_precision())
-        plan = self._plans.pop(key, None) or Plan(
-            self.model,
-            input_shape,
-            training=training,
-            loss=self.loss if with_loss else None,
-            gradients=self._views,
-            position=self._position,
-            arena=self._arena,
-        )
-        self._plans[key] = plan
-        while len(self._plans) > MOST_PLANS:
-            self._plans.popitem(last=False)
-        return plan
+        def make(arena: Arena) -> Plan:
+            return Plan(
+                self.model,
+                input_shape,
+                training=training,
+                loss=self.loss if with_loss else None,
+                gradients=self._views,
+                position=self._position,
+                arena=arena,
+            )
+
+        return self._plans.get((input_shape, training, with_loss), make)
 
 
 def _dataset(data: Data, who: str) -> Dataset:

@@ -9,7 +9,14 @@ class Geometry:
 
 class Conv2d(Step):
     def __init__(
-        self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array, relu: bool = False
+        self,
+        shape: Geometry,
+        x: Array,
+        w: Array,
+        bias: Array | None,
+        y: Array,
+        relu: bool = False,
+        prepacked: bool = False,
     ) -> None: ...
 
 class Conv2dInputGrad(Step):

@@ -109,7 +109,7 @@ cdef class IndirectConv(Step):
     cdef Py_ssize_t pack_rows                            # channels that a task packs
     cdef Py_ssize_t zero_offset, frame_offset, thread_offset, thread_bytes   # in the workspace
 
-    cdef int lay_out(self, Geometry s, list phases, list taps, list positions) except -1:
+    cdef int lay_out(self, Geometry s, list phases, list taps, list positions, bint prepacked=False) except -1:
         """Fix the schedule: `phases` as tuples of Phase's first four fields and its taps' number; `taps` as (tap_h,
         tap_w) and `positions` as rows of `position`, phase after phase."""
         cdef const nnp_kernels *kernel = kernels()
@@ -144,19 +144,21 @@ cdef class IndirectConv(Step):
         self.panel_groups = max(1, min(panels, FEW_TASKS // max(1, self.blocks * s.groups)))
         self.pack_rows = max(1, PACK_FLOATS // (self.kernel_area * width))
         self.cost(s.flops, s.bytes)
-        self.zero_offset = aligned(4 * s.groups * self.taps * self.depth * padded)
+        packed_bytes = aligned(4 * s.groups * self.taps * self.depth * padded)
+        self.prepacked_bytes = packed_bytes if prepacked else 0
+        self.zero_offset = 0 if prepacked else packed_bytes
         self.frame_offset = self.zero_offset + aligned(4 * self.depth)
         self.thread_offset = self.frame_offset
         if self.frame.images != NULL:
             self.thread_offset += aligned(4 * s.n * self.source_h * self.source_w * self.source_c)
-        self.thread_bytes = max(aligned(sizeof(float *) * self.block * most_taps),
-                                aligned(4 * self.pack_rows * self.kernel_area * width))
+        self.scratch_bytes = aligned(4 * self.pack_rows * self.kernel_area * width)
+        self.thread_bytes = max(aligned(sizeof(float *) * self.block * most_taps), self.scratch_bytes)
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
         return 0
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t packs = ceil_div(self.channels, self.pack_rows) * self.groups * self.panels(kernel), task
+        cdef Py_ssize_t packs = 0 if self.prepacked_bytes > 0 else self.packs(kernel), task
         cdef Py_ssize_t framed_rows = self.n * self.source_h if self.frame.images != NULL else 0
         cdef Py_ssize_t tasks = self.blocks * self.groups * self.panel_groups
         cdef char *scratch = NULL
@@ -173,6 +175,17 @@ cdef class IndirectConv(Step):
                 self.convolve(kernel, task, <const float **> scratch)
             nnp_restore_float_mode(mode)
 
+    cdef void pack_weights(self, char *scratch) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef nnp_float_mode mode = nnp_flush_denormals()
+        cdef Py_ssize_t task
+        for task in range(self.packs(kernel)):
+            self.pack(kernel, task, <float *> scratch)
+        nnp_restore_float_mode(mode)
+
+    cdef Py_ssize_t packs(self, const nnp_kernels *kernel) noexcept nogil:
+        return ceil_div(self.channels, self.pack_rows) * self.groups * self.panels(kernel)
+
     cdef Py_ssize_t panels(self, const nnp_kernels *kernel) noexcept nogil:
         return ceil_div(self.cols, kernel.vector * kernel.tile_vectors)
 
@@ -185,7 +198,8 @@ cdef class IndirectConv(Step):
         """Packed weights, (phase, group, panel, tap, depth, panel width)."""
         cdef Py_ssize_t padded = ceil_div(self.cols, kernel.vector) * kernel.vector
         cdef Py_ssize_t before = phase.first_tap * self.groups + group * phase.taps
-        return (<float *> self.workspace + before * self.depth * padded
+        cdef float *first = <float *> (self.prepacked if self.prepacked_bytes > 0 else self.workspace)
+        return (first + before * self.depth * padded
                 + panel * kernel.vector * kernel.tile_vectors * phase.taps * self.depth)
 
     cdef void pack(self, const nnp_kernels *kernel, Py_ssize_t task, float *rows) noexcept nogil:
@@ -341,9 +355,9 @@ cdef class Conv2d(IndirectConv):
     relu : bool
     """
 
-    def __init__(self, Geometry shape, x, w, bias, y, bint relu=False):
+    def __init__(self, Geometry shape, x, w, bias, y, bint relu=False, bint prepacked=False):
         self.name = "conv2d"
-        self.source, self.weight = self.floats(x), self.floats(w)
+        self.source, self.weight = self.floats(x), self.weights(w)
         self.bias = NULL if bias is None else self.floats(bias)
         self.relu = relu
         self.out = self.floats(y, write=True)
@@ -361,7 +375,7 @@ cdef class Conv2d(IndirectConv):
             pad_h = pad_w = 0
         positions = [(kh, kw) for kh in range(shape.kh) for kw in range(shape.kw)]
         taps = [(kh * shape.dilation_h - pad_h, kw * shape.dilation_w - pad_w) for kh, kw in positions[::merged]]
-        self.lay_out(shape, [(shape.oh, shape.ow, 0, 0, len(taps))], taps, positions)
+        self.lay_out(shape, [(shape.oh, shape.ow, 0, 0, len(taps))], taps, positions, prepacked)
 
 
 def axis_phases(size, stride, pad, dilation, kernel):

@@ -6,7 +6,14 @@ class Depthwise(Step): ...
 
 class DepthwiseConv2d(Depthwise):
     def __init__(
-        self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array, relu: bool = False
+        self,
+        shape: Geometry,
+        x: Array,
+        w: Array,
+        bias: Array | None,
+        y: Array,
+        relu: bool = False,
+        prepacked: bool = False,
     ) -> None: ...
 
 class DepthwiseConv2dInputGrad(Depthwise):

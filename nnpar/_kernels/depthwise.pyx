@@ -72,7 +72,8 @@ cdef class Depthwise(Step):
     cdef Py_ssize_t n, c, taps, kernel_w, block, blocks, bands
     cdef Py_ssize_t source_size, out_size, out_w         # floats of an image; pixels of a row
 
-    cdef int lay_out(self, Geometry s, list axes_h, list axes_w, Py_ssize_t out_h, Py_ssize_t out_w) except -1:
+    cdef int lay_out(self, Geometry s, list axes_h, list axes_w, Py_ssize_t out_h, Py_ssize_t out_w,
+                     bint prepacked=False) except -1:
         """Fix the schedule from the phases along each axis."""
         self.axes_h, self.axes_w = self.axes(axes_h), self.axes(axes_w)
         self.phases_h, self.phases_w = len(axes_h), len(axes_w)
@@ -83,7 +84,8 @@ cdef class Depthwise(Step):
         self.source_size = self.axes_h[0].source * self.axes_w[0].source * s.c
         self.out_size, self.out_w = out_h * out_w * s.c, out_w
         self.cost(s.flops, s.bytes)
-        self.workspace_bytes = aligned(4 * self.taps * s.c)
+        self.prepacked_bytes = aligned(4 * self.taps * s.c) if prepacked else 0
+        self.workspace_bytes = 0 if prepacked else aligned(4 * self.taps * s.c)
         return 0
 
     cdef nnp_axis *axes(self, list values) except NULL:
@@ -97,19 +99,30 @@ cdef class Depthwise(Step):
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t tasks = self.n * self.blocks * self.bands * self.phases_h, task
+        cdef Py_ssize_t packs = 0 if self.prepacked_bytes > 0 else ceil_div(self.c, PACK_CHANNELS)
         cdef nnp_float_mode mode = 0
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            for task in prange(ceil_div(self.c, PACK_CHANNELS), schedule="static"):
+            for task in prange(packs, schedule="static"):
                 self.pack(kernel, task * PACK_CHANNELS)
             for task in prange(tasks, schedule="static"):
                 self.convolve(kernel, task)
             nnp_restore_float_mode(mode)
 
+    cdef void pack_weights(self, char *scratch) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t task
+        for task in range(ceil_div(self.c, PACK_CHANNELS)):
+            self.pack(kernel, task * PACK_CHANNELS)
+
+    cdef float *filters(self) noexcept nogil:
+        """The packed weights."""
+        return <float *> (self.prepacked if self.prepacked_bytes > 0 else self.workspace)
+
     cdef void pack(self, const nnp_kernels *kernel, Py_ssize_t c) noexcept nogil:
         """Packed weights (KH, KW, C), channels from c on."""
         kernel.copy_matrix(self.taps, min(PACK_CHANNELS, self.c - c), self.weight + c * self.taps, 1, self.taps,
-                           <float *> self.workspace + c, self.c)
+                           self.filters() + c, self.c)
 
     cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t task) noexcept nogil:
         """A band of rows of a phase of an image, for one block of channels."""
@@ -125,7 +138,7 @@ cdef class Depthwise(Step):
         for phase_w in range(self.phases_w):
             s.w = self.axes_w[phase_w]
             kernel.depthwise_rows(&s, min(self.block, self.c - c), row, <int> min(NNP_DEPTHWISE_ROWS, s.h.out - row),
-                                  self.source + image * self.source_size + c, <float *> self.workspace + c,
+                                  self.source + image * self.source_size + c, self.filters() + c,
                                   self.bias + c if self.bias != NULL else NULL, self.relu,
                                   self.out + out + phase_w * self.c)
 
@@ -142,14 +155,14 @@ cdef class DepthwiseConv2d(Depthwise):
     relu : bool
     """
 
-    def __init__(self, Geometry shape, x, w, bias, y, bint relu=False):
+    def __init__(self, Geometry shape, x, w, bias, y, bint relu=False, bint prepacked=False):
         self.name = "depthwise_conv2d"
-        self.source, self.weight, self.out = self.floats(x), self.floats(w), self.floats(y, write=True)
+        self.source, self.weight, self.out = self.floats(x), self.weights(w), self.floats(y, write=True)
         self.bias = NULL if bias is None else self.floats(bias)
         self.relu = relu
         rows = _forward_axis(shape.h, shape.oh, shape.stride_h, shape.pad_h, shape.dilation_h, shape.kh)
         cols = _forward_axis(shape.w, shape.ow, shape.stride_w, shape.pad_w, shape.dilation_w, shape.kw)
-        self.lay_out(shape, [rows], [cols], shape.oh, shape.ow)
+        self.lay_out(shape, [rows], [cols], shape.oh, shape.ow, prepacked)
 
 
 cdef class DepthwiseConv2dInputGrad(Depthwise):

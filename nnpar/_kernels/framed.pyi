@@ -4,7 +4,14 @@ from nnpar._kernels.step import Step
 
 class FramedConv2d(Step):
     def __init__(
-        self, shape: Geometry, x: Array, w: Array, bias: Array | None, y: Array, relu: bool = False
+        self,
+        shape: Geometry,
+        x: Array,
+        w: Array,
+        bias: Array | None,
+        y: Array,
+        relu: bool = False,
+        prepacked: bool = False,
     ) -> None: ...
 
 class FramedConv2dWeightGrad(Step):

@@ -91,22 +91,24 @@ cdef class FramedConv2d(Framed):
     cdef Py_ssize_t piece                                       # pixels of a row that go to memory at once
     cdef Py_ssize_t thread_offset, thread_bytes                 # in the workspace, after the weights
 
-    def __init__(self, Geometry shape, x, w, bias, y, bint relu=False):
+    def __init__(self, Geometry shape, x, w, bias, y, bint relu=False, bint prepacked=False):
         cdef const nnp_kernels *kernel = kernels()
         self.name = "framed_conv2d"
-        self.x, self.weight, self.y = self.floats(x), self.floats(w), self.floats(y, write=True)
+        self.x, self.weight, self.y = self.floats(x), self.weights(w), self.floats(y, write=True)
         self.bias = NULL if bias is None else self.floats(bias)
         self.relu = relu
         self.measure(shape)
         self.stream = 4 * self.n * self.oh * self.ow * self.oc >= STREAM_BYTES
         self.piece = tile_rows(self.oc) if self.stream else self.ow
-        self.thread_offset = aligned(4 * self.depth * ceil_div(self.oc, kernel.vector) * kernel.vector)
+        packed_bytes = aligned(4 * self.depth * ceil_div(self.oc, kernel.vector) * kernel.vector)
+        self.prepacked_bytes = packed_bytes if prepacked else 0
+        self.thread_offset = 0 if prepacked else packed_bytes
         self.thread_bytes = self.frame_bytes + (aligned(4 * self.piece * self.oc) if self.stream else 0)
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t packs = self.area * ceil_div(self.oc, kernel.vector * kernel.tile_vectors), task
+        cdef Py_ssize_t packs = 0 if self.prepacked_bytes > 0 else self.packs(kernel), task
         cdef nnp_float_mode mode = 0
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
@@ -116,13 +118,28 @@ cdef class FramedConv2d(Framed):
                 self.convolve(kernel, task, self.workspace + self.thread_offset + threadid() * self.thread_bytes)
             nnp_restore_float_mode(mode)
 
+    cdef void pack_weights(self, char *scratch) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef nnp_float_mode mode = nnp_flush_denormals()
+        cdef Py_ssize_t task
+        for task in range(self.packs(kernel)):
+            self.pack(kernel, task)
+        nnp_restore_float_mode(mode)
+
+    cdef Py_ssize_t packs(self, const nnp_kernels *kernel) noexcept nogil:
+        return self.area * ceil_div(self.oc, kernel.vector * kernel.tile_vectors)
+
+    cdef float *filters(self) noexcept nogil:
+        """The packed weights."""
+        return <float *> (self.prepacked if self.prepacked_bytes > 0 else self.workspace)
+
     cdef void pack(self, const nnp_kernels *kernel, Py_ssize_t task) noexcept nogil:
         """One kernel position of one panel: the packed weights are (panel, position, c, panel width)."""
         cdef Py_ssize_t position = task % self.area, col = task // self.area * kernel.vector * kernel.tile_vectors
         cdef int cols = <int> min(kernel.vector * kernel.tile_vectors, self.oc - col)
         cdef Py_ssize_t width = ceil_div(cols, kernel.vector) * kernel.vector
         kernel.pack_panel(self.channels, cols, 1.0, self.weight + col * self.depth + position, self.area, self.depth,
-                          <float *> self.workspace + col * self.depth + position * self.channels * width)
+                          self.filters() + col * self.depth + position * self.channels * width)
 
     cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t task, char *scratch) noexcept nogil:
         """A band."""
@@ -151,7 +168,7 @@ cdef class FramedConv2d(Framed):
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, col = 0
         while col < self.oc:
             kernel.framed_row(pixels, <int> min(width, self.oc - col), &self.window, framed,
-                              <float *> self.workspace + col * self.depth,
+                              self.filters() + col * self.depth,
                               self.bias + col if self.bias != NULL else NULL, self.relu, out + col, self.oc)
             col += width
 

@@ -9,4 +9,5 @@ def gemm_step(
     relu: bool = False,
     alpha: float = 1.0,
     beta: float = 0.0,
+    prepacked: bool = False,
 ) -> Step: ...

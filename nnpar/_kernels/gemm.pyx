@@ -46,7 +46,7 @@ cdef double cycles(Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t k, Py_ssize_t pa
             + 1.5 * copied)
 
 
-def gemm_step(a, b, c, bias=None, bint relu=False, float alpha=1.0, float beta=0.0):
+def gemm_step(a, b, c, bias=None, bint relu=False, float alpha=1.0, float beta=0.0, bint prepacked=False):
     """The step c = alpha * a @ b + beta * c, plus bias on each row, or the ReLU of that.
 
     Shape and strides choose the algorithm.
@@ -57,12 +57,17 @@ def gemm_step(a, b, c, bias=None, bint relu=False, float alpha=1.0, float beta=0
     c : ndarray of shape (m, n), float32, rows contiguous; overlaps neither a nor b; not read if beta is 0
     bias : ndarray of shape (n,), float32, contiguous, optional; then beta must be 0
     relu : bool
+    prepacked : bool
+        Whether b is packed once, by `Step.prepack`, before the step runs; if there are so few rows that it is read in
+        place, it is not packed at all.
     """
     if bias is not None and beta != 0.0:
         raise ValueError("gemm: bias needs beta = 0")
     if c.shape[1] > 1 and c.strides[1] != 4:
         raise ValueError("gemm: expected contiguous rows of c")
-    return (ThinGemm if ThinGemm.fits(a, b) else PackedGemm)(a, b, c, bias, relu, alpha, beta)
+    if ThinGemm.fits(a, b):
+        return ThinGemm(a, b, c, bias, relu, alpha, beta)
+    return PackedGemm(a, b, c, bias, relu, alpha, beta, prepacked)
 
 
 cdef class PackedGemm(Step):
@@ -82,13 +87,13 @@ cdef class PackedGemm(Step):
     cdef bint pack_own, on_the_way, one_by_one
     cdef Py_ssize_t own_offset, own_bytes              # where
 
-    def __init__(self, a, b, c, bias, bint relu, float alpha, float beta):
+    def __init__(self, a, b, c, bias, bint relu, float alpha, float beta, bint prepacked):
         cdef const nnp_kernels *kernel = kernels()
         cdef Matrix left, right
         self.name = "gemm"
         self.m, self.n, self.k = a.shape[0], b.shape[1], a.shape[1] if alpha != 0.0 else 0
         left = Matrix(self.floats(a), a.strides[0] // 4, a.strides[1] // 4)
-        right = Matrix(self.floats(b), b.strides[0] // 4, b.strides[1] // 4)
+        right = Matrix(self.weights(b), b.strides[0] // 4, b.strides[1] // 4)
         self.c = self.floats(c, write=True)
         self.c_row = c.strides[0] // 4
         self.bias = NULL if bias is None else self.floats(bias)
@@ -97,7 +102,7 @@ cdef class PackedGemm(Step):
         m, n, k = self.m, self.n, self.k
         straight = cycles(m, n, k, k * n, k * m if left.col != 1 else 0, kernel.vector)
         turned = cycles(n, m, k, k * m, (k * n if right.row != 1 else 0) + m * n, kernel.vector)
-        self.turned = beta == 0.0 and turned < straight
+        self.turned = beta == 0.0 and turned < straight and not prepacked
         if self.turned:
             self.rows, self.cols = self.n, self.m
             self.left, self.right = Matrix(right.data, right.col, right.row), Matrix(left.data, left.col, left.row)
@@ -108,13 +113,16 @@ cdef class PackedGemm(Step):
         padded = ceil_div(self.cols, kernel.vector) * kernel.vector
         width = kernel.vector * kernel.tile_vectors
         panels = ceil_div(self.cols, width)
-        self.on_the_way = self.right.col == 1 and alpha == 1.0 and self.k * self.cols <= NEAR_FLOATS
+        self.on_the_way = not prepacked and self.right.col == 1 and alpha == 1.0 and self.k * self.cols <= NEAR_FLOATS
         self.pack_own = self.right.col == 1 or (self.rows <= BLOCK_ROWS and panels >= OWN_PANELS)
+        self.pack_own = self.pack_own and not prepacked
         self.one_by_one = self.on_the_way and self.rows <= BLOCK_ROWS and self.k * self.cols >= FAR_FLOATS
         self.depth = OWN_DEPTH if self.pack_own and self.rows <= BLOCK_ROWS else DEPTH
         if self.one_by_one:
             self.depth = OWN_FLOATS // width
-        self.left_offset = 0 if self.pack_own else aligned(4 * self.k * padded)
+        packed_bytes = aligned(4 * self.k * padded)
+        self.prepacked_bytes = packed_bytes if prepacked else 0
+        self.left_offset = 0 if self.pack_own or prepacked else packed_bytes
         # Rows a cache line further apart than a round number: else a strip's 16 rows could share one set of the cache.
         self.left_row = aligned(4 * self.k) // 4 + 16
         self.out_offset = self.left_offset + (4 * self.rows * self.left_row if self.copy_left else 0)
@@ -129,7 +137,7 @@ cdef class PackedGemm(Step):
         cdef Py_ssize_t panels = ceil_div(self.cols, width), depth_blocks = max(ceil_div(self.k, self.depth), 1)
         cdef Py_ssize_t copies = ceil_div(self.rows, COPY_ROWS), turns = ceil_div(self.m, COPY_ROWS)
         cdef bint scale = not self.turned and self.beta != 0.0 and self.beta != 1.0
-        cdef Py_ssize_t team = self.team(), groups, row_blocks, block_rows, task, k
+        cdef Py_ssize_t team = self.team(), groups, row_blocks, block_rows, task
         cdef Py_ssize_t group = (OWN_COLS if self.one_by_one else GROUP_COLS) // width
         cdef nnp_float_mode mode = 0
         # All rows for a group of panels, unless that leaves threads without work.
@@ -142,11 +150,9 @@ cdef class PackedGemm(Step):
         block_rows = ceil_div(ceil_div(self.rows, row_blocks), NNP_TALL_ROWS) * NNP_TALL_ROWS
         with parallel(num_threads=team):
             mode = nnp_flush_denormals()
-            if not self.pack_own:
+            if not self.pack_own and self.prepacked_bytes == 0:
                 for task in prange(panels * depth_blocks, schedule="dynamic"):
-                    k = task // panels * self.depth
-                    self.pack(kernel, task % panels, k, min(self.depth, self.k - k),
-                              self.packed(kernel, task % panels, task // panels))
+                    self.pack_block(kernel, task % panels, task // panels)
             if self.copy_left:
                 for task in prange(copies, schedule="dynamic"):
                     self.copy_rows(kernel, task * COPY_ROWS)
@@ -162,6 +168,15 @@ cdef class PackedGemm(Step):
                     self.turn_back(kernel, task * COPY_ROWS)
             nnp_restore_float_mode(mode)
 
+    cdef void pack_weights(self, char *scratch) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t panel, block
+        cdef nnp_float_mode mode = nnp_flush_denormals()
+        for panel in range(ceil_div(self.cols, kernel.vector * kernel.tile_vectors)):
+            for block in range(ceil_div(self.k, self.depth)):
+                self.pack_block(kernel, panel, block)
+        nnp_restore_float_mode(mode)
+
     cdef int panel_cols(self, const nnp_kernels *kernel, Py_ssize_t panel) noexcept nogil:
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
         return <int> min(width, self.cols - panel * width)
@@ -170,7 +185,12 @@ cdef class PackedGemm(Step):
         """A block of a panel. All panels but the last are whole, so that they follow each other at k * width."""
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
         cdef Py_ssize_t own = ceil_div(self.panel_cols(kernel, panel), kernel.vector) * kernel.vector
-        return <float *> self.workspace + panel * width * self.k + block * self.depth * own
+        cdef float *first = <float *> (self.prepacked if self.prepacked_bytes > 0 else self.workspace)
+        return first + panel * width * self.k + block * self.depth * own
+
+    cdef void pack_block(self, const nnp_kernels *kernel, Py_ssize_t panel, Py_ssize_t block) noexcept nogil:
+        cdef Py_ssize_t k = block * self.depth
+        self.pack(kernel, panel, k, min(self.depth, self.k - k), self.packed(kernel, panel, block))
 
     cdef void pack(self, const nnp_kernels *kernel, Py_ssize_t panel, Py_ssize_t k, Py_ssize_t depth,
                    float *packed) noexcept nogil:

@@ -4,19 +4,25 @@ cdef class Step:
     cdef readonly str name
     cdef public str layer
     cdef readonly double flops, bytes
-    cdef readonly Py_ssize_t workspace_bytes
+    cdef readonly Py_ssize_t workspace_bytes, prepacked_bytes
+    cdef Py_ssize_t scratch_bytes
     cdef int most_threads
     cdef char *workspace
+    cdef char *prepacked
+    cdef object unpacked
     cdef list arrays
 
     cdef void run(self) noexcept nogil
+    cdef void pack_weights(self, char *scratch) noexcept nogil
     cdef int team(self) noexcept nogil
     cdef float *floats(self, array, bint write=*) except? NULL
+    cdef float *weights(self, array) except? NULL
     cdef uint8_t *octets(self, array, bint write=*) except? NULL
     cdef int64_t *labels(self, array) except? NULL
     cdef double *doubles(self, array) except? NULL
-    cdef void *address(self, array, bytes code, bint write) except? NULL
+    cdef void *address(self, array, bytes code, bint write, list keep) except? NULL
     cdef cost(self, double flops, double bytes)
+    cdef char *memory(self, array, Py_ssize_t nbytes) except NULL
 
 cdef Py_ssize_t aligned(Py_ssize_t size) noexcept nogil
 cdef Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil

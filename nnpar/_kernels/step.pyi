@@ -11,8 +11,11 @@ class Step:
     flops: float
     bytes: float
     workspace_bytes: int
+    prepacked_bytes: int
     is_bound: bool
+    is_prepacked: bool
     def bind(self, workspace: NDArray[np.uint8]) -> None: ...
+    def prepack(self, memory: NDArray[np.uint8], fill: bool = True) -> None: ...
     def __call__(self) -> None: ...
 
 class Program:

@@ -66,6 +66,9 @@ cdef class Step:
         Arithmetic operations, and bytes that it must read and write at least.
     workspace_bytes : int
         Scratch memory that `bind` must be given before the step runs.
+    prepacked_bytes : int
+        Of its weights in the order in which it reads them, if it was made to have them packed once, by `prepack`,
+        before it runs; 0 if it reads them as they are, or packs them in each run.
     """
 
     def __cinit__(self):
@@ -73,9 +76,13 @@ cdef class Step:
         self.layer = ""
         self.arrays = []
         self.most_threads = 1
-        self.workspace = NULL
+        self.workspace = self.prepacked = NULL
 
     cdef void run(self) noexcept nogil:
+        pass
+
+    cdef void pack_weights(self, char *scratch) noexcept nogil:
+        """Fill `prepacked`, with `scratch_bytes` of scratch memory."""
         pass
 
     cdef int team(self) noexcept nogil:
@@ -88,8 +95,8 @@ cdef class Step:
         worth = 1 + max(flops / FLOPS_PER_THREAD, bytes / BYTES_PER_THREAD)
         self.most_threads = max(1, min(<Py_ssize_t> min(worth, 1e6), thread_count()))
 
-    cdef void *address(self, array, bytes code, bint write) except? NULL:
-        """Where an array's first element lies; the array is kept alive. Its struct code, and writability, are
+    cdef void *address(self, array, bytes code, bint write, list keep) except? NULL:
+        """Where an array's first element lies; `keep` keeps the array alive. Its struct code, and writability, are
         checked."""
         cdef Py_buffer view
         if not PyObject_CheckBuffer(array):
@@ -98,42 +105,79 @@ cdef class Step:
         try:
             if strcmp(view.format, code) != 0 and not (code == b"q" and strcmp(view.format, b"l") == 0):
                 raise TypeError(f"{self.name}: expected elements {code.decode()!r}, got {view.format.decode()!r}")
-            self.arrays.append(array)
+            keep.append(array)
             return view.buf
         finally:
             PyBuffer_Release(&view)
 
     cdef float *floats(self, array, bint write=False) except? NULL:
-        return <float *> self.address(array, b"f", write)
+        return <float *> self.address(array, b"f", write, self.arrays)
+
+    cdef float *weights(self, array) except? NULL:
+        """Like `floats`, of what is not read any more once it is packed."""
+        self.unpacked = []
+        return <float *> self.address(array, b"f", False, self.unpacked)
 
     cdef uint8_t *octets(self, array, bint write=False) except? NULL:
-        return <uint8_t *> self.address(array, b"B", write)
+        return <uint8_t *> self.address(array, b"B", write, self.arrays)
 
     cdef int64_t *labels(self, array) except? NULL:
-        return <int64_t *> self.address(array, b"q", False)
+        return <int64_t *> self.address(array, b"q", False, self.arrays)
 
     cdef double *doubles(self, array) except? NULL:
-        return <double *> self.address(array, b"d", True)
+        return <double *> self.address(array, b"d", True, self.arrays)
 
     def bind(self, workspace):
         """Give the step its scratch memory: uint8, at least `workspace_bytes`, at a multiple of 64. It may be shared by
         steps that do not run at the same time."""
         if self.workspace_bytes == 0:
             return
-        if workspace.nbytes < self.workspace_bytes:
-            raise ValueError(f"{self.name}: expected {self.workspace_bytes} bytes of workspace, got {workspace.nbytes}")
-        self.workspace = <char *> self.octets(workspace, write=True)
-        if <uintptr_t> self.workspace % ALIGNMENT != 0:
-            raise ValueError(f"{self.name}: expected workspace at a multiple of {ALIGNMENT} bytes")
+        self.workspace = self.memory(workspace, self.workspace_bytes)
+
+    def prepack(self, memory, bint fill=True):
+        """Pack the weights into memory (uint8, at least `prepacked_bytes`, at a multiple of 64), once: runs read them
+        there, and the weights may go.
+
+        Parameters
+        ----------
+        memory : ndarray
+        fill : bool
+            False if a step for the same weights and another input has done it.
+        """
+        cdef char *address
+        if self.prepacked_bytes == 0:
+            return
+        self.prepacked = self.memory(memory, self.prepacked_bytes)
+        if fill:
+            scratch = aligned_empty(self.scratch_bytes)
+            address = <char *> self.address(scratch, b"B", True, [])
+            with nogil:
+                self.pack_weights(address)
+        self.unpacked = None
+
+    cdef char *memory(self, array, Py_ssize_t nbytes) except NULL:
+        cdef char *address = <char *> self.octets(array, write=True)
+        if array.nbytes < nbytes:
+            raise ValueError(f"{self.name}: expected {nbytes} bytes of memory, got {array.nbytes}")
+        if <uintptr_t> address % ALIGNMENT != 0:
+            raise ValueError(f"{self.name}: expected memory at a multiple of {ALIGNMENT} bytes")
+        return address
 
     @property
     def is_bound(self):
         """Whether it has the scratch memory that it needs."""
         return self.workspace_bytes == 0 or self.workspace != NULL
 
+    @property
+    def is_prepacked(self):
+        """Whether it has its weights packed, if they have to be."""
+        return self.prepacked_bytes == 0 or self.prepacked != NULL
+
     def __call__(self):
-        """Run once, with workspace of its own if none is bound."""
-        if self.workspace == NULL and self.workspace_bytes > 0:
+        """Run once, with memory of its own where it has none."""
+        if not self.is_prepacked:
+            self.prepack(aligned_empty(self.prepacked_bytes))
+        if not self.is_bound:
             self.bind(aligned_empty(self.workspace_bytes))
         with nogil:
             self.run()
@@ -173,6 +217,8 @@ cdef class Program:
             step = self.steps[i]
             if not step.is_bound:
                 step.bind(workspace)
+            if not step.is_prepacked:
+                step.prepack(aligned_empty(step.prepacked_bytes))
             self.pointers[i] = <void *> step
 
     def __dealloc__(self):

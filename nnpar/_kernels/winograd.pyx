@@ -109,7 +109,7 @@ cdef class WinogradConv(Step):
     cdef Py_ssize_t u_rows, u_stride, v_row, v_stride, m_row, m_stride, m_offset
     cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace: of a thread, v and m; or u if streamed
 
-    cdef int lay_out(self, double flops, double nbytes) except -1:
+    cdef int lay_out(self, double flops, double nbytes, bint prepacked) except -1:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t depth = self.grid.in_c, cols = self.grid.out_c
         self.m_row = LINE * ceil_div(cols, LINE)
@@ -118,7 +118,8 @@ cdef class WinogradConv(Step):
         self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
         self.blocks = ceil_div(self.grid.tiles, self.block)
         self.filter_rows = FILTER_TAPS // self.grid.taps
-        self.streamed = self.shared and self.blocks == 1 and 4 * self.grid.positions * depth * cols > SHARED_BYTES
+        self.streamed = (self.shared and self.blocks == 1 and not prepacked
+                         and 4 * self.grid.positions * depth * cols > SHARED_BYTES)
         padded = ceil_div(cols, kernel.vector) * kernel.vector
         self.u_rows = STREAM_ROWS if self.streamed else depth
         self.v_row = LINE * ceil_div(self.u_rows, LINE)
@@ -128,8 +129,9 @@ cdef class WinogradConv(Step):
         self.cost(flops, nbytes)
         u_bytes = aligned(4 * self.grid.positions * self.u_stride)
         v_bytes = aligned(4 * (self.m_offset + self.grid.positions * self.m_stride))
-        taps_bytes = aligned(4 * FILTER_TAPS * kernel.vector * kernel.tile_vectors)
-        self.v_offset = 0 if self.streamed else u_bytes
+        taps_bytes = self.scratch_bytes = aligned(4 * FILTER_TAPS * kernel.vector * kernel.tile_vectors)
+        self.prepacked_bytes = u_bytes if prepacked else 0
+        self.v_offset = 0 if self.streamed or prepacked else u_bytes
         self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
         if self.streamed:
             self.thread_bytes = u_bytes + taps_bytes
@@ -138,17 +140,33 @@ cdef class WinogradConv(Step):
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
         return 0
 
+    cdef void pack_weights(self, char *scratch) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t panels = self.panels(kernel), task
+        cdef nnp_float_mode mode = nnp_flush_denormals()
+        for task in range(panels * ceil_div(self.grid.in_c, self.filter_rows)):
+            self.transform_filters(kernel, task // panels * self.filter_rows, self.grid.in_c, task % panels,
+                                   <float *> self.prepacked, 0, 0, <float *> scratch)
+        nnp_restore_float_mode(mode)
+
+    cdef Py_ssize_t panels(self, const nnp_kernels *kernel) noexcept nogil:
+        return ceil_div(self.grid.out_c, kernel.vector * kernel.tile_vectors)
+
+    cdef float *filters(self) noexcept nogil:
+        """u, whole."""
+        return <float *> (self.prepacked if self.prepacked_bytes > 0 else self.workspace)
+
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors
-        cdef Py_ssize_t panels = ceil_div(self.grid.out_c, width)
-        cdef Py_ssize_t filter_tasks = 0 if self.streamed else panels * ceil_div(self.grid.in_c, self.filter_rows)
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, panels = self.panels(kernel), filter_tasks = 0
         cdef Py_ssize_t group = max(1, STREAM_COLS // width), task, b, first, count
         cdef float *own = NULL
-        cdef float *u = <float *> self.workspace
+        cdef float *u = self.filters()
         cdef float *v = <float *> (self.workspace + self.v_offset)
         cdef float *m = v + self.m_offset
         cdef nnp_float_mode mode = 0
+        if not self.streamed and self.prepacked_bytes == 0:
+            filter_tasks = panels * ceil_div(self.grid.in_c, self.filter_rows)
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
             own = <float *> (self.workspace + self.thread_offset + threadid() * self.thread_bytes)
@@ -211,7 +229,7 @@ cdef class WinogradConv(Step):
             self.transform_tile(kernel, first + i, v + i * self.v_row)
         for k in range(self.grid.positions):
             for panel in range(panels):
-                self.multiply(kernel, k, panel, count, v, <float *> self.workspace, 0, 0, self.grid.in_c)
+                self.multiply(kernel, k, panel, count, v, self.filters(), 0, 0, self.grid.in_c)
         for i in range(count):
             self.finish_tile(kernel, first + i, m + i * self.m_row)
 
@@ -271,16 +289,16 @@ cdef class WinogradConv(Step):
 cdef class WinogradConv2d(WinogradConv):
     """y = conv2d(x, w) + bias, or the ReLU of it; the parameters of Conv2d."""
 
-    def __init__(self, shape, x, w, bias, y, bint relu=False):
+    def __init__(self, shape, x, w, bias, y, bint relu=False, bint prepacked=False):
         self.name = "winograd_conv2d"
-        self.source, self.weight = self.floats(x), self.floats(w)
+        self.source, self.weight = self.floats(x), self.weights(w)
         self.bias = NULL if bias is None else self.floats(bias)
         self.relu = relu
         self.out = self.floats(y, write=True)
         self.grid = make_grid(shape.kh, shape.n, shape.h, shape.w, shape.c, shape.oh, shape.ow, shape.oc, shape.pad_h,
                               shape.pad_w)
         self.weight_k, self.weight_n, self.turned = self.grid.taps, self.grid.taps * shape.c, False
-        self.lay_out(shape.flops, shape.bytes)
+        self.lay_out(shape.flops, shape.bytes, prepacked)
 
 
 cdef class WinogradConv2dInputGrad(WinogradConv):
@@ -294,7 +312,7 @@ cdef class WinogradConv2dInputGrad(WinogradConv):
         self.grid = make_grid(shape.kh, shape.n, shape.oh, shape.ow, shape.oc, shape.h, shape.w, shape.c,
                               shape.kh - 1 - shape.pad_h, shape.kh - 1 - shape.pad_w)
         self.weight_k, self.weight_n, self.turned = self.grid.taps * shape.c, self.grid.taps, True
-        self.lay_out(shape.flops, shape.bytes)
+        self.lay_out(shape.flops, shape.bytes, False)
 
 
 cdef class WinogradConv2dWeightGrad(Step):

@@ -89,7 +89,10 @@ class Conv2d(Layer):
     def forward(self, at: Lowering) -> None:
         s = self._shape(at.x.shape, at.name)
         at.y = Buffer(s.output_shape)
-        at.step(_forward, s, at.x, at.y, writes=at.y, fuses=("relu", "norm"), weight=self.weight, bias=self.bias)
+        at.step(
+            _forward, s, at.x, at.y, at.frozen,
+            writes=at.y, fuses=("relu", "norm"), weight=self.weight, bias=self.bias,
+        )  # fmt: skip
 
     def backward(self, at: Lowering) -> None:
         s = self._shape(at.x.shape, at.name)
@@ -115,9 +118,9 @@ class Conv2d(Layer):
 
 
 def _forward(
-    shape: shapes.Conv2dShape, x: Array, y: Array, weight: Array, bias: Array | None, relu: bool = False
+    shape: shapes.Conv2dShape, x: Array, y: Array, frozen: bool, weight: Array, bias: Array | None, relu: bool = False
 ) -> Step:
-    return convolution.forward(shape, x, weight, bias, y, relu)
+    return convolution.forward(shape, x, weight, bias, y, relu, prepacked=frozen)
 
 
 def initialized(initializer: initializers.Initializer, shape: Shape, who: str) -> Any:

@@ -72,7 +72,7 @@ class Linear(Layer):
 
     def forward(self, at: Lowering) -> None:
         at.y = Buffer(self.output_shape(at.x.shape, at.name))
-        at.step(gemm_step, at.x, self.weight.T, at.y, self.bias, writes=at.y, fuses=("relu",))
+        at.step(gemm_step, at.x, self.weight.T, at.y, self.bias, writes=at.y, fuses=("relu",), prepacked=at.frozen)
 
     def backward(self, at: Lowering) -> None:
         at.step(_weight_grad, at.dy, at.x, at.gradients["weight"])

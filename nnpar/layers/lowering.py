@@ -79,6 +79,8 @@ class Call:
         Whether the backward pass of this step's layer takes the gradient of a fused ReLU upon itself.
     node : int
         The layer's number in the model.
+    once : bool
+        Whether it need not run again while weights stay as they are.
     fused_input, residual_node, residual_needs_gradient
         Of an addition that was fused: which of its inputs this step writes, the node of the other, and whether
         that wants a gradient, for which this step's layer then cares.
@@ -91,6 +93,7 @@ class Call:
     fuses: frozenset[str] = frozenset()
     grad_of_relu: bool = False
     node: int = -1
+    once: bool = False
     fused_input: int = -1
     residual_node: int | None = None
     residual_needs_gradient: bool = False
@@ -117,6 +120,8 @@ class Lowering:
         For each input: nobody else reads it, so that it may be overwritten once this layer's backward pass needs it
         no more.
     training : bool
+    frozen : bool
+        Whether weights stay as they are: then they are packed once.
     position : Position
         Where training stands, for random numbers.
     calls : list of Call
@@ -145,6 +150,7 @@ class Lowering:
     input_nodes: tuple[int, ...]
     owned: tuple[bool, ...]
     training: bool
+    frozen: bool
     position: Position
     calls: list[Call]
     writers: dict[int, Call]
@@ -173,10 +179,11 @@ class Lowering:
         writes: Buffer | None = None,
         fuses: tuple[str, ...] = (),
         grad_of_relu: bool = False,
+        once: bool = False,
         **options: Any,
     ) -> Call:
         """Append a step; `writes` names the buffer whose last word it is, if a layer that follows may fuse into it."""
-        call = Call(self.name, make, arguments, options, frozenset(fuses), grad_of_relu, self.index)
+        call = Call(self.name, make, arguments, options, frozenset(fuses), grad_of_relu, self.index, once)
         self.calls.append(call)
         if writes is not None:
             self.writers[id(writes.memory)] = call
@@ -196,9 +203,9 @@ class Lowering:
         call = self.writers.get(id(self.x.memory))
         return call if call is not None and self.owned[0] and "norm" in call.fuses else None
 
-    def step_before(self, call: Call, make: Callable[..., Step], *arguments: Any) -> None:
+    def step_before(self, call: Call, make: Callable[..., Step], *arguments: Any, once: bool = False) -> None:
         """Insert a step before one that is there."""
-        self.calls.insert(self.calls.index(call), Call(self.name, make, arguments, node=self.index))
+        self.calls.insert(self.calls.index(call), Call(self.name, make, arguments, node=self.index, once=once))
 
     def fuse_residual(self) -> Call | None:
         """Let the step that wrote one of two inputs add the other; None if neither can."""

@@ -19,7 +19,7 @@ class BatchNorm2d(Layer):
 
     ``y = (x - mean) / sqrt(var + eps) * weight + bias``. In training mean and variance are those of the batch, and move
     the running ones; in prediction they are the running ones. An addition and a ReLU that follow happen in the same
-    pass. In prediction a convolution before it takes it over, with weights and bias changed for each run.
+    pass. In prediction a convolution before it takes it over, with weights and bias changed.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class BatchNorm2d(Layer):
         convolution = at.fuse_norm()
         if convolution is None:
             invstd = Buffer((self.num_features,))
-            at.step(batch_norm.InverseDeviation, self.running_var, invstd, self.eps)
+            at.step(batch_norm.InverseDeviation, self.running_var, invstd, self.eps, once=True)
             at.y = at.overwritable()
             self._normalize(at, self.running_mean, invstd)
             return
@@ -101,7 +101,7 @@ class BatchNorm2d(Layer):
         folded_weight, folded_bias = FlatBuffer(weight.shape), Buffer((self.num_features,))
         at.step_before(
             convolution, batch_norm.FoldBatchNorm, weight, bias, self.running_mean, self.running_var, self.weight,
-            self.bias, self.eps, folded_weight, folded_bias,
+            self.bias, self.eps, folded_weight, folded_bias, once=True,
         )  # fmt: skip
         convolution.options |= {"weight": folded_weight, "bias": folded_bias}
         convolution.fuses -= {"norm"}
