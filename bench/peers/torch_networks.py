@@ -150,10 +150,10 @@ def network(name: str, parameters: torch.Tensor, statistics: torch.Tensor | None
     return model
 
 
-@torch.no_grad()
 def _fill(name: str, tensors: list[torch.Tensor], values: torch.Tensor) -> None:
     sizes = [tensor.numel() for tensor in tensors]
     if sum(sizes) != values.numel():
         raise ValueError(f"{name}: expected {sum(sizes)} numbers, got {values.numel()}")
-    for tensor, part in zip(tensors, values.split(sizes), strict=True):
-        tensor.copy_(part.view_as(tensor))
+    with torch.no_grad():
+        for tensor, part in zip(tensors, values.split(sizes), strict=True):
+            tensor.copy_(part.view_as(tensor))

@@ -30,7 +30,8 @@ class Ncnn:
             extractor = net.create_extractor()
             extractor.input("in0", ncnn.Mat(image))
             _, output = extractor.extract("out0")
-            return np.asarray(output)
+            array: Array = np.asarray(output)
+            return array[0] if array.ndim == 2 else array  # a vector may come as one row
 
         return Prepared(lambda: np.stack([one(image) for image in x]), np.asarray)
 

@@ -117,16 +117,11 @@ class Nnpar:
         return Prepared(partial(trainer.train_step, images, labels), np.atleast_1d, flops, moved)
 
     def predict(self, x: Array, parameters: Array, statistics: Array, name: str) -> Prepared:
-        """The images are copied into the plan's memory, and the outputs stay there."""
-        plan = Plan(operations.network(name, parameters, statistics), x.shape, training=False)
-
-        def run() -> Array:
-            plan.x[...] = x
-            plan.run_forward()
-            return plan.y
-
-        flops, moved = (sum(getattr(step, cost) for step in plan.forward_steps) for cost in ("flops", "bytes"))
-        return Prepared(run, np.array, flops, moved)
+        """The images are copied to channels-last memory, the outputs to an array of their own."""
+        model = operations.network(name, parameters, statistics)
+        steps = Plan(model, x.shape, training=False).forward_steps
+        flops, moved = (sum(getattr(step, cost) for step in steps) for cost in ("flops", "bytes"))
+        return Prepared(partial(nnpar.Predictor(model), x), np.array, flops, moved)
 
 
 def _prepared(operation: Operation) -> Prepared:
