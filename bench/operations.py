@@ -1,5 +1,7 @@
 """Operations of the benchmarks, beside those of :mod:`nnpar.benchmark`; and the sizes of those that memory limits."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from nnpar._kernels import elementwise, loss, pool
 from nnpar.benchmark import Operation, numbers
 from nnpar.layers import Composite
 from nnpar.optimizers import Optimizer
+from nnpar.plan import Plan
 from nnpar.shapes import Pool2dShape, Shape
 
 # LeNet-5's and VGG-16's first activations at a batch of 8, and a matrix of a dense layer.
@@ -27,28 +30,64 @@ NETWORKS: dict[str, tuple[int, Shape, int]] = {
     "vgg_small": (64, (3, 32, 32), 10),
     "resnet20": (128, (3, 32, 32), 10),
     "resnet18": (16, (3, 224, 224), 1000),
+    "mobilenet_v1": (16, (3, 128, 128), 1000),
+    "densenet_small": (64, (3, 32, 32), 10),
+    "unet_small": (16, (3, 64, 64), 2),
 }
 
 
 def parameters(name: str) -> NDArray[np.float32]:
     """The parameters of a network of nnpar.zoo as it is made, one after the other."""
     nnpar.manual_seed(0)
-    return np.concatenate([array.ravel() for array in zoo.MODELS[name]().parameters().values()])
+    return _joined(list(zoo.MODELS[name]().parameters().values()))
 
 
-def network(name: str, values: NDArray[np.float32]) -> Composite:
-    """A network of nnpar.zoo with such parameters."""
+def statistics(name: str) -> NDArray[np.float32]:
+    """Running statistics of its batch normalisations, one after the other, after some batches."""
+    _, size, _ = NETWORKS[name]
+    model = network(name, parameters(name))
+    plan = Plan(model, (4, *size), training=True)
+    for seed in range(10):
+        plan.x[...] = numbers((4, *size), seed)
+        plan.run_forward()
+    return _joined(_statistics(model))
+
+
+def network(name: str, values: NDArray[np.float32], running: NDArray[np.float32] | None = None) -> Composite:
+    """A network of nnpar.zoo with such parameters and, if given, statistics."""
     model = zoo.MODELS[name]()
+    _split(values, list(model.parameters().values()))
+    if running is not None:
+        _split(running, _statistics(model))
+    return model
+
+
+def _statistics(model: Composite) -> list[NDArray[np.float32]]:
+    trained = model.parameters()
+    return [array for key, array in model.state().items() if key not in trained]
+
+
+def _joined(arrays: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.concatenate([np.empty(0, np.float32), *(array.ravel() for array in arrays)])
+
+
+def _split(values: NDArray[np.float32], arrays: list[NDArray[np.float32]]) -> None:
     start = 0
-    for array in model.parameters().values():
+    for array in arrays:
         array[...] = values[start : start + array.size].reshape(array.shape)
         start += array.size
-    return model
 
 
 def labels(samples: int, classes: int) -> NDArray[np.int64]:
     """A class for each sample."""
     return np.arange(samples) * 7 % classes
+
+
+def targets(name: str) -> NDArray[np.int64]:
+    """A class for each sample, or pixel, of a batch of that network."""
+    batch, size, classes = NETWORKS[name]
+    samples, _, *pixels = zoo.MODELS[name]().output_shape((batch, *size))
+    return labels(math.prod((samples, *pixels)), classes).reshape(samples, *pixels)
 
 
 def positive(channels: int, seed: int) -> NDArray[np.float32]:

@@ -38,6 +38,7 @@ typedef struct {
     ptrdiff_t channels, height, width, out_height, out_width;
     ptrdiff_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
     int count_include_pad; /* average pooling: divide by the whole window, or by the part inside the image */
+    int sum;               /* average pooling: divide by nothing */
     int stream;            /* the result may go to memory past the caches */
 } nnp_pool;
 

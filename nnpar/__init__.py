@@ -20,6 +20,7 @@ from nnpar.layers import (
     ReLU,
     Residual,
     Sequential,
+    Upsample,
 )
 from nnpar.loading import load
 from nnpar.losses import MSE, CrossEntropy
@@ -58,6 +59,7 @@ __all__ = [
     "Residual",
     "Sequential",
     "Trainer",
+    "Upsample",
     "__version__",
     "convolution",
     "data",

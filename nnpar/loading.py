@@ -26,6 +26,7 @@ from nnpar.layers import (
     ReLU,
     Residual,
     Sequential,
+    Upsample,
 )
 from nnpar.layers.composite import DESCRIPTION, VERSION
 
@@ -43,6 +44,7 @@ TYPES: dict[str, type[Layer]] = {
         Linear,
         MaxPool2d,
         ReLU,
+        Upsample,
     )
 }
 COMPOSITES: dict[str, tuple[type[Composite], set[str], str]] = {

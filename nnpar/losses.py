@@ -37,7 +37,8 @@ class Loss:
 
     def step(self, output: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]) -> Step:
         """The step that sets result[0] to the sum of the samples' losses, result[1] to the number of correct samples,
-        and `grad` to the gradient of the mean loss.
+        and `grad` to the gradient of the mean loss. Of a sample with a label for each pixel, its loss is their mean,
+        and it is correct in so far as its pixels are.
         """
         raise NotImplementedError
 
@@ -45,21 +46,33 @@ class Loss:
 class CrossEntropy(Loss):
     """Softmax cross-entropy, ``-log softmax(output)[label]``, as PyTorch's ``nn.CrossEntropyLoss`` of class numbers.
 
-    The model's output has shape (N, K), the targets are N integers from 0 to K - 1. It counts correct samples as well.
+    The model's output has shape (N, K) or, for a class of each pixel, (N, K, H, W); the targets are integers from 0 to
+    K - 1, of shape (N,) or (N, H, W). It counts correct samples as well, of pixels their share.
     """
 
     counts_correct = True
 
     def new_target(self, output_shape: Shape) -> NDArray[Any]:
-        return np.zeros(output_shape[0], np.int64)
+        return np.zeros((output_shape[0], *output_shape[2:]), np.int64)
 
     def check_target(self, target: ArrayLike, output_shape: Shape, who: str) -> NDArray[Any]:
-        if len(output_shape) != 2:
-            raise ValueError(f"{who}: cross_entropy: expected a model output of shape (N, classes), got {output_shape}")
-        return _checks.labels(target, who, output_shape[0], output_shape[1])
+        if len(output_shape) not in (2, 4):
+            raise ValueError(
+                f"{who}: cross_entropy: expected a model output of shape (N, classes) or (N, classes, H, W), "
+                f"got {output_shape}"
+            )
+        return _checks.labels(target, who, (output_shape[0], *output_shape[2:]), output_shape[1])
 
     def step(self, output: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]) -> Step:
-        return loss.SoftmaxCrossEntropy(output, target, grad, result)
+        pixels = target.size // max(1, len(target))
+        return loss.SoftmaxCrossEntropy(
+            _rows(output), target.reshape(-1), None if grad is None else _rows(grad), result, pixels
+        )
+
+
+def _rows(logits: Array) -> Array:
+    """Logits of images as (N * H * W, K): a view, since memory is channels-last."""
+    return logits if logits.ndim == 2 else logits.transpose(0, 2, 3, 1).reshape(-1, logits.shape[1])
 
 
 class MSE(Loss):

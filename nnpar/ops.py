@@ -56,6 +56,8 @@ __all__ = [
     "relu_grad",
     "softmax",
     "softmax_cross_entropy",
+    "upsample2d",
+    "upsample2d_grad",
 ]
 
 
@@ -518,6 +520,71 @@ def avg_pool2d_grad(
     )
 
 
+def upsample2d(x: ArrayLike, scale_factor: IntOrPair, *, out: Array | None = None) -> Array:
+    """Larger images in which each pixel is repeated: upsampling by the nearest pixel.
+
+    ``y[n, c, i, j] = x[n, c, i // scale_h, j // scale_w]``
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C, H, W)
+    scale_factor : int or (int, int)
+        Of the height and the width.
+    out : ndarray of shape (N, C, scale_h * H, scale_w * W), float32, optional
+
+    Returns
+    -------
+    ndarray of shape (N, C, scale_h * H, scale_w * W), float32
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnpar import ops
+    >>> ops.upsample2d(np.array([[[[1.0, 2.0]]]]), 2)[0, 0]
+    array([[1., 1., 2., 2.],
+           [1., 1., 2., 2.]], dtype=float32)
+    """
+    images = images_of(x, "upsample2d", "x")
+    scale = _checks.pair(scale_factor, "upsample2d", "scale_factor", 1)
+    result = Result(out, shapes.upsample2d(images.shape, scale, "upsample2d"), "upsample2d", images)
+    return result.after(pool.Upsample2d(images, result.array, scale))
+
+
+def upsample2d_grad(dy: ArrayLike, input_shape: Shape, scale_factor: IntOrPair, *, out: Array | None = None) -> Array:
+    """Gradient of :func:`upsample2d`: the sum of dy over the repetitions of each pixel.
+
+    Parameters
+    ----------
+    dy : array_like of shape (N, C, scale_h * H, scale_w * W)
+    input_shape : tuple
+        (N, C, H, W).
+    scale_factor : int or (int, int)
+        As in the forward pass.
+    out : ndarray of shape (N, C, H, W), float32, optional
+
+    Returns
+    -------
+    ndarray of shape (N, C, H, W), float32
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    """
+    who = "upsample2d_grad"
+    grad = images_of(dy, who, "dy")
+    input_shape = _checks.shape(input_shape, who, "input_shape", 4)
+    scale = _checks.pair(scale_factor, who, "scale_factor", 1)
+    _checks.same_shape(grad, shapes.upsample2d(input_shape, scale, who), who, "dy")
+    result = Result(out, input_shape, who, grad)
+    return result.after(pool.Upsample2dGrad(grad, result.array, scale))
+
+
 def _elementwise(value: ArrayLike, who: str, name: str) -> Array:
     array = np.asarray(value)
     return arrays.ready(_checks.floats(array, who, name, tuple(range(array.ndim + 1))))
@@ -687,7 +754,7 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike, *, out: Array | 
     scores = arrays.ready(_checks.floats(logits, who, "logits", 2))
     if 0 in scores.shape:
         raise ValueError(f"{who}: logits: expected at least one sample and one class, got shape {scores.shape}")
-    classes = _checks.labels(labels, who, *scores.shape)
+    classes = _checks.labels(labels, who, scores.shape[:1], scores.shape[1])
     result = Result(out, scores.shape, who, scores)
     total = np.empty(2)
     grad = result.after(loss.SoftmaxCrossEntropy(scores, classes, result.array, total))

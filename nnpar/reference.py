@@ -191,6 +191,21 @@ def avg_pool2d_grad(
     return _into(out, _crop(dx, padding))
 
 
+def upsample2d(x: Array, scale_factor: Pair, *, out: Array | None = None) -> Array:
+    """Repeat every pixel scale_h times scale_w times: y[n, c, i, j] = x[n, c, i // scale_h, j // scale_w]."""
+    scale_h, scale_w = _pair(scale_factor)
+    return _into(out, x.repeat(scale_h, axis=2).repeat(scale_w, axis=3))
+
+
+def upsample2d_grad(
+    dy: Array, input_shape: tuple[int, int, int, int], scale_factor: Pair, *, out: Array | None = None
+) -> Array:
+    """Return dx, of `input_shape`: the sum over the repetitions of every pixel."""
+    scale_h, scale_w = _pair(scale_factor)
+    n, c, h, w = input_shape
+    return _into(out, dy.reshape(n, c, h, scale_h, w, scale_w).sum(axis=(3, 5)))
+
+
 def batch_norm2d(
     x: Array,
     gamma: Array | None = None,

@@ -118,6 +118,20 @@ def pool2d(
     return Pool2dShape(input_shape, (*input_shape[:2], *size), kernel, step, pad)
 
 
+def upsample2d(input_shape: Shape, scale: Pair, who: str) -> Shape:
+    """Shape of images whose pixels are repeated `scale` = (h, w) times.
+
+    Raises
+    ------
+    ValueError
+        If an image has no pixels, or the result is too large; `who` names the operation or layer.
+    """
+    if 0 in input_shape[2:]:
+        raise ValueError(f"{who}: input: expected a height and width of at least 1, got shape {input_shape}")
+    n, c, h, w = input_shape
+    return _checks.shape((n, c, scale[0] * h, scale[1] * w), who, "output", 4)
+
+
 def window_positions(input_shape: Shape, kernel: Shape, stride: Pair, padding: Pair, dilation: Pair, who: str) -> Pair:
     """How often a window fits along each axis of the images: (OH, OW)."""
     sizes = []

@@ -28,6 +28,9 @@ NETWORKS: dict[str, tuple[int, tuple[int, ...], int, float]] = {
     "vgg_small": (32, (3, 32, 32), 10, 1e-4),
     "resnet20": (32, (3, 32, 32), 10, 1e-4),
     "resnet18": (8, (3, 64, 64), 100, 1e-4),
+    "mobilenet_v1": (8, (3, 64, 64), 100, 1e-5),
+    "densenet_small": (8, (3, 32, 32), 10, 1e-4),
+    "unet_small": (4, (3, 32, 32), 2, 1e-4),
 }
 
 
@@ -38,13 +41,14 @@ def model_of(name: str) -> nnpar.Sequential:
 
 
 def batches(name: str) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Images whose mean tells their class, in noise."""
+    """Images whose mean tells their class, or whose pixels tell theirs, in noise."""
     batch, shape, classes, _ = NETWORKS[name]
+    _, _, *pixels = model_of(name).output_shape((batch, *shape))
     rng = np.random.Generator(np.random.Philox(key=7))
     for _ in range(STEPS):
-        labels = rng.integers(0, classes, batch)
+        labels = rng.integers(0, classes, (batch, *pixels))
         noise = rng.standard_normal((batch, *shape))
-        yield (noise + labels.reshape(-1, 1, 1, 1) / classes).astype(np.float32), labels
+        yield (noise + labels.reshape(batch, 1, *(pixels or (1, 1))) / classes).astype(np.float32), labels
 
 
 def losses_of_nnpar(name: str) -> list[float]:

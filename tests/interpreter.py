@@ -43,6 +43,8 @@ def _forward(
             return y
         case nnpar.AvgPool2d():
             return reference.avg_pool2d(x, layer.kernel_size, layer.stride, layer.padding, layer.count_include_pad)
+        case nnpar.Upsample():
+            return reference.upsample2d(x, layer.scale_factor)
         case nnpar.BatchNorm2d():
             axes = (0, 2, 3)
             mean, var = (x.mean(axes), x.var(axes)) if training else (p["running_mean"], p["running_var"])
@@ -84,6 +86,8 @@ def _backward(
         case nnpar.AvgPool2d():
             window = layer.kernel_size, layer.stride, layer.padding
             return [reference.avg_pool2d_grad(dy, x.shape, *window, layer.count_include_pad)], grads
+        case nnpar.Upsample():
+            return [reference.upsample2d_grad(dy, x.shape, layer.scale_factor)], grads
         case nnpar.BatchNorm2d():
             axes = (0, 2, 3)
             grads["bias"], grads["weight"] = dy.sum(axes), (dy * kept["xhat"]).sum(axes)

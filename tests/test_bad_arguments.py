@@ -43,6 +43,10 @@ def avg_pool_grad(dy=POOLED, input_shape=IMAGES.shape, kernel_size=2, **kwargs):
     return ops.avg_pool2d_grad(dy, input_shape, kernel_size, **kwargs)
 
 
+def upsample_grad(dy=IMAGES, input_shape=(2, 4, 5, 3), scale_factor=(1, 2), **kwargs):
+    return ops.upsample2d_grad(dy, input_shape, scale_factor, **kwargs)
+
+
 def batch_norm(x=IMAGES, *args, **kwargs):
     return ops.batch_norm2d(x, *args, **kwargs)
 
@@ -261,6 +265,25 @@ BAD = {
         lambda: avg_pool_grad(input_shape=(2**40,) * 4),
         ValueError,
         "input_shape: .* large",
+    ),
+    "upsample2d: axes": (lambda: ops.upsample2d(IMAGES[0], 2), ValueError, "upsample2d: x: expected 4 axes"),
+    "upsample2d: scale": (
+        lambda: ops.upsample2d(IMAGES, 0),
+        ValueError,
+        "upsample2d: scale_factor: expected at least 1",
+    ),
+    "upsample2d: scale float": (lambda: ops.upsample2d(IMAGES, 2.0), TypeError, "scale_factor: expected an int"),
+    "upsample2d: scale huge": (lambda: ops.upsample2d(IMAGES, 2**40), ValueError, "upsample2d: output: .* too large"),
+    "upsample2d: no pixels": (
+        lambda: ops.upsample2d(IMAGES[:, :, :0], 2),
+        ValueError,
+        "height and width of at least 1",
+    ),
+    "upsample2d_grad: dy": (lambda: upsample_grad(dy=IMAGES[1:]), ValueError, "upsample2d_grad: dy: expected shape"),
+    "upsample2d_grad: shape": (
+        lambda: upsample_grad(input_shape=(2, 4, 5)),
+        ValueError,
+        "input_shape: expected 4 sizes",
     ),
     "batch_norm2d: axes": (lambda: batch_norm(MATRIX), ValueError, "batch_norm2d: x: expected 4 axes, got shape"),
     "batch_norm2d: gamma": (
@@ -512,6 +535,8 @@ WITH_OUT = {
     "max_pool2d_grad": (max_pool_grad, IMAGES.shape),
     "avg_pool2d": (lambda **out: ops.avg_pool2d(IMAGES, 2, **out), POOLED.shape),
     "avg_pool2d_grad": (avg_pool_grad, IMAGES.shape),
+    "upsample2d": (lambda **out: ops.upsample2d(IMAGES, 2, **out), (2, 4, 10, 12)),
+    "upsample2d_grad": (upsample_grad, (2, 4, 5, 3)),
     "batch_norm2d": (batch_norm, IMAGES.shape),
     "batch_norm2d_normalize": (lambda **out: ops.batch_norm2d_normalize(IMAGES, FOUR, FOUR, **out), IMAGES.shape),
     "batch_norm2d_inference": (lambda **out: ops.batch_norm2d_inference(IMAGES, FOUR, FOUR, **out), IMAGES.shape),
@@ -581,6 +606,8 @@ OVERLAPS = {
     ),
     "avg_pool2d": lambda: ops.avg_pool2d(BATCH, 1, out=BATCH),
     "avg_pool2d_grad": lambda: avg_pool_grad(BATCH, BATCH.shape, 1, out=BATCH),
+    "upsample2d": lambda: ops.upsample2d(BATCH, 1, out=BATCH),
+    "upsample2d_grad": lambda: upsample_grad(BATCH, BATCH.shape, 1, out=BATCH),
     "batch_norm2d: x": lambda: batch_norm(BATCH, out=BATCH),
     "batch_norm2d: gamma": lambda: batch_norm(BATCH, GRAD[0, :, 0, 0], out=GRAD),
     "batch_norm2d: residual": lambda: batch_norm(BATCH, residual=GRAD, out=GRAD),
@@ -648,6 +675,8 @@ def test_inputs_of_any_kind(view):
         (lambda dy: ops.max_pool2d_grad(dy, argmax, x.shape, 2), [pooled], {}),
         (lambda x: ops.avg_pool2d(x, 2), [x], {}),
         (lambda dy: ops.avg_pool2d_grad(dy, x.shape, 2), [pooled], {}),
+        (lambda x: ops.upsample2d(x, 2), [x], {}),
+        (lambda dy: ops.upsample2d_grad(dy, (2, 4, 5, 3), (1, 2)), [x], {}),
         (lambda x: ops.batch_norm2d(x)[0], [x], {}),
         (lambda x: np.stack(ops.batch_norm2d_statistics(x)), [x], {}),
         (lambda dy, x: ops.batch_norm2d_grad(dy, x, FOUR, FOUR)[0], [x, -x], {}),
@@ -705,6 +734,8 @@ def test_empty_batches():
     cases.assert_equal(max_pool_grad(y, argmax, x.shape), dx)
     cases.assert_equal(ops.avg_pool2d(x, 2), np.zeros((0, 4, 2, 3)))
     cases.assert_equal(avg_pool_grad(y, x.shape), dx)
+    cases.assert_equal(ops.upsample2d(x, 2), np.zeros((0, 4, 10, 12)))
+    cases.assert_equal(upsample_grad(x, (0, 4, 5, 3)), np.zeros((0, 4, 5, 3)))
     cases.assert_equal(ops.batch_norm2d_normalize(x, FOUR, FOUR), dx)
     cases.assert_equal(ops.batch_norm2d_inference(x, FOUR, FOUR), dx)
     for got, expected in zip(batch_norm_grad(x, x), (dx, np.zeros(4), np.zeros(4)), strict=True):

@@ -15,13 +15,13 @@ import cases
 import numpy as np
 import pytest
 
-from nnpar import arrays, ops
+from nnpar import arrays, ops, shapes
 from nnpar._kernels.batch_norm import BatchNormalize, BatchNormGrad, BatchStatistics
 from nnpar._kernels.elementwise import Transpose
 from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.loss import SoftmaxCrossEntropy, SquaredError
 from nnpar._kernels.optimizer import AdamUpdate, SGDUpdate
-from nnpar._kernels.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad
+from nnpar._kernels.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad, Upsample2d, Upsample2dGrad
 
 PROT_NONE = 0
 TAILS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 67]
@@ -223,6 +223,17 @@ def run_pooling(guard):
             np.testing.assert_array_equal(dx, ops.avg_pool2d_grad(dy, case.x_shape, *case.window, include))
 
 
+def run_upsampling(guard):
+    rng = np.random.default_rng(0)
+    for size in TAILS:
+        for shape, scale in [((2, size, 3, 2), (2, 2)), ((1, 3, 2, size), (1, 3))]:
+            x, y, dx = cases.integers(rng, shape), guard.nans(*shapes.upsample2d(shape, scale, "")), guard.nans(*shape)
+            Upsample2d(guard(x), y, scale)()
+            np.testing.assert_array_equal(y, ops.upsample2d(x, scale))
+            Upsample2dGrad(y, dx, scale)()
+            np.testing.assert_array_equal(dx, x * (scale[0] * scale[1]))
+
+
 def run_batch_norm(guard):
     tails = [cases.BatchNormCase("channels", 1, size, 3, 5) for size in TAILS]
     tails += [cases.BatchNormCase("pixels", 1, c, 1, size) for size in TAILS[1:] for c in (1, 3, 65)]
@@ -333,7 +344,7 @@ pytestmark = [
 def test_nothing_is_touched_outside(side):
     result = in_process("run_all", side)
     assert result.returncode == 0, f"ended with {result.returncode} in {result.stdout}\n{result.stderr}"
-    assert len(result.stdout.split()) == len(RUNS) == 12
+    assert len(result.stdout.split()) == len(RUNS) == 13
 
 
 def test_guards_work(side):

@@ -219,3 +219,23 @@ def test_what_cannot_be_installed(tmp_path):
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("good==1\nbad==1\n")
     assert environment.install(tmp_path / "environment", requirements) == (python, {"bad==1": "ERROR: no bad==1"})
+
+
+def test_predictions_of_small_networks(monkeypatch):
+    """With the parameters and the statistics, which are not those that a network is made with."""
+    from with_nnpar import Nnpar
+
+    monkeypatch.setattr(operations, "NETWORKS", {"lenet5": (2, (1, 28, 28), 10), "unet_small": (2, (3, 16, 8), 2)})
+    found = list(tasks._inference())
+    assert [task.which for task in found] == ["inference of 1", "inference of 32"] * 2
+    for task in found:
+        made = {key: make() for key, make in task.inputs.items()}
+        name = task.options["name"]
+        prepared = Nnpar(1).predict(**made, **task.options)
+        y = prepared.result(prepared.run())
+        model = operations.network(name, made["parameters"], made["statistics"])
+        np.testing.assert_allclose(y, model(made["x"]), rtol=1e-3, atol=1e-5)
+        assert prepared.flops > 0.0
+    running = made["statistics"]
+    assert running.size == sum(a.size for a in model.state().values()) - model.parameter_count
+    assert len(np.unique(running)) == running.size

@@ -24,6 +24,7 @@ from nnpar import (
     ReLU,
     Residual,
     Sequential,
+    Upsample,
 )
 from nnpar.memory import Lifetime, arrange
 from nnpar.plan import Plan
@@ -127,6 +128,15 @@ MODELS = {
         ),
         (2, 4, 7, 7),
     ),
+    "unet": (
+        lambda: Sequential(
+            *conv_norm(2, 3), ReLU(),
+            Concat(None, Sequential(MaxPool2d(2), *conv_norm(3, 4), ReLU(), Upsample(scale_factor=(2, 2)), ReLU())),
+            Conv2d(7, 2, 1),
+        ),
+        (2, 2, 6, 4),
+    ),
+    "upsampled input": (lambda: Sequential(Upsample(scale_factor=(2, 3)), Conv2d(2, 3, 3)), (2, 2, 3, 2)),
     "ladder": (ladder, (2, 3, 6, 6)),
     "sums of sums": (sums_of_sums, (4, 3)),
     "sum of a relu": (sum_of_a_relu, (4, 3)),

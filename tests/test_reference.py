@@ -38,6 +38,8 @@ OUT_CASES = [
     ("max_pool2d_grad", (ONES, np.zeros(ONES.shape, np.uint8), (2, 2, 8, 8), 2), {}),
     ("avg_pool2d", (ONES, 2), {}),
     ("avg_pool2d_grad", (ONES, (2, 2, 8, 8), 2), {}),
+    ("upsample2d", (ONES, 2), {}),
+    ("upsample2d_grad", (ONES, (2, 2, 2, 1), (2, 4)), {}),
     ("relu", (ONES,), {}),
     ("relu_grad", (ONES, ONES), {}),
     ("dropout", (ONES, 0.5), {"seed": 1}),

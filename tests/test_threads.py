@@ -55,6 +55,9 @@ def results():
         yield f"max_pool2d_grad {case.name}", ops.max_pool2d_grad(pooled, argmax, case.x_shape, 3, 2, 1)
         yield f"avg_pool2d {case.name}", ops.avg_pool2d(x, 3, 2, 1)
         yield f"avg_pool2d_grad {case.name}", ops.avg_pool2d_grad(pooled, case.x_shape, 3, 2, 1, False)
+        large = ops.upsample2d(x, 2)
+        yield f"upsample2d {case.name}", large
+        yield f"upsample2d_grad {case.name}", ops.upsample2d_grad(large * large, case.x_shape, 2)
         yield f"relu {case.name}", ops.relu(x)
         yield f"relu_grad {case.name}", ops.relu_grad(x, x)
         yield f"dropout {case.name}", ops.dropout(x, 0.3, seed=1)

@@ -1,8 +1,8 @@
 """What a library's module gives to the worker.
 
 A module ``with_NAME.py`` holds a class for each library. Its public methods are the operations that the library can do,
-named and called as those of :mod:`nnpar.ops`, and optimizers: ``sgd`` and ``adam``. What a class does not have is left
-out of its library's measurements.
+named and called as those of :mod:`nnpar.ops`, optimizers, ``sgd`` and ``adam``, and whole networks, ``train_step`` and
+``predict``. What a class does not have is left out of its library's measurements.
 """
 
 import math
@@ -53,6 +53,8 @@ LIBRARIES = {
     "torch-channels-last": "with_torch:TorchChannelsLast",
     "onnxruntime": "with_onnxruntime:OnnxRuntime",
     "mnn": "with_mnn:Mnn",
+    "openvino": "with_openvino:OpenVino",
+    "ncnn": "with_ncnn:Ncnn",
     "openblas-numpy": "with_openblas:NumPy",
     "openblas-scipy": "with_openblas:SciPy",
     "torch-compile": "with_torch:TorchCompile",

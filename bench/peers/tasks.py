@@ -15,6 +15,7 @@ Inputs = dict[str, Callable[[], NDArray[Any]]]
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input gradient", "weight gradient"  # of convolutions
 BACKWARD, UPDATE, STEP = "backward", "update", "training step"
+INFERENCE = {1: "inference of 1", 32: "inference of 32"}  # by batch
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ GROUPS = [*CONVOLUTIONS, "gemm square", "gemm awkward", MEMORY, NETWORKS]
 def tasks() -> list[Task]:
     """All of them, in the order of `GROUPS`."""
     found = [*_convolutions(), *_products(), *_activations(), *_pools(), *_batch_norms(), *_losses(), *_updates()]
-    found += _networks()
+    found += [*_networks(), *_inference()]
     return sorted(found, key=lambda task: GROUPS.index(task.group))
 
 
@@ -161,14 +162,28 @@ def _updates() -> Iterator[Task]:
 def _networks() -> Iterator[Task]:
     """Forward, loss, backward and update by SGD with momentum. The result is the loss; the learning rate is 0, which
     costs the same, so that all runs have one."""
-    for name, (batch, size, classes) in operations.NETWORKS.items():
+    for name, (batch, size, _) in operations.NETWORKS.items():
         inputs: Inputs = {
             **_arrays(x=((batch, *size), 1)),
-            "labels": partial(operations.labels, batch, classes),
+            "labels": partial(operations.targets, name),
             "parameters": partial(operations.parameters, name),
         }
         options = {"name": name, "lr": 0.0, "momentum": 0.9}
         yield Task(name, NETWORKS, STEP, "train_step", inputs, options, f"batch of {(batch, *size)}")
+
+
+def _inference() -> Iterator[Task]:
+    """From images as NumPy has them, (N, C, H, W) one after the other, to the outputs as an array of NumPy: what a
+    server does for each request, its layout of images included. Weights are prepared beforehand as each library likes.
+    """
+    for name, (_, size, _) in operations.NETWORKS.items():
+        for batch, which in INFERENCE.items():
+            inputs: Inputs = {
+                **_arrays(x=((batch, *size), 1)),
+                "parameters": partial(operations.parameters, name),
+                "statistics": partial(operations.statistics, name),
+            }
+            yield Task(name, NETWORKS, which, "predict", inputs, {"name": name}, f"{size}")
 
 
 def _label(shape: tuple[int, ...]) -> str:

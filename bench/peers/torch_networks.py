@@ -75,6 +75,57 @@ def _resnet18() -> nn.Module:
     )
 
 
+def _mobilenet_v1() -> nn.Module:
+    layers: list[nn.Module] = [*_conv_norm(3, 32, 3, 2), nn.ReLU()]
+    channels = 32
+    blocks = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
+    for width, stride in blocks:
+        depthwise = nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False)
+        layers += [depthwise, nn.BatchNorm2d(channels), nn.ReLU(), *_conv_norm(channels, width, 1), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, 1000))
+
+
+class Beside(nn.Sequential):  # type: ignore[misc, unused-ignore]
+    """The input, and beside it what layers make of it: nnpar's ``Concat(None, Sequential(...))``."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Channels of x, then those of the layers."""
+        return torch.cat([x, super().forward(x)], 1)
+
+
+def _norm_conv(channels: int, out: int, kernel: int) -> list[nn.Module]:
+    conv = nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=False)
+    return [nn.BatchNorm2d(channels), nn.ReLU(), conv]
+
+
+def _densenet_small() -> nn.Module:
+    growth, channels = 12, 24
+    layers: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1, bias=False)]
+    for block in range(3):
+        if block > 0:
+            layers += [*_norm_conv(channels, channels // 2, 1), nn.AvgPool2d(2)]
+            channels //= 2
+        for _ in range(6):
+            layers.append(Beside(*_norm_conv(channels, growth, 3)))
+            channels += growth
+    layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10)]
+    return nn.Sequential(*layers)
+
+
+def _unet_level(channels: int, width: int, levels: int) -> list[nn.Module]:
+    layers = [*_conv_norm(channels, width, 3), nn.ReLU(), *_conv_norm(width, width, 3), nn.ReLU()]
+    if levels == 1:
+        return layers
+    up = [nn.Upsample(scale_factor=2), *_conv_norm(2 * width, width, 3), nn.ReLU()]
+    below = Beside(nn.MaxPool2d(2), *_unet_level(width, 2 * width, levels - 1), *up)
+    return [*layers, below, *_conv_norm(2 * width, width, 3), nn.ReLU(), *_conv_norm(width, width, 3), nn.ReLU()]
+
+
+def _unet_small() -> nn.Module:
+    return nn.Sequential(*_unet_level(3, 16, 4), nn.Conv2d(16, 2, 1))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mlp": _mlp,
     "lenet5": _lenet5,
@@ -82,17 +133,27 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg_small": _vgg_small,
     "resnet20": _resnet20,
     "resnet18": _resnet18,
+    "mobilenet_v1": _mobilenet_v1,
+    "densenet_small": _densenet_small,
+    "unet_small": _unet_small,
 }
 
 
-def network(name: str, parameters: torch.Tensor) -> nn.Module:
-    """A network of that name in training mode, with these parameters one after the other."""
+def network(name: str, parameters: torch.Tensor, statistics: torch.Tensor | None = None) -> nn.Module:
+    """A network of that name in training mode, with these parameters and, if given, running statistics of its batch
+    normalisations, one after the other.
+    """
     model = NETWORKS[name]()
-    start = 0
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameters[start : start + parameter.numel()].view_as(parameter))
-            start += parameter.numel()
-    if start != parameters.numel():
-        raise ValueError(f"{name}: expected {start} parameters, got {parameters.numel()}")
+    _fill(name, list(model.parameters()), parameters)
+    if statistics is not None:
+        _fill(name, [buffer for buffer in model.buffers() if buffer.is_floating_point()], statistics)
     return model
+
+
+def _fill(name: str, tensors: list[torch.Tensor], values: torch.Tensor) -> None:
+    sizes = [tensor.numel() for tensor in tensors]
+    if sum(sizes) != values.numel():
+        raise ValueError(f"{name}: expected {sum(sizes)} numbers, got {values.numel()}")
+    with torch.no_grad():
+        for tensor, part in zip(tensors, values.split(sizes), strict=True):
+            tensor.copy_(part.view_as(tensor))

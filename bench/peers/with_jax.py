@@ -7,10 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax_networks
 import numpy as np
 from jax import lax
 from library import Array, Pair, Prepared
 from numpy.typing import NDArray
+
+Arrays = list[jax.Array]
 
 FLOAT = jnp.float32
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -106,6 +109,22 @@ class Jax:
         run = _compiled(jax.value_and_grad(loss), jnp.asarray(logits), classes).run
         return Prepared(run, lambda loss_and_grad: np.asarray(loss_and_grad[1]))
 
+    def train_step(
+        self, x: Array, labels: NDArray[Any], parameters: Array, name: str, lr: float, momentum: float
+    ) -> Prepared:
+        """Runs go on from each other's parameters and buffers, whose memory they reuse."""
+        images, classes = _images(x), jnp.asarray(labels.astype(np.int32))
+        state = jax_networks.parameters(name, parameters, images.shape)
+        buffers = list(map(jnp.zeros_like, state))
+        step = jax.jit(_momentum_step(name, lr, momentum), donate_argnums=(0, 1))
+
+        def run() -> jax.Array:
+            nonlocal state, buffers
+            state, buffers, loss = jax.block_until_ready(step(state, buffers, images, classes))
+            return loss
+
+        return Prepared(run, np.atleast_1d)
+
     def sgd(self, parameters: Array, gradients: Array, lr: float, momentum: float) -> Prepared:
         def step(state: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, ...]:
             w, buffer = state
@@ -123,6 +142,17 @@ class Jax:
             return w - lr / (1 - 0.9**count) * mean / scale, mean, square, count
 
         return _update(step, parameters, gradients, buffers=2, counts=1)
+
+
+def _momentum_step(name: str, lr: float, momentum: float) -> Callable[..., Any]:
+    """Loss, gradients and SGD with momentum, as one function of parameters and their buffers."""
+
+    def step(arrays: Arrays, buffers: Arrays, x: jax.Array, labels: jax.Array) -> tuple[Arrays, Arrays, jax.Array]:
+        loss, grads = jax.value_and_grad(partial(jax_networks.loss, name))(arrays, x, labels)
+        buffers = [momentum * buffer + grad for buffer, grad in zip(buffers, grads, strict=True)]
+        return [array - lr * buffer for array, buffer in zip(arrays, buffers, strict=True)], buffers, loss
+
+    return step
 
 
 def _images(array: Array) -> jax.Array:

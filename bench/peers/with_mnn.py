@@ -1,4 +1,5 @@
-"""MNN: sessions of one convolution. It transforms the weights beforehand, and its images lie ready in its own layout.
+"""MNN: sessions of one convolution, whose images lie ready in its own layout, or of a network. It transforms the
+weights beforehand.
 
 The converter is called in MNN's extension module: the Python module around it would install a package and report its
 use over the network.
@@ -13,6 +14,7 @@ import _tools
 import MNN
 import numpy as np
 import one_node
+import onnx_networks
 from library import Array, Prepared
 
 
@@ -30,15 +32,33 @@ class Mnn:
         interpreter.getSessionInput(session).copyFrom(images)
 
         def result(_: object) -> Array:
-            output = interpreter.getSessionOutput(session)
-            shape = output.getShape()
-            empty = np.empty(shape, np.float32)
-            copy = MNN.Tensor(shape, MNN.Halide_Type_Float, empty, MNN.Tensor_DimensionType_Caffe)
-            output.copyToHostTensor(copy)
-            array: Array = copy.getNumpyData().copy()
-            return array
+            return _array(interpreter.getSessionOutput(session))
 
         return Prepared(partial(interpreter.runSession, session), result)
+
+    def predict(self, x: Array, parameters: Array, statistics: Array, name: str) -> Prepared:
+        """Images and outputs are copied from and to NumPy's layout."""
+        path = onnx_networks.exported(name, x.shape, parameters, statistics)
+        interpreter = _interpreter(path.read_bytes())
+        session = interpreter.createSession(self._configuration)
+        images, output = interpreter.getSessionInput(session), interpreter.getSessionOutput(session)
+
+        def run() -> Array:
+            images.copyFrom(MNN.Tensor(x.shape, MNN.Halide_Type_Float, x, MNN.Tensor_DimensionType_Caffe))
+            interpreter.runSession(session)
+            return _array(output)
+
+        return Prepared(run, np.array)
+
+
+def _array(output: Any) -> Array:
+    """A tensor of a session in NumPy's layout."""
+    shape = output.getShape()
+    empty = np.empty(shape, np.float32)
+    copy = MNN.Tensor(shape, MNN.Halide_Type_Float, empty, MNN.Tensor_DimensionType_Caffe)
+    output.copyToHostTensor(copy)
+    array: Array = copy.getNumpyData().copy()  # that was a view of the tensor's memory
+    return array
 
 
 def _interpreter(model: bytes) -> Any:

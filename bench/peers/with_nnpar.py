@@ -16,6 +16,7 @@ from nnpar._kernels import batch_norm, runtime
 from nnpar._kernels.step import Program, Step
 from nnpar.benchmark import Operation
 from nnpar.optimizers import Optimizer
+from nnpar.plan import Plan
 from nnpar.shapes import Shape
 
 
@@ -114,6 +115,13 @@ class Nnpar:
         steps = [*trainer.plan.forward_steps, *trainer.plan.backward_steps]
         flops, moved = (sum(getattr(step, cost) for step in steps) for cost in ("flops", "bytes"))
         return Prepared(partial(trainer.train_step, images, labels), np.atleast_1d, flops, moved)
+
+    def predict(self, x: Array, parameters: Array, statistics: Array, name: str) -> Prepared:
+        """The images are copied to channels-last memory, the outputs to an array of their own."""
+        model = operations.network(name, parameters, statistics)
+        steps = Plan(model, x.shape, training=False).forward_steps
+        flops, moved = (sum(getattr(step, cost) for step in steps) for cost in ("flops", "bytes"))
+        return Prepared(partial(nnpar.Predictor(model), x), np.array, flops, moved)
 
 
 def _prepared(operation: Operation) -> Prepared:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import one_node
+import onnx_networks
 import onnxruntime
 from library import Array, Pair, Prepared
 
@@ -39,6 +40,13 @@ class OnnxRuntime:
 
     def softmax(self, logits: Array) -> Prepared:
         return self._session(one_node.model("Softmax", {"logits": logits}, {}), logits=logits)
+
+    def predict(self, x: Array, parameters: Array, statistics: Array, name: str) -> Prepared:
+        """Each run makes a new array of outputs."""
+        path = onnx_networks.exported(name, x.shape, parameters, statistics)
+        session = onnxruntime.InferenceSession(path, self._options, providers=["CPUExecutionProvider"])
+        inputs = {onnx_networks.INPUT: x}
+        return Prepared(lambda: session.run(None, inputs)[0], np.asarray)
 
     def _session(self, model: bytes, **inputs: Array) -> Prepared:
         session = onnxruntime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])

@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from library import Array, Pair, Prepared
 from numpy.typing import NDArray
@@ -118,6 +119,18 @@ class TorchChannelsLast:
             return loss.detach()
 
         return Prepared(run, lambda loss: _numpy(loss.reshape(1)))
+
+    def predict(self, x: Array, parameters: Array, statistics: Array, name: str) -> Prepared:
+        """The images are copied to the memory format."""
+        model = network(name, torch.from_numpy(parameters), torch.from_numpy(statistics)).eval()
+        model = model.to(memory_format=self._format)
+
+        def run() -> NDArray[Any]:
+            with torch.inference_mode():
+                y: NDArray[Any] = model(self._images(x)).numpy()
+            return y
+
+        return Prepared(run, np.asarray)
 
     def _compiled(self, model: torch.nn.Module) -> Any:
         return model

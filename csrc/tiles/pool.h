@@ -249,6 +249,7 @@ static void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t 
 }
 
 static float window_divisor(const nnp_pool *s, range h, range w) {
+    if (s->sum) return 1.0f;
     /* In double: a window may reach far into its padding, and its area beyond 64 bits. */
     if (s->count_include_pad) return (float)((double)s->kernel_h * (double)s->kernel_w);
     return (float)((h.to - h.from) * (w.to - w.from));

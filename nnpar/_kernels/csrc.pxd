@@ -20,7 +20,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct nnp_pool:
         Py_ssize_t channels, height, width, out_height, out_width
         Py_ssize_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w
-        int count_include_pad, stream
+        int count_include_pad, sum, stream
 
     ctypedef struct nnp_axis:
         Py_ssize_t out, source, taps, step, start, dilation, kernel, kernel_step

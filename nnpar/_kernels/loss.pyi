@@ -13,7 +13,7 @@ class Loss(Step): ...
 
 class SoftmaxCrossEntropy(Loss):
     def __init__(
-        self, logits: Array, labels: NDArray[Any], grad: Array | None, result: NDArray[np.float64]
+        self, logits: Array, labels: NDArray[Any], grad: Array | None, result: NDArray[np.float64], parts: int = 1
     ) -> None: ...
 
 class SquaredError(Loss):

@@ -44,20 +44,21 @@ cdef class Softmax(Step):
 
 cdef class Loss(Step):
     """Common part: `result`, ndarray of shape (2,), float64, gets the sum of the losses and the number of correct
-    samples. A task is `size_of_task` of the `things`: samples or elements."""
+    samples. A task is `size_of_task` of the `things`: samples or elements. Where a sample has `parts`, both are divided
+    by their number."""
 
     cdef const float *prediction
     cdef float *grad
     cdef double *result
-    cdef Py_ssize_t samples, size, things, size_of_task, tasks
+    cdef Py_ssize_t samples, size, things, size_of_task, tasks, parts
 
-    def __init__(self, prediction, grad, result, things, size_of_task):
+    def __init__(self, prediction, grad, result, things, size_of_task, parts=1):
         self.prediction = self.floats(prediction)
         self.grad = NULL if grad is None else self.floats(grad, write=True)
         self.result = self.doubles(result)
         self.samples = prediction.shape[0]
         self.size = prediction.size // max(1, self.samples)
-        self.things, self.size_of_task = things, size_of_task
+        self.things, self.size_of_task, self.parts = things, size_of_task, parts
         self.tasks = ceil_div(self.things, self.size_of_task)
         self.workspace_bytes = aligned(8 * self.tasks) + aligned(self.tasks)
         self.cost(20.0 * prediction.size, 8.0 * prediction.size)
@@ -82,6 +83,8 @@ cdef class Loss(Step):
         for i in range(self.tasks):
             self.result[0] += losses[i]
             self.result[1] += correct[i]
+        self.result[0] /= self.parts
+        self.result[1] /= self.parts
 
 
 cdef class SoftmaxCrossEntropy(Loss):
@@ -90,15 +93,18 @@ cdef class SoftmaxCrossEntropy(Loss):
     Parameters
     ----------
     logits : ndarray of shape (N, K), float32, contiguous
+        With `parts`, such as pixels, N counts them.
     labels : ndarray of shape (N,), int64, 0 <= label < K
     grad : ndarray of shape (N, K), float32, contiguous, or None
     result : ndarray of shape (2,), float64
+    parts : int
+        Of a sample: its loss is the mean of theirs, and it is correct in so far as they are.
     """
 
     cdef const int64_t *label
 
-    def __init__(self, logits, labels, grad, result):
-        Loss.__init__(self, logits, grad, result, logits.shape[0], NNP_SOFTMAX_SAMPLES)
+    def __init__(self, logits, labels, grad, result, parts=1):
+        Loss.__init__(self, logits, grad, result, logits.shape[0], NNP_SOFTMAX_SAMPLES, parts)
         self.name = "cross_entropy"
         self.label = self.labels(labels)
 

@@ -25,3 +25,9 @@ class AvgPool2dGrad(Pool):
     def __init__(
         self, dy: Array, dx: Array, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool
     ) -> None: ...
+
+class Upsample2d(AvgPool2dGrad):
+    def __init__(self, x: Array, y: Array, scale: Pair) -> None: ...
+
+class Upsample2dGrad(AvgPool2d):
+    def __init__(self, dy: Array, dx: Array, scale: Pair) -> None: ...

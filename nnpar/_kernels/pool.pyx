@@ -1,4 +1,7 @@
-"""Max and average pooling. A task is one row of an image: of the output forward, of the input for the gradient."""
+"""Max and average pooling, and upsampling.
+
+A task is one row of an image: of the output forward, of the input for the gradient.
+"""
 
 from cython.parallel cimport parallel, prange
 from libc.stdint cimport uint8_t
@@ -10,7 +13,7 @@ from nnpar._kernels.step cimport Step, streams
 
 
 cdef class Pool(Step):
-    """Common part of the four steps.
+    """Common part of the steps.
 
     Parameters
     ----------
@@ -32,6 +35,7 @@ cdef class Pool(Step):
         self.s.stride_h, self.s.stride_w = stride
         self.s.pad_h, self.s.pad_w = padding
         self.s.count_include_pad = count_include_pad
+        self.s.sum = False
         self.s.stream = streams(self.images * self.s.height * self.s.width * self.s.channels)
         self.x_size = self.s.height * self.s.width * self.s.channels
         self.y_size = self.s.out_height * self.s.out_width * self.s.channels
@@ -131,3 +135,21 @@ cdef class AvgPool2dGrad(Pool):
 
     cdef void run(self) noexcept nogil:
         self.run_rows(self.s.height)
+
+
+cdef class Upsample2d(AvgPool2dGrad):
+    """y = each pixel of x `scale` = (h, w) times: what sums of windows side by side have as their gradient."""
+
+    def __init__(self, x, y, scale):
+        AvgPool2dGrad.__init__(self, x, y, scale, scale, (0, 0), True)
+        self.name = "upsample2d"
+        self.s.sum = True
+
+
+cdef class Upsample2dGrad(AvgPool2d):
+    """dx = the gradient of upsample2d: the sum of dy over the pixels that are copies of one."""
+
+    def __init__(self, dy, dx, scale):
+        AvgPool2d.__init__(self, dy, dx, scale, scale, (0, 0), True)
+        self.name = "upsample2d_grad"
+        self.s.sum = True

@@ -66,8 +66,10 @@ class Dataset:
             raise ValueError(f"{this}: expected labels for {len(images)} images, got labels of shape {labels.shape}")
 
         is_classes = labels.dtype.kind != "f"
-        if is_classes and labels.ndim != 1:
-            raise ValueError(f"{this}: expected integer labels of shape (N,), got {labels.shape}")
+        if is_classes and labels.ndim != 1 and labels.shape != (len(images), *images.shape[2:]):
+            raise ValueError(
+                f"{this}: expected integer labels of shape (N,), or (N, H, W) for each pixel, got {labels.shape}"
+            )
         if is_classes and self.class_names and (labels.min() < 0 or labels.max() >= len(self.class_names)):
             raise ValueError(
                 f"{this}: expected labels 0 to {len(self.class_names) - 1}, one per class name, "
@@ -113,7 +115,7 @@ class Dataset:
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Shuffle, and cut in two; every sample lands in exactly one part.
 
-        With integer labels each class is cut in proportion, within one sample.
+        With one integer label for each image, each class is cut in proportion, within one sample.
 
         Parameters
         ----------
@@ -140,7 +142,7 @@ class Dataset:
             )
         # Raw Philox output is fixed for good; the streams of numpy.random.Generator may change with NumPy's version.
         order = np.argsort(np.random.Philox(key=seed).random_raw(len(self)), kind="stable")
-        if self.labels.dtype == np.int64:
+        if self.labels.dtype == np.int64 and self.labels.ndim == 1:
             by_class = np.argsort(self.labels[order], kind="stable")
         else:
             by_class = np.arange(len(self))

@@ -11,6 +11,7 @@ from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.layers.merging import Add, Concatenate
 from nnpar.layers.normalization import BatchNorm2d
 from nnpar.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from nnpar.layers.upsampling import Upsample
 
 __all__ = [
     "Add",
@@ -32,4 +33,5 @@ __all__ = [
     "ReLU",
     "Residual",
     "Sequential",
+    "Upsample",
 ]

@@ -52,7 +52,9 @@ static ptrdiff_t winner(const nnp_pool *s, const float *x, ptrdiff_t oh, ptrdiff
     return best;
 }
 
-static double window_area(const nnp_pool *s, ptrdiff_t oh, ptrdiff_t ow) {
+/* What the sum of a window is divided by. */
+static double divisor_of(const nnp_pool *s, ptrdiff_t oh, ptrdiff_t ow) {
+    if (s->sum) return 1;
     double inside = 0;
     for (ptrdiff_t k = 0; k < s->kernel_h * s->kernel_w; k++)
         inside += pixel(s, oh, ow, k / s->kernel_w, k % s->kernel_w) >= 0;
@@ -135,19 +137,28 @@ void check_max_pool_grad_row(const nnp_kernels *table) {
         }
 }
 
+enum { WITHOUT_PADDING, WITH_PADDING, SUM, KINDS };
+static const char *const kinds[KINDS] = {"without padding", "count_include_pad", "sum"};
+
+static nnp_pool make_avg_pool(const ptrdiff_t *g, ptrdiff_t channels, int kind) {
+    nnp_pool s = make_pool(g, channels, kind == WITH_PADDING);
+    s.sum = kind == SUM;
+    return s;
+}
+
 void check_avg_pool_row(const nnp_kernels *table) {
     for (int g = 0; g < GEOMETRIES; g++)
         for (int c = 1; c < SIZES; c++)
-            for (int include = 0; include <= 1; include++) {
-                const nnp_pool s = make_pool(geometries[g], sizes[c], include);
+            for (int kind = 0; kind < KINDS; kind++) {
+                const nnp_pool s = make_avg_pool(geometries[g], sizes[c], kind);
                 const ptrdiff_t n = s.channels, row = s.out_width * n;
                 for (ptrdiff_t oh = 0; oh < s.out_height; oh++) {
-                    begin_pool(&s, oh, include ? "count_include_pad" : "without padding");
+                    begin_pool(&s, oh, kinds[kind]);
                     const float *x = reals(s.height * s.width * n);
                     float *y = floats(row);
                     double *expected = zeros(row), *magnitude = zeros(row);
                     for (ptrdiff_t ow = 0; ow < s.out_width; ow++) {
-                        const double area = window_area(&s, oh, ow);
+                        const double area = divisor_of(&s, oh, ow);
                         for (ptrdiff_t k = 0; k < s.kernel_h * s.kernel_w; k++) {
                             const ptrdiff_t p = pixel(&s, oh, ow, k / s.kernel_w, k % s.kernel_w);
                             if (p >= 0) add(n, x + p * n, area, expected + ow * n, magnitude + ow * n);
@@ -163,16 +174,16 @@ void check_avg_pool_row(const nnp_kernels *table) {
 void check_avg_pool_grad_row(const nnp_kernels *table) {
     for (int g = 0; g < GEOMETRIES; g++)
         for (int c = 1; c < SIZES; c++)
-            for (int include = 0; include <= 1; include++) {
-                nnp_pool s = make_pool(geometries[g], sizes[c], include);
+            for (int kind = 0; kind < KINDS; kind++) {
+                nnp_pool s = make_avg_pool(geometries[g], sizes[c], kind);
                 const ptrdiff_t n = s.channels, row = s.width * n, windows = s.out_height * s.out_width;
                 for (ptrdiff_t ih = 0; ih < s.height; ih++) {
-                    begin_pool(&s, ih, include ? "count_include_pad" : "without padding");
+                    begin_pool(&s, ih, kinds[kind]);
                     const float *dy = reals(windows * n);
                     double *expected = zeros(s.height * row), *magnitude = zeros(s.height * row);
                     for (ptrdiff_t i = 0; i < windows; i++) {
                         const ptrdiff_t oh = i / s.out_width, ow = i % s.out_width;
-                        const double area = window_area(&s, oh, ow);
+                        const double area = divisor_of(&s, oh, ow);
                         for (ptrdiff_t k = 0; k < s.kernel_h * s.kernel_w; k++) {
                             const ptrdiff_t p = pixel(&s, oh, ow, k / s.kernel_w, k % s.kernel_w);
                             if (p >= 0) add(n, dy + i * n, area, expected + p * n, magnitude + p * n);
