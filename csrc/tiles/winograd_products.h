@@ -102,15 +102,26 @@ NNP_PRODUCTS_OF_SIX(2)
 typedef void products_function(const nnp_products *, product_asks *, ptrdiff_t, const float *, const float *, float *);
 static products_function *const products_of[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_PRODUCTS_TABLE;
 
+/* Channels that are summed at once: their panel of U stays in the first-level cache for all tiles. */
+enum { NNP_PRODUCT_DEPTH = 64 };
+
 /* In tiles as high as the registers allow, all but the last of one height. */
 static void winograd_products(const nnp_products *s, int cols, const float *v, const float *u, float *m) {
-    const int vectors = vectors_across(cols);
+    const int vectors = vectors_across(cols), width = vectors * NNP_VECTOR;
     const ptrdiff_t most = vectors == 1 ? NNP_TALL_ROWS : vectors == 2 ? NNP_PAIR_ROWS : NNP_TILE_ROWS;
     const ptrdiff_t count = (s->tiles + most - 1) / most, rows = (s->tiles + count - 1) / count;
     const ptrdiff_t whole = s->tiles / rows, rest = s->tiles % rows, done = whole * rows * s->tile_step;
-    const ptrdiff_t steps = count * s->depth * s->positions, width = vectors * NNP_VECTOR;
-    product_asks asks = {(const char *)(s->ask_bytes > 0 ? s->ask : v), (const char *)(u + s->depth * width),
-                         (s->ask_bytes + steps - 1) / steps, (4 * width + count - 1) / count};
-    products_of[vectors - 1][rows - 1](s, &asks, whole, v, u, m);
-    if (rest > 0) products_of[vectors - 1][rest - 1](s, &asks, 1, v + done, u, m + done);
+    const ptrdiff_t steps = count * s->depth * s->positions;
+    product_asks asks = {(const char *)(s->ask_bytes > 0 ? s->ask : v), NULL, (s->ask_bytes + steps - 1) / steps,
+                         (4 * width + count - 1) / count};
+    nnp_products part = *s;
+    for (ptrdiff_t left = s->depth; left > 0; left -= part.depth) {
+        part.depth = left < NNP_PRODUCT_DEPTH ? left : NNP_PRODUCT_DEPTH;
+        asks.filters = (const char *)(u + part.depth * width);
+        products_of[vectors - 1][rows - 1](&part, &asks, whole, v, u, m);
+        if (rest > 0) products_of[vectors - 1][rest - 1](&part, &asks, 1, v + done, u, m + done);
+        part.accumulate = 1;
+        u += part.depth * width;
+        v += part.depth / NNP_STRIP * s->v_strip;
+    }
 }

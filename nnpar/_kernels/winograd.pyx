@@ -33,12 +33,15 @@ cdef enum:
     STREAM_ROWS = 32       # rows of filters that a thread transforms and uses at once, where they are used once,
     STREAM_COLS = 64       # and their columns: 36 x 32 x 64 floats stay in its second-level cache
     FILTER_TAPS = 9 * 16   # taps of the filters transformed at once: 9 x 16 x 64 floats stay in the first-level cache
-    OWN_TILES = 24         # tiles of a block that a thread has for itself
+    OWN_TILES = 24         # tiles of a block that a thread has for itself, where u stays in its second-level cache,
+    NEAR_BYTES = 1 << 20   # which it does up to this size
+    FAR_TILES = 48         # the same where u comes from further away
     OWN_RUN = 4            # such blocks in a row that a thread takes, so that it knows what it reads next
+    OWN_BYTES = 10 << 20   # of transformed filters: with more, threads share blocks, and so each read of the filters;
+    FEW_TILES = 16         # with fewer tiles for each thread, too
+    STREAM_BYTES = 4 << 20  # of transformed filters: with more, they are not kept if there is one block
     OWN_SUM_TILES = 48     # weight gradient: tiles of a block that a thread has for itself
     SHARED_TILES = 128     # tiles of a block that all threads share
-    SHARED_BYTES = 4 << 20  # of transformed filters: with more, threads share blocks, and so each read of the filters
-    FEW_BLOCKS = 16        # with fewer, too
     SUM_ROWS = 3 * NNP_TILE_ROWS  # weight gradient: input channels that are transformed back at once
     STREAM_SUM_ROWS = 8 * NNP_TILE_ROWS  # the same where their sums never go to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
@@ -111,7 +114,7 @@ cdef class WinogradConv(Step):
     cdef Py_ssize_t weight_k, weight_n                   # strides of the filters along source and output channels
     cdef bint turned                                     # filters turned round by 180 degrees
     cdef bint shared, streamed
-    cdef Py_ssize_t block, blocks                        # tiles of a block
+    cdef Py_ssize_t block, blocks, blocks_together       # tiles of a block; blocks of a task
     cdef Py_ssize_t filter_rows                          # source channels whose filters are transformed at once
     cdef Py_ssize_t u_rows, u_stride, tile_step, strip, m_offset
     cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace: of a thread, v and m; or u if streamed
@@ -119,19 +122,15 @@ cdef class WinogradConv(Step):
     cdef int lay_out(self, double flops, double nbytes) except -1:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t depth = self.grid.in_c, cols = self.grid.out_c
-        self.shared = (4 * self.grid.positions * depth * cols > SHARED_BYTES
-                       or self.grid.tiles < FEW_BLOCKS * OWN_SUM_TILES)
-        self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
-        self.blocks = ceil_div(self.grid.tiles, self.block)
+        self.cost(flops, nbytes)
+        self.divide(4 * self.grid.positions * depth * cols)
         self.filter_rows = FILTER_TAPS // self.grid.taps
-        self.streamed = self.shared and self.blocks == 1 and 4 * self.grid.positions * depth * cols > SHARED_BYTES
         padded = ceil_div(cols, kernel.vector) * kernel.vector
         self.u_rows = STREAM_ROWS if self.streamed else depth
         self.u_stride = odd_lines(self.u_rows * (STREAM_COLS if self.streamed else padded))
         self.tile_step = NNP_TILE_STEP(self.grid.positions)
         self.strip = odd_lines(self.block * self.tile_step)
         self.m_offset = self.strip * ceil_div(depth, NNP_STRIP)
-        self.cost(flops, nbytes)
         u_bytes = aligned(4 * self.grid.positions * self.u_stride)
         v_bytes = aligned(4 * (self.m_offset + self.strip * ceil_div(cols, NNP_STRIP)))
         taps_bytes = aligned(4 * FILTER_TAPS * kernel.vector * kernel.tile_vectors)
@@ -143,6 +142,19 @@ cdef class WinogradConv(Step):
             self.thread_bytes = taps_bytes if self.shared else max(v_bytes, taps_bytes)
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
         return 0
+
+    cdef void divide(self, Py_ssize_t filter_bytes) noexcept:
+        """Blocks, for so many bytes of transformed filters; they change no bit, so the number of threads may count."""
+        cdef Py_ssize_t tiles = self.grid.tiles, threads = self.most_threads
+        cdef Py_ssize_t own = OWN_TILES if filter_bytes <= NEAR_BYTES else FAR_TILES
+        self.streamed = filter_bytes > STREAM_BYTES and tiles <= SHARED_TILES
+        self.shared = self.streamed or filter_bytes > OWN_BYTES or (threads > 1 and tiles < FEW_TILES * threads)
+        if self.shared:
+            self.block = min(SHARED_TILES, tiles)
+        else:
+            self.block = ceil_div(tiles, threads * ceil_div(tiles, threads * own))
+        self.blocks = ceil_div(tiles, self.block)
+        self.blocks_together = min(OWN_RUN, max(1, self.blocks // (OWN_RUN * threads)))
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
@@ -177,8 +189,8 @@ cdef class WinogradConv(Step):
                     for task in prange(count, schedule="static"):
                         self.finish_tile(kernel, first + task, m + task * self.tile_step)
             else:
-                for task in prange(ceil_div(self.blocks, OWN_RUN), schedule="dynamic"):
-                    self.convolve(kernel, task * OWN_RUN, panels, own)
+                for task in prange(ceil_div(self.blocks, self.blocks_together), schedule="dynamic"):
+                    self.convolve(kernel, task * self.blocks_together, panels, own)
             nnp_restore_float_mode(mode)
 
     cdef int panel_cols(self, const nnp_kernels *kernel, Py_ssize_t panel) noexcept nogil:
@@ -213,7 +225,7 @@ cdef class WinogradConv(Step):
     cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t block, Py_ssize_t panels, float *v) noexcept nogil:
         """A run of blocks of tiles, with v, then m, of this thread."""
         cdef Py_ssize_t b
-        for b in range(block, min(block + OWN_RUN, self.blocks)):
+        for b in range(block, min(block + self.blocks_together, self.blocks)):
             self.convolve_block(kernel, b * self.block, panels, v)
 
     cdef void convolve_block(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t panels,
