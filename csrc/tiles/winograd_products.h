@@ -17,8 +17,7 @@ NNP_INLINE void product_tile(const int ROWS, const int VECS, const ptrdiff_t ste
     float *to[NNP_TILE_VECTORS];
     const char *next = asks->next, *filters = asks->filters;
     NNP_UNROLL
-    for (int j = 0; j < VECS; j++)
-        to[j] = m + j * NNP_VECTOR / NNP_STRIP * s->m_strip + j * NNP_VECTOR % NNP_STRIP;
+    for (int j = 0; j < VECS; j++) to[j] = m + j * NNP_VECTOR / NNP_STRIP * s->m_strip + j * NNP_VECTOR % NNP_STRIP;
     NNP_UNROLL
     for (int i = 0; i < ROWS; i++) {
         NNP_UNROLL
@@ -61,11 +60,12 @@ NNP_INLINE void product_tiles(const int ROWS, const int VECS, const ptrdiff_t st
             product_tile(ROWS, VECS, step, s, asks, v + i * ROWS * step, u, m + i * ROWS * step);
 }
 
-/* All positions of `tiles` tiles of ROWS rows each. */
+/* All positions of `tiles` tiles of ROWS rows each. With short vectors a constant step gains too little for its code.
+ */
 #define NNP_PRODUCTS(ROWS, VECS)                                                                                       \
     static void products_##ROWS##x##VECS(const nnp_products *s, product_asks *asks, ptrdiff_t tiles, const float *v,   \
                                          const float *u, float *m) {                                                   \
-        if (s->tile_step == NNP_TILE_STEP(36))                                                                         \
+        if (NNP_VECTOR >= 8 && s->tile_step == NNP_TILE_STEP(36))                                                      \
             product_tiles(ROWS, VECS, NNP_TILE_STEP(36), s, asks, tiles, v, u, m);                                     \
         else                                                                                                           \
             product_tiles(ROWS, VECS, s->tile_step, s, asks, tiles, v, u, m);                                          \
@@ -105,12 +105,12 @@ static products_function *const products_of[NNP_TILE_VECTORS][NNP_TALL_ROWS] = N
 /* Channels that are summed at once: their panel of U stays in the first-level cache for all tiles. */
 enum { NNP_PRODUCT_DEPTH = 64 };
 
-/* In tiles as high as the registers allow, all but the last of one height. */
+/* In as few tiles as the registers allow, the first ones as high as the others or higher by one row. */
 static void winograd_products(const nnp_products *s, int cols, const float *v, const float *u, float *m) {
     const int vectors = vectors_across(cols), width = vectors * NNP_VECTOR;
     const ptrdiff_t most = vectors == 1 ? NNP_TALL_ROWS : vectors == 2 ? NNP_PAIR_ROWS : NNP_TILE_ROWS;
     const ptrdiff_t count = (s->tiles + most - 1) / most, rows = (s->tiles + count - 1) / count;
-    const ptrdiff_t whole = s->tiles / rows, rest = s->tiles % rows, done = whole * rows * s->tile_step;
+    const ptrdiff_t lower = count * rows - s->tiles, higher = count - lower, done = higher * rows * s->tile_step;
     const ptrdiff_t steps = count * s->depth * s->positions;
     product_asks asks = {(const char *)(s->ask_bytes > 0 ? s->ask : v), NULL, (s->ask_bytes + steps - 1) / steps,
                          (4 * width + count - 1) / count};
@@ -118,8 +118,8 @@ static void winograd_products(const nnp_products *s, int cols, const float *v, c
     for (ptrdiff_t left = s->depth; left > 0; left -= part.depth) {
         part.depth = left < NNP_PRODUCT_DEPTH ? left : NNP_PRODUCT_DEPTH;
         asks.filters = (const char *)(u + part.depth * width);
-        products_of[vectors - 1][rows - 1](&part, &asks, whole, v, u, m);
-        if (rest > 0) products_of[vectors - 1][rest - 1](&part, &asks, 1, v + done, u, m + done);
+        products_of[vectors - 1][rows - 1](&part, &asks, higher, v, u, m);
+        if (lower > 0) products_of[vectors - 1][rows - 2](&part, &asks, lower, v + done, u, m + done);
         part.accumulate = 1;
         u += part.depth * width;
         v += part.depth / NNP_STRIP * s->v_strip;

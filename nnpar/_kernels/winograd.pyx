@@ -30,8 +30,8 @@ from nnpar._kernels.step cimport Step, aligned, ceil_div, odd_lines
 
 cdef enum:
     LINE = 16              # floats in a cache line
-    STREAM_ROWS = 32       # rows of filters that a thread transforms and uses at once, where they are used once,
-    STREAM_COLS = 64       # and their columns: 36 x 32 x 64 floats stay in its second-level cache
+    STREAM_ROWS = 64       # rows of filters that a thread transforms and uses at once, where they are used once,
+    STREAM_COLS = 64       # and their columns: 36 x 64 x 64 floats stay in its second-level cache
     FILTER_TAPS = 9 * 16   # taps of the filters transformed at once: 9 x 16 x 64 floats stay in the first-level cache
     OWN_TILES = 24         # tiles of a block that a thread has for itself, where u stays in its second-level cache,
     NEAR_BYTES = 1 << 20   # which it does up to this size
