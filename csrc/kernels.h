@@ -32,6 +32,20 @@ typedef struct {
     int top, bottom, left, right;
 } nnp_patch;
 
+/* Channels of a strip of Winograd's V and M, which are (strip, tile, position, NNP_STRIP); an odd number of cache lines
+ * from tile to tile. */
+#define NNP_STRIP 16
+#define NNP_TILE_STEP(POSITIONS) (NNP_STRIP * ((POSITIONS) + 1))
+
+/* Winograd's products for some positions of a block of tiles. Strips lie v_strip and m_strip apart, tiles tile_step, in
+ * U positions u_step. The `ask_bytes` from `ask` on may be asked for meanwhile, to come near: there need be nothing. */
+typedef struct {
+    ptrdiff_t positions, tiles, depth, tile_step, v_strip, m_strip, u_step;
+    int accumulate;
+    const float *ask;
+    ptrdiff_t ask_bytes;
+} nnp_products;
+
 /* Pooling geometry. Images are channels-last: x is (height, width, channels), y is (out_height, out_width, channels).
  */
 typedef struct {
@@ -145,12 +159,17 @@ typedef struct {
      * has 3 less. What belongs to position k = size * i + j of size^2 lies at k * stride. input: v = B^T d B of size x
      * size pixels; output_grad: z = A dy A^T of 4 x 4 pixels; pixels outside the image are zeros. output: 4 x 4 pixels
      * = A^T m A, + bias (n) unless NULL, then max(., 0) if relu; those outside, below bottom or right of right, are not
-     * written. */
+     * written. Of the first and the last, v and m lie in strips of channels, see nnp_products. */
+    void (*winograd_input_strips)(int size, ptrdiff_t n, const nnp_patch *p, const float *image, float *v,
+                                  ptrdiff_t v_strip);
     void (*winograd_input)(int size, ptrdiff_t n, const nnp_patch *p, const float *image, float *v, ptrdiff_t v_stride);
     void (*winograd_output_grad)(int size, ptrdiff_t n, const nnp_patch *p, const float *image, float *z,
                                  ptrdiff_t z_stride);
-    void (*winograd_output)(int size, ptrdiff_t n, const nnp_patch *p, const float *m, ptrdiff_t m_stride,
+    void (*winograd_output)(int size, ptrdiff_t n, const nnp_patch *p, const float *m, ptrdiff_t m_strip,
                             const float *bias, int relu, float *image);
+    /* m[k] (tiles, cols) = v[k] (tiles, depth) u[k] (depth, cols), or += it if accumulate. cols <= tile_vectors *
+     * vector; u[k] is a packed panel; whole vectors of m are written. */
+    void (*winograd_products)(const nnp_products *s, int cols, const float *v, const float *u, float *m);
     /* n filters side by side, tap number t = (size - 3) * i + j at t * g_stride, which may be negative: u = G g G^T,
      * and the gradient g = G^T u G. */
     void (*winograd_weight)(int size, ptrdiff_t n, const float *g, ptrdiff_t g_stride, float *u, ptrdiff_t u_stride);

@@ -21,6 +21,8 @@
 #include "tiles/planes.h"
 #include "tiles/winograd.h"
 
+#include "tiles/winograd_products.h"
+
 #define NNP_TABLE                                                                                                      \
     {                                                                                                                  \
         .isa = NNP_ISA_NAME,                                                                                           \
@@ -37,6 +39,8 @@
         .copy_stream = copy_stream,                                                                                    \
         .stream_fence = vec_stream_end,                                                                                \
         .winograd_input = winograd_input,                                                                              \
+        .winograd_input_strips = winograd_input_strips,                                                                \
+        .winograd_products = winograd_products,                                                                        \
         .winograd_output_grad = winograd_output_grad,                                                                  \
         .winograd_output = winograd_output,                                                                            \
         .winograd_weight = winograd_weight,                                                                            \

@@ -40,7 +40,13 @@ CASES = [
     *(conv(3, f"oc-{oc}", 1, 7, 5, 6, oc) for oc in (1, 2, 4, 8, 12, 13, 15, 16, 17, 31, 33, 48, 64, 65, 100, 129)),
     *(conv(5, f"c-{c}", 1, c, 5, 6, 7) for c in (1, 4, 6, 15, 16, 17, 33, 97)),
     *(conv(5, f"oc-{oc}", 1, 7, 5, 6, oc) for oc in (1, 4, 13, 16, 17, 64, 65, 129)),
+    # Tiles of 4 x 4 outputs in a block of one thread: rows of products of one height, and of two.
+    *(conv(k, f"tiles-{t}", 1, 5, 4, 4 * t, oc) for k in (3, 5) for oc in (17, 65) for t in (6, 7, 11, 12, 13, 23, 25)),
+    # Source channels that are multiplied at once, with and without a rest; runs of blocks, which ask for the next.
+    *(conv(3, f"depth-{c}", 1, c, 6, 5, 18) for c in (63, 80, 128, 129)),
+    conv(3, "runs-of-blocks", 7, 3, 61, 66, 5),
     # Blocks of tiles: of all threads, one and several, of a thread; filters and sums that never go to memory.
+    conv(3, "shared-filters", 2, 271, 29, 34, 270),
     conv(3, "shared-blocks", 3, 9, 29, 30, 10),
     conv(3, "own-blocks", 13, 7, 31, 32, 5),
     conv(3, "shared-sums", 8, 129, 13, 19, 130),
@@ -153,10 +159,19 @@ def test_the_error_is_small_in_practice(kernel):
         assert abs(error).max() < worst
 
 
-@pytest.mark.parametrize("name", ["shared-blocks", "own-blocks", "shared-sums", "streamed", "9x13"])
+@pytest.mark.parametrize("name", ["shared-blocks", "own-blocks", "shared-sums", "streamed", "9x13", "tiles-25"])
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_threads_do_not_change_a_bit(kernel, name):
-    case = next(case for case in CASES if case.name == f"{kernel}x{kernel}-{name}")
+    check_threads(f"{kernel}x{kernel}-{name}")
+
+
+@pytest.mark.parametrize("name", ["3x3-shared-filters", "3x3-runs-of-blocks", "3x3-depth-129"])
+def test_threads_do_not_change_a_bit_of_3x3(name):
+    check_threads(name)
+
+
+def check_threads(name):
+    case = next(case for case in CASES if case.name == name)
     x, w, bias, dy = case.arrays(draw=cases.normals)
     results = []
     for threads in (1, 2, 3, 4, 8):

@@ -323,6 +323,18 @@ static void winograd_input(int size, ptrdiff_t n, const nnp_patch *p, const floa
         NNP_BY_SIZE(n, winograd_input_vector, 0, p, image, v, v_stride);
 }
 
+static void winograd_input_strips(int size, ptrdiff_t n, const nnp_patch *p, const float *image, float *v,
+                                  ptrdiff_t v_strip) {
+    const int all = patch_is_whole(p, size);
+    for (; n > 0; n -= NNP_STRIP, image += NNP_STRIP, v += v_strip) {
+        const ptrdiff_t channels = n < NNP_STRIP ? n : NNP_STRIP;
+        if (all)
+            NNP_BY_SIZE(channels, winograd_input_vector, 1, p, image, v, NNP_STRIP);
+        else
+            NNP_BY_SIZE(channels, winograd_input_vector, 0, p, image, v, NNP_STRIP);
+    }
+}
+
 static void winograd_output_grad(int size, ptrdiff_t n, const nnp_patch *p, const float *image, float *z,
                                  ptrdiff_t z_stride) {
     if (patch_is_whole(p, 4))
@@ -331,12 +343,17 @@ static void winograd_output_grad(int size, ptrdiff_t n, const nnp_patch *p, cons
         NNP_BY_SIZE(n, winograd_output_grad_vector, 0, p, image, z, z_stride);
 }
 
-static void winograd_output(int size, ptrdiff_t n, const nnp_patch *p, const float *m, ptrdiff_t m_stride,
+static void winograd_output(int size, ptrdiff_t n, const nnp_patch *p, const float *m, ptrdiff_t m_strip,
                             const float *bias, int relu, float *image) {
-    if (patch_is_whole(p, 4))
-        NNP_BY_SIZE(n, winograd_output_vector, 1, p, m, m_stride, bias, relu, image);
-    else
-        NNP_BY_SIZE(n, winograd_output_vector, 0, p, m, m_stride, bias, relu, image);
+    const int all = patch_is_whole(p, 4);
+    for (; n > 0; n -= NNP_STRIP, image += NNP_STRIP, m += m_strip) {
+        const ptrdiff_t channels = n < NNP_STRIP ? n : NNP_STRIP;
+        if (all)
+            NNP_BY_SIZE(channels, winograd_output_vector, 1, p, m, NNP_STRIP, bias, relu, image);
+        else
+            NNP_BY_SIZE(channels, winograd_output_vector, 0, p, m, NNP_STRIP, bias, relu, image);
+        if (bias != NULL) bias += NNP_STRIP;
+    }
 }
 
 static void winograd_weight(int size, ptrdiff_t n, const float *g, ptrdiff_t g_stride, float *u, ptrdiff_t u_stride) {

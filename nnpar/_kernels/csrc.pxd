@@ -7,6 +7,8 @@ cdef extern from "kernels.h" nogil:
     enum: NNP_SOFTMAX_SAMPLES
     enum: NNP_TALL_ROWS
     enum: NNP_DEPTHWISE_ROWS
+    enum: NNP_STRIP
+    Py_ssize_t NNP_TILE_STEP(Py_ssize_t positions)
 
     ctypedef struct nnp_segment:
         const float *a
@@ -16,6 +18,12 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct nnp_patch:
         Py_ssize_t first, row_stride, col_stride
         int top, bottom, left, right
+
+    ctypedef struct nnp_products:
+        Py_ssize_t positions, tiles, depth, tile_step, v_strip, m_strip, u_step
+        int accumulate
+        const float *ask
+        Py_ssize_t ask_bytes
 
     ctypedef struct nnp_pool:
         Py_ssize_t channels, height, width, out_height, out_width
@@ -73,10 +81,14 @@ cdef extern from "kernels.h" nogil:
         void stream_fence() noexcept nogil
         void winograd_input(int size, Py_ssize_t n, const nnp_patch *p, const float *image, float *v,
                             Py_ssize_t v_stride) noexcept nogil
+        void winograd_input_strips(int size, Py_ssize_t n, const nnp_patch *p, const float *image, float *v,
+                                   Py_ssize_t v_strip) noexcept nogil
         void winograd_output_grad(int size, Py_ssize_t n, const nnp_patch *p, const float *image, float *z,
                                   Py_ssize_t z_stride) noexcept nogil
-        void winograd_output(int size, Py_ssize_t n, const nnp_patch *p, const float *m, Py_ssize_t m_stride,
+        void winograd_output(int size, Py_ssize_t n, const nnp_patch *p, const float *m, Py_ssize_t m_strip,
                              const float *bias, int relu, float *image) noexcept nogil
+        void winograd_products(const nnp_products *s, int cols, const float *v, const float *u,
+                               float *m) noexcept nogil
         void winograd_weight(int size, Py_ssize_t n, const float *g, Py_ssize_t g_stride, float *u,
                              Py_ssize_t u_stride) noexcept nogil
         void winograd_weight_grad(int size, Py_ssize_t n, const float *u, Py_ssize_t u_stride, float *g,

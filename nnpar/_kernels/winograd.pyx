@@ -11,27 +11,37 @@ Tiles are taken in blocks. Where u stays in the second-level cache, a block is a
 done by one thread, with v and m of its own. Otherwise, with many channels or few tiles, all threads share a block, and
 the tasks are tiles in the transforms, positions and channels in the products: the same for a thread in every block, so
 that its part of u or du stays in its second-level cache. If one block is all there is, u of many channels would be used
-only once: it never goes to memory, but is made and used piece by piece. There v and z lie in strips of the channels
-that are used together, so that each product reads one run of memory.
+only once: it never goes to memory, but is made and used piece by piece. There the weight gradient's v and z lie in
+strips of the channels that are used together, so that each product reads one run of memory.
+
+v and m of the forward pass and the input gradient lie in strips of NNP_STRIP channels, (strip, tile, position,
+NNP_STRIP), which the transforms write and read in one run, and the products in rows that are a constant apart. While
+these compute, they ask for what is far away: the filters that come next, the source of the next block, and the pixels
+that the results of this one will go to.
 """
 
 from cython.parallel cimport parallel, prange, threadid
 from libc.string cimport memset
 
-from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
-                                  nnp_patch, nnp_restore_float_mode, nnp_segment)
+from nnpar._kernels.csrc cimport (NNP_STRIP, NNP_TILE_ROWS, NNP_TILE_STEP, nnp_float_mode, nnp_flush_denormals,
+                                  nnp_kernels, nnp_patch, nnp_products, nnp_restore_float_mode, nnp_segment)
 from nnpar._kernels.runtime cimport kernels, tile_rows
 from nnpar._kernels.step cimport Step, aligned, ceil_div, odd_lines
 
 cdef enum:
     LINE = 16              # floats in a cache line
-    STREAM_ROWS = 32       # rows of filters that a thread transforms and uses at once, where they are used once,
-    STREAM_COLS = 64       # and their columns: 36 x 32 x 64 floats stay in its second-level cache
+    STREAM_ROWS = 64       # rows of filters that a thread transforms and uses at once, where they are used once,
+    STREAM_COLS = 64       # and their columns: 36 x 64 x 64 floats stay in its second-level cache
     FILTER_TAPS = 9 * 16   # taps of the filters transformed at once: 9 x 16 x 64 floats stay in the first-level cache
-    OWN_TILES = 48         # tiles of a block that a thread has for itself
+    OWN_TILES = 24         # tiles of a block that a thread has for itself, where u stays in its second-level cache,
+    NEAR_BYTES = 1 << 20   # which it does up to this size
+    FAR_TILES = 48         # the same where u comes from further away
+    OWN_RUN = 4            # such blocks in a row that a thread takes, so that it knows what it reads next
+    OWN_BYTES = 10 << 20   # of transformed filters: with more, threads share blocks, and so each read of the filters;
+    FEW_TILES = 16         # with fewer tiles for each thread, too
+    STREAM_BYTES = 4 << 20  # of transformed filters: with more, they are not kept if there is one block
+    OWN_SUM_TILES = 48     # weight gradient: tiles of a block that a thread has for itself
     SHARED_TILES = 128     # tiles of a block that all threads share
-    SHARED_BYTES = 4 << 20  # of transformed filters: with more, threads share blocks, and so each read of the filters
-    FEW_BLOCKS = 16        # with fewer, too
     SUM_ROWS = 3 * NNP_TILE_ROWS  # weight gradient: input channels that are transformed back at once
     STREAM_SUM_ROWS = 8 * NNP_TILE_ROWS  # the same where their sums never go to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
@@ -104,31 +114,25 @@ cdef class WinogradConv(Step):
     cdef Py_ssize_t weight_k, weight_n                   # strides of the filters along source and output channels
     cdef bint turned                                     # filters turned round by 180 degrees
     cdef bint shared, streamed
-    cdef Py_ssize_t block, blocks                        # tiles of a block
+    cdef Py_ssize_t block, blocks, blocks_together       # tiles of a block; blocks of a task
     cdef Py_ssize_t filter_rows                          # source channels whose filters are transformed at once
-    cdef Py_ssize_t u_rows, u_stride, v_row, v_stride, m_row, m_stride, m_offset
+    cdef Py_ssize_t u_rows, u_stride, tile_step, strip, m_offset
     cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace: of a thread, v and m; or u if streamed
 
     cdef int lay_out(self, double flops, double nbytes, bint prepacked) except -1:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t depth = self.grid.in_c, cols = self.grid.out_c
-        self.m_row = LINE * ceil_div(cols, LINE)
-        self.shared = (4 * self.grid.positions * depth * cols > SHARED_BYTES
-                       or self.grid.tiles < FEW_BLOCKS * OWN_TILES)
-        self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
-        self.blocks = ceil_div(self.grid.tiles, self.block)
+        self.cost(flops, nbytes)
+        self.divide(4 * self.grid.positions * depth * cols, prepacked)
         self.filter_rows = FILTER_TAPS // self.grid.taps
-        self.streamed = (self.shared and self.blocks == 1 and not prepacked
-                         and 4 * self.grid.positions * depth * cols > SHARED_BYTES)
         padded = ceil_div(cols, kernel.vector) * kernel.vector
         self.u_rows = STREAM_ROWS if self.streamed else depth
-        self.v_row = LINE * ceil_div(self.u_rows, LINE)
         self.u_stride = odd_lines(self.u_rows * (STREAM_COLS if self.streamed else padded))
-        self.v_stride, self.m_stride = odd_lines(self.block * self.v_row), odd_lines(self.block * self.m_row)
-        self.m_offset = self.grid.positions * self.v_stride * ceil_div(depth, self.u_rows)
-        self.cost(flops, nbytes)
+        self.tile_step = NNP_TILE_STEP(self.grid.positions)
+        self.strip = odd_lines(self.block * self.tile_step)
+        self.m_offset = self.strip * ceil_div(depth, NNP_STRIP)
         u_bytes = aligned(4 * self.grid.positions * self.u_stride)
-        v_bytes = aligned(4 * (self.m_offset + self.grid.positions * self.m_stride))
+        v_bytes = aligned(4 * (self.m_offset + self.strip * ceil_div(cols, NNP_STRIP)))
         taps_bytes = self.scratch_bytes = aligned(4 * FILTER_TAPS * kernel.vector * kernel.tile_vectors)
         self.prepacked_bytes = u_bytes if prepacked else 0
         self.v_offset = 0 if self.streamed or prepacked else u_bytes
@@ -139,6 +143,19 @@ cdef class WinogradConv(Step):
             self.thread_bytes = taps_bytes if self.shared else max(v_bytes, taps_bytes)
         self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
         return 0
+
+    cdef void divide(self, Py_ssize_t filter_bytes, bint prepacked) noexcept:
+        """Blocks, for so many bytes of transformed filters; they change no bit, so the number of threads may count."""
+        cdef Py_ssize_t tiles = self.grid.tiles, threads = self.most_threads
+        cdef Py_ssize_t own = OWN_TILES if filter_bytes <= NEAR_BYTES else FAR_TILES
+        self.streamed = filter_bytes > STREAM_BYTES and tiles <= SHARED_TILES and not prepacked
+        self.shared = self.streamed or filter_bytes > OWN_BYTES or (threads > 1 and tiles < FEW_TILES * threads)
+        if self.shared:
+            self.block = min(SHARED_TILES, tiles)
+        else:
+            self.block = ceil_div(tiles, threads * ceil_div(tiles, threads * own))
+        self.blocks = ceil_div(tiles, self.block)
+        self.blocks_together = min(OWN_RUN, max(1, self.blocks // (OWN_RUN * threads)))
 
     cdef void pack_weights(self, char *scratch) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
@@ -178,7 +195,7 @@ cdef class WinogradConv(Step):
                     first = b * self.block
                     count = min(self.block, self.grid.tiles - first)
                     for task in prange(count, schedule="static"):
-                        self.transform_tile(kernel, first + task, v + task * self.v_row)
+                        self.transform_tile(kernel, first + task, v + task * self.tile_step)
                     if self.streamed:
                         for task in prange(ceil_div(panels, group), schedule="dynamic"):
                             if self.goes_on():
@@ -186,13 +203,14 @@ cdef class WinogradConv(Step):
                     else:
                         for task in prange(self.grid.positions * panels, schedule="static"):
                             if self.goes_on():
-                                self.multiply(kernel, task // panels, task % panels, count, v, u, 0, 0, self.grid.in_c)
+                                self.multiply(kernel, task // panels, 1, task % panels, count, v, u, 0, 0,
+                                              self.grid.in_c, NULL, 0)
                     for task in prange(count, schedule="static"):
-                        self.finish_tile(kernel, first + task, m + task * self.m_row)
+                        self.finish_tile(kernel, first + task, m + task * self.tile_step)
             else:
-                for task in prange(self.blocks, schedule="dynamic"):
+                for task in prange(ceil_div(self.blocks, self.blocks_together), schedule="dynamic"):
                     if self.goes_on():
-                        self.convolve(kernel, task * self.block, panels, own)
+                        self.convolve(kernel, task * self.blocks_together, panels, own)
             nnp_restore_float_mode(mode)
 
     cdef int panel_cols(self, const nnp_kernels *kernel, Py_ssize_t panel) noexcept nogil:
@@ -224,32 +242,56 @@ cdef class WinogradConv(Step):
                 kernel.winograd_weight(self.grid.size, width, taps + area * width * i, width, u + i * width,
                                        self.u_stride)
 
-    cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t panels, float *v) noexcept nogil:
-        """A block of tiles from `first`, with v, then m, of this thread."""
+    cdef void convolve(self, const nnp_kernels *kernel, Py_ssize_t block, Py_ssize_t panels, float *v) noexcept nogil:
+        """A run of blocks of tiles, with v, then m, of this thread."""
+        cdef Py_ssize_t b
+        for b in range(block, min(block + self.blocks_together, self.blocks)):
+            self.convolve_block(kernel, b * self.block, panels, v)
+
+    cdef void convolve_block(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t panels,
+                             float *v) noexcept nogil:
         cdef Py_ssize_t count = min(self.block, self.grid.tiles - first), i, k, panel
+        cdef Py_ssize_t together = 1 if panels > 1 else self.grid.size
+        cdef Py_ssize_t calls = self.grid.positions // together * panels
+        cdef const float *ask = NULL
+        cdef Py_ssize_t bytes = 0
         cdef float *m = v + self.m_offset
         for i in range(count):
-            self.transform_tile(kernel, first + i, v + i * self.v_row)
-        for k in range(self.grid.positions):
-            for panel in range(panels):
-                self.multiply(kernel, k, panel, count, v, self.filters(), 0, 0, self.grid.in_c)
+            self.transform_tile(kernel, first + i, v + i * self.tile_step)
+        for i in range(calls):
+            k, panel = i // panels * together, i % panels
+            bytes = self.soon(first, count, i, calls, &ask)
+            self.multiply(kernel, k, together, panel, count, v, self.filters(), 0, 0, self.grid.in_c, ask, bytes)
         for i in range(count):
-            self.finish_tile(kernel, first + i, m + i * self.m_row)
+            self.finish_tile(kernel, first + i, m + i * self.tile_step)
+
+    cdef Py_ssize_t soon(self, Py_ssize_t first, Py_ssize_t count, Py_ssize_t i, Py_ssize_t calls,
+                         const float **start) noexcept nogil:
+        """Bytes that part i of the products of a block asks for, and where they start: about the pixels of the next
+        block's source, then those of this block's output."""
+        cdef Py_ssize_t half = calls // 2, pixels, channels
+        cdef double tile
+        if i < half:
+            pixels, channels = self.grid.in_h * self.grid.in_w, self.grid.in_c
+            first += count
+            start[0] = self.source
+        else:
+            pixels, channels = self.grid.out_h * self.grid.out_w, self.grid.out_c
+            start[0] = self.out
+            i, half = i - half, calls - half
+        if first >= self.grid.tiles:
+            return 0
+        tile = <double> (pixels * channels) / (self.grid.rows * self.grid.cols)
+        start[0] += <Py_ssize_t> (tile * (first + count * i / <double> half))
+        return <Py_ssize_t> (4 * tile * count / half)
 
     cdef void transform_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, float *v) noexcept nogil:
-        """v (strip of source channels, position, tile, source channel), where a strip has u_rows channels."""
         cdef nnp_patch p = input_patch(&self.grid, tile)
-        cdef Py_ssize_t row = 0
-        while row < self.grid.in_c:
-            kernel.winograd_input(self.grid.size, min(self.u_rows, self.grid.in_c - row), &p, self.source + row, v,
-                                  self.v_stride)
-            row += self.u_rows
-            v += self.grid.positions * self.v_stride
+        kernel.winograd_input_strips(self.grid.size, self.grid.in_c, &p, self.source, v, self.strip)
 
     cdef void finish_tile(self, const nnp_kernels *kernel, Py_ssize_t tile, const float *m) noexcept nogil:
         cdef nnp_patch p = output_patch(&self.grid, tile)
-        kernel.winograd_output(self.grid.size, self.grid.out_c, &p, m, self.m_stride, self.bias, self.relu,
-                               self.out)
+        kernel.winograd_output(self.grid.size, self.grid.out_c, &p, m, self.strip, self.bias, self.relu, self.out)
 
     cdef void stream(self, const nnp_kernels *kernel, Py_ssize_t first_panel, Py_ssize_t last_panel, Py_ssize_t tiles,
                      float *v, float *u) noexcept nogil:
@@ -266,27 +308,24 @@ cdef class WinogradConv(Step):
                     r += self.filter_rows
             for k in range(self.grid.positions):
                 for panel in range(first_panel, last_panel):
-                    self.multiply(kernel, k, panel, tiles, v, u, row, first_panel, end - row)
+                    self.multiply(kernel, k, 1, panel, tiles, v, u, row, first_panel, end - row, NULL, 0)
             row = end
 
-    cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t panel, Py_ssize_t tiles, float *v,
-                       const float *u, Py_ssize_t row, Py_ssize_t first_panel, Py_ssize_t rows) noexcept nogil:
-        """m[k] of a panel of output channels = v[k] u[k], or += it after the first of the rows of u."""
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, tile = 0, i
-        cdef Py_ssize_t step = tile_rows(self.grid.out_c)
-        cdef int height, cols = self.panel_cols(kernel, panel)
-        cdef float *m = v + self.m_offset + k * self.m_stride + panel * width
-        cdef const float *a[NNP_TALL_ROWS]
-        cdef float *c[NNP_TALL_ROWS]
-        u += k * self.u_stride + (panel - first_panel) * width * self.u_rows
-        v += (row // self.u_rows * self.grid.positions + k) * self.v_stride
-        while tile < tiles:
-            height = <int> min(step, tiles - tile)
-            for i in range(height):
-                a[i] = v + (tile + i) * self.v_row
-                c[i] = m + (tile + i) * self.m_row
-            kernel.gemm_tile(height, cols, 1, rows, a, 0, u, NULL, 0, row > 0, c)
-            tile += step
+    cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t positions, Py_ssize_t panel,
+                       Py_ssize_t tiles, float *v, const float *u, Py_ssize_t row, Py_ssize_t first_panel,
+                       Py_ssize_t rows, const float *ask, Py_ssize_t ask_bytes) noexcept nogil:
+        """m[k] of a panel of output channels = v[k] u[k], or += it after the first of the rows of u, for some positions
+        from k on; what lies at `ask` is wanted soon."""
+        cdef Py_ssize_t col = panel * kernel.vector * kernel.tile_vectors
+        cdef float *m = v + self.m_offset + col // NNP_STRIP * self.strip + col % NNP_STRIP
+        cdef nnp_products s
+        s.positions, s.tiles, s.depth = positions, tiles, rows
+        s.tile_step, s.v_strip, s.m_strip, s.u_step = self.tile_step, self.strip, self.strip, self.u_stride
+        s.accumulate = row > 0
+        s.ask, s.ask_bytes = ask, ask_bytes
+        u += k * self.u_stride + (panel - first_panel) * kernel.vector * kernel.tile_vectors * self.u_rows
+        kernel.winograd_products(&s, self.panel_cols(kernel, panel),
+                                 v + row // NNP_STRIP * self.strip + k * NNP_STRIP, u, m + k * NNP_STRIP)
 
 
 cdef class WinogradConv2d(WinogradConv):
@@ -345,7 +384,7 @@ cdef class WinogradConv2dWeightGrad(Step):
         self.du_stride = odd_lines(self.grid.in_c * self.grid.out_c)
         chunk_bytes = 4 * self.grid.positions * self.du_stride
         self.shared = CHUNKS * chunk_bytes > CHUNK_BYTES
-        self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
+        self.block = min(SHARED_TILES if self.shared else OWN_SUM_TILES, self.grid.tiles)
         self.blocks = ceil_div(self.grid.tiles, self.block)
         self.streamed = self.shared and self.blocks == 1
         self.chunks = 1 if self.shared else min(CHUNKS, self.blocks)
