@@ -273,15 +273,9 @@ class _Column:
         for box in self.boxes:
             _draw_box(axes, box)
             if box.continues is not None:
-                start, down, up = box.continues, box.continues.bottom + GAP / 2, box.y - MARGIN / 2
-                points = [
-                    (start.x, start.bottom),
-                    (start.x, down),
-                    (left, down),
-                    (left, up),
-                    (box.x, up),
-                    (box.x, box.y),
-                ]
+                last, up = box.continues, box.y - MARGIN / 2
+                down = last.bottom + GAP / 2
+                points = [(last.x, last.bottom), (last.x, down), (left, down), (left, up), (box.x, up), (box.x, box.y)]
                 _draw(axes, _with_corners(points), head=False)
             around = {id(source) for source, reader, _ in self.skips if reader is box}
             for source in {id(source): source for source in box.inputs if id(source) not in around}.values():
