@@ -16,11 +16,16 @@ class Lifetime:
     first: int
     last: int
 
+    @property
+    def steps(self) -> int:
+        return self.last - self.first + 1
+
 
 def arrange(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
     """An offset for each, so that none overlaps another in both time and place; and the bytes that they take together.
 
-    Greedy by size, each at the lowest place that is free while it lives: Pisarchyk, Lee, arXiv:2001.03288.
+    Greedy by size, those that live long first among equals, each at the lowest place that is free while it lives:
+    Pisarchyk, Lee, arXiv:2001.03288.
 
     Examples
     --------
@@ -30,7 +35,7 @@ def arrange(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
     """
     offsets = [0] * len(lifetimes)
     placed: list[int] = []
-    for number in sorted(range(len(lifetimes)), key=lambda n: (-lifetimes[n].nbytes, lifetimes[n].first, n)):
+    for number in sorted(range(len(lifetimes)), key=lambda n: (-lifetimes[n].nbytes, -lifetimes[n].steps, n)):
         mine = lifetimes[number]
         offset = 0
         for other in sorted(placed, key=lambda n: offsets[n]):

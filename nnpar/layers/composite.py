@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnpar.io import tensors
 from nnpar.layers.base import Layer
 from nnpar.layers.merging import Add, Concatenate
 from nnpar.layers.nodes import Wiring, child, output_shapes
 from nnpar.shapes import Shape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DESCRIPTION = "nnpar"  # key of the metadata that holds the description
 VERSION = 1
@@ -81,6 +84,34 @@ class Composite(Layer):
             f"{plan.memory.arena / batch / 1e6:.2f} MB of activations and gradients for each sample"
         )
         return "\n".join(lines)
+
+    def plot(self, path: str | os.PathLike[str] | None = None, input_shape: Shape | None = None) -> Figure:
+        """Draw the layers and what flows between them.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            File to save the picture in as well; its suffix tells the format (``.png``, ``.svg``, ``.pdf``).
+        input_shape : tuple of int, optional
+            Of one sample, (C, H, W) or (F,), so that output shapes are shown; a `Graph` has one.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing.
+        ValueError
+            If the model cannot take such an input.
+        """
+        from nnpar import graph_plot, plots
+
+        figure = graph_plot.graph(self, input_shape or getattr(self, "input_shape", None))
+        if path is not None:
+            plots.save(figure, path)
+        return figure
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file: parameters, and the layers' description in the metadata.
