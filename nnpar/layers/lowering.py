@@ -82,6 +82,12 @@ class Call:
     fused_input, residual_node, residual_needs_gradient
         Of an addition that was fused: which of its inputs this step writes, the node of the other, and whether
         that wants a gradient, for which this step's layer then cares.
+    ends_with_relu : bool
+        Whether what it writes went through a ReLU last, its own or a fused one.
+    masked : bool
+        Whether the gradient of what it writes is 0 already wherever that ReLU gave 0.
+    same_sums : Buffer, optional
+        If masked: what is smaller than that gradient, and has the same sum in each channel.
     """
 
     layer: str
@@ -94,6 +100,9 @@ class Call:
     fused_input: int = -1
     residual_node: int | None = None
     residual_needs_gradient: bool = False
+    ends_with_relu: bool = False
+    masked: bool = False
+    same_sums: Buffer | None = None
 
     def buffers(self) -> list[Buffer]:
         """All buffers that the step reads or writes."""
@@ -189,6 +198,15 @@ class Lowering:
             return None
         call.options["relu"] = True
         call.fuses = frozenset()
+        call.ends_with_relu = True
+        return call
+
+    def mask_gradient(self) -> Call | None:
+        """Take the gradient of the ReLU that x comes from upon this layer; None if there is none, or others read x."""
+        call = self.writers.get(id(self.x.memory))
+        if call is None or not self.owned[0] or not call.ends_with_relu:
+            return None
+        call.masked = True
         return call
 
     def fuse_norm(self) -> Call | None:

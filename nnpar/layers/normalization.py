@@ -114,12 +114,14 @@ class BatchNorm2d(Layer):
 
     def backward(self, at: Lowering) -> None:
         call = at.saved["normalize"]
-        relu, residual = "relu" in call.options, call.residual_needs_gradient
+        relu, residual = "relu" in call.options and not call.masked, call.residual_needs_gradient
         dresidual = at.overwritable_dy() if relu and residual else None
         dx = Buffer(at.x.shape) if residual else at.overwritable_dy()
+        of_x = relu and "residual" not in call.options
         at.step(
-            batch_norm.BatchNormGrad, at.dy, at.x, at.y if relu else None, at.saved["mean"], at.saved["invstd"],
-            self.weight, dx, at.gradients["weight"], at.gradients["bias"], dresidual,
+            batch_norm.BatchNormGrad, at.dy, at.x, at.y if relu and not of_x else None, at.saved["mean"],
+            at.saved["invstd"], self.weight, dx, at.gradients["weight"], at.gradients["bias"], dresidual, self.bias,
+            of_x,
         )  # fmt: skip
         if at.needs_dx:
             at.pass_back(dx)
