@@ -43,8 +43,15 @@ def grad_relu(name, case):
     return grad(name, case, bench.numbers(case.x_shape, 3))
 
 
+def grad_relu_of_x(name, case):
+    dy, x, dx = bench.numbers(case.x_shape, 1), bench.numbers(case.x_shape, 2), arrays.empty(case.x_shape)
+    mean, invstd, gamma, dgamma, dbeta, beta = vectors(case.c, 6)
+    step = batch_norm.BatchNormGrad(dy, x, None, mean, invstd, gamma, dx, dgamma, dbeta, None, beta, relu_of_x=True)
+    return bench.Operation(name, str(case.x_shape), step, dx)
+
+
 @pytest.mark.parametrize(
-    "make", [statistics, normalize, normalize_add, grad, grad_relu], ids=lambda make: make.__name__
+    "make", [statistics, normalize, normalize_add, grad, grad_relu, grad_relu_of_x], ids=lambda make: make.__name__
 )
 @pytest.mark.parametrize("case", CASES, ids=cases.name_of)
 def test_batch_norm(measure, make, case):

@@ -194,13 +194,15 @@ typedef struct {
     /* y = x * scale + shift, + residual unless NULL, then max(y, 0) if relu. y may be x or residual. */
     void (*scale_shift)(ptrdiff_t pixels, ptrdiff_t channels, const float *x, const float *scale, const float *shift,
                         const float *residual, int relu, float *y);
-    /* For each channel, over the pixels: the sum of dy and that of dy * (x - mean); only where y > 0 unless NULL. */
+    /* g = dy, but 0 where not y > 0, unless NULL, or where not x * scale + shift > 0, as scale_shift has it, unless
+     * NULL. For each channel, over the pixels: the sum of g and that of g * (x - mean). */
     void (*channel_grad_sums)(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, const float *dy, const float *x,
-                              const float *y, const float *mean, double *sum, double *sum_product);
-    /* g = dy, but 0 where not y > 0, unless NULL; dx = of_dy * g + of_x * x + shift; dresidual = g unless NULL. dx or
-     * dresidual may be dy. */
+                              const float *y, const float *scale, const float *shift, const float *mean, double *sum,
+                              double *sum_product);
+    /* With the same g, dx = of_dy * g + of_x * x + rest; dresidual = g unless NULL. dx or dresidual may be dy. */
     void (*batch_norm_grad)(ptrdiff_t pixels, ptrdiff_t channels, const float *dy, const float *x, const float *y,
-                            const float *of_dy, const float *of_x, const float *shift, float *dx, float *dresidual);
+                            const float *scale, const float *shift, const float *of_dy, const float *of_x,
+                            const float *rest, float *dx, float *dresidual);
     /* `channels` of the channels of one image; x, w, bias, y, dy and dw are at the first of them. Rows row to row +
      * rows
      * <= NNP_DEPTHWISE_ROWS: y, at the first of these rows, = sum over taps of x * w, + bias unless NULL, then max(y,

@@ -307,6 +307,19 @@ def test_steps_in_place():
             cases.assert_equal(got, wanted)
 
 
+@every_case
+def test_gradient_that_computes_y_again(case):
+    """To the bit: where y is positive by rounding alone, too."""
+    x, dy, _, gamma, beta = case.arrays(draw=cases.normals)
+    for shift in (None, beta):
+        y, mean, invstd = ops.batch_norm2d(x, gamma, shift, relu=True)
+        expected = ops.batch_norm2d_grad(dy, x, mean, invstd, gamma, y=y, return_residual_grad=True)
+        got = [nans(array.shape) if array.ndim == 4 else np.full_like(array, np.nan) for array in expected]
+        BatchNormGrad(dy, x, None, mean, invstd, gamma, *got, shift, relu_of_x=True)()
+        for array, wanted in zip(got, expected, strict=True):
+            cases.assert_equal(array, wanted)
+
+
 def test_takes_and_fills_any_strides():
     case = next(case for case in SMALL if case.name == "c-17")
     x, dy, residual, gamma, beta = case.arrays(draw=cases.normals)

@@ -256,6 +256,10 @@ def run_batch_norm(guard):
             np.testing.assert_array_equal(array, wanted)
         BatchNormGrad(dy, x, None, *got, gamma, *into[:3], None)()
         np.testing.assert_array_equal(into[0], ops.batch_norm2d_grad(dy, x, mean, invstd, gamma)[0])
+        BatchNormGrad(dy, x, None, *got, gamma, *into[:3], None, beta, relu_of_x=True)()
+        y = ops.batch_norm2d_normalize(x, mean, invstd, gamma, beta, relu=True)
+        for array, wanted in zip(into, ops.batch_norm2d_grad(dy, x, mean, invstd, gamma, y=y), strict=False):
+            np.testing.assert_array_equal(array, wanted)
 
 
 def run_elementwise(guard):

@@ -89,6 +89,14 @@ def norm_read_twice():
     return Graph(x, Concatenate()(Add()(a, b), b))
 
 
+def pooled_relu_read_twice(relu_is_shared):
+    """Of a pooling behind a ReLU: the ReLU's output, or what it reads, has another reader."""
+    x = Input((2, 6, 6))
+    a = Conv2d(2, 3, 3, padding=1)(x)
+    r = ReLU()(a)
+    return Graph(x, Concatenate()(MaxPool2d(3, 1, 1)(r), r if relu_is_shared else a))
+
+
 MODELS = {
     "mlp": (lambda: Sequential(Flatten(), Linear(12, 7), ReLU(), Linear(7, 5), ReLU(), Linear(5, 3)), (4, 3, 2, 2)),
     "relu of the input": (lambda: Sequential(ReLU(), Linear(6, 2), ReLU()), (3, 6)),
@@ -97,6 +105,23 @@ MODELS = {
     "cnn": (
         lambda: Sequential(Conv2d(2, 4, 3, padding=1), ReLU(), MaxPool2d(2), Flatten(), Linear(16, 3)),
         (2, 2, 4, 4),
+    ),
+    "overlapping pools": (
+        lambda: Sequential(
+            Conv2d(2, 4, 3), ReLU(), MaxPool2d(3, 2, 1), Conv2d(4, 3, 3, padding=1), ReLU(), MaxPool2d((2, 3), (1, 2)),
+        ),
+        (2, 2, 13, 12),
+    ),
+    "pool twice": (
+        lambda: Sequential(Conv2d(2, 3, 1), ReLU(), MaxPool2d(2), MaxPool2d(2), ReLU()), (2, 2, 8, 8)
+    ),
+    "pool of two relus": (lambda: Sequential(Conv2d(2, 3, 1), ReLU(), ReLU(), MaxPool2d(2)), (2, 2, 5, 5)),
+    "pool of the input's relu": (lambda: Sequential(ReLU(), MaxPool2d(2), Conv2d(2, 3, 1)), (2, 2, 4, 4)),
+    "pool of a relu read twice": (lambda: pooled_relu_read_twice(True), (2, 2, 6, 6)),
+    "pool of a relu of what is read twice": (lambda: pooled_relu_read_twice(False), (2, 2, 6, 6)),
+    "pool of norms": (
+        lambda: Sequential(*conv_norm(3, 4), ReLU(), MaxPool2d(3, 2, 1), basic_block(4, 4, 1), ReLU(), MaxPool2d(2)),
+        (2, 3, 8, 8),
     ),
     "norm": (lambda: Sequential(*conv_norm(3, 5), ReLU(), *conv_norm(5, 4), AvgPool2d(2)), (3, 3, 6, 6)),
     "residual of the input": (lambda: Residual(Sequential(*conv_norm(3, 3), ReLU(), *conv_norm(3, 3))), (2, 3, 5, 5)),
@@ -225,6 +250,21 @@ def test_batch_norm_takes_the_sum_and_the_relu_after_it():
     plan = Plan(model, (2, 3, 4, 4), training=True)
     assert not {"relu", "add", "relu_grad"} & {step.name for step in plan.forward_steps}
     assert "relu_grad" not in [step.name for step in plan.backward_steps]
+
+
+def test_pooling_takes_the_gradient_of_the_relu_before_it():
+    """On its own output, a quarter as large; the sums of the bias are over that, too."""
+    model = Sequential(Conv2d(3, 4, 3, padding=1), ReLU(), MaxPool2d(2), *conv_norm(4, 4), ReLU(), MaxPool2d(2))
+    plan = Plan(model, (2, 3, 8, 8), training=True)
+    steps = list(zip(plan.backward_steps, plan._calls[plan._backward_start :], strict=True))
+    heights = {
+        name: [call.arguments[0].shape[2] for step, call in steps if step.name == name]
+        for name in ("relu_grad", "bias_grad")
+    }
+    assert heights == {"relu_grad": [2, 4], "bias_grad": [4]}
+    (norm,) = (call for step, call in steps if step.name == "batch_norm2d_grad")
+    assert norm.arguments[2] is None
+    assert not norm.arguments[-1]  # as if it had no ReLU
 
 
 def test_a_convolution_takes_over_the_normalisation_after_it():

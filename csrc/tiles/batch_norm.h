@@ -13,6 +13,9 @@ static ptrdiff_t pixels_of_row(ptrdiff_t channels, ptrdiff_t step) {
     return most >= 16 ? most - most % 16 : most > 1 ? most : 1;
 }
 
+/* Which gradients count: all, those where y > 0, or those where x * scale + shift > 0: y, if it had no residual. */
+enum { ALL, OF_POSITIVE_Y, OF_POSITIVE_X };
+
 static vec keep_positive(vec v, vec y) { return vec_select(vec_greater(y, vec_zero()), v, vec_zero()); }
 
 /* row = values of the channels of one pixel, `pixels` times: each copy doubles what is there. */
@@ -31,12 +34,12 @@ typedef struct {
 } sum_source;
 
 typedef struct {
-    float centre[ROW];
+    float centre[ROW], scale[ROW], shift[ROW];
     double first[ROW], second[ROW];
 } row_sums;
 
-/* What is summed: x - centre, dy, or dy where y > 0. */
-enum { DIFFERENCES, GRADIENTS, MASKED_GRADIENTS };
+/* What is summed: x - centre, or the gradients that count. */
+enum { DIFFERENCES = -1, GRADIENTS = ALL };
 
 /* n columns, at most a vector. The next rows are asked for: widening makes enough work to hide their way from memory,
  * but only if it starts early. */
@@ -54,10 +57,14 @@ NNP_INLINE void add_columns(const int WHAT, const int rows, ptrdiff_t n, sum_sou
             NNP_PREFETCH(s.dy + at + ahead);
             left = wide_part(s.dy + at, n);
         }
-        if (WHAT == MASKED_GRADIENTS) {
+        if (WHAT == OF_POSITIVE_Y) {
             NNP_PREFETCH(s.y + at + ahead);
             left = wide_of(keep_positive(load_part(s.dy + at, n), load_part(s.y + at, n)));
         }
+        if (WHAT == OF_POSITIVE_X)
+            left = wide_of(keep_positive(load_part(s.dy + at, n),
+                                         vec_mul_add(load_part(s.x + at, n), load_part(sums->scale + c, n),
+                                                     load_part(sums->shift + c, n))));
         first = wide_add(first, left);
         second = wide_mul_add(left, difference, second);
     }
@@ -74,7 +81,7 @@ NNP_INLINE void add_rows(const int WHAT, const int rows, ptrdiff_t width, sum_so
 NNP_INLINE sum_source sum_source_at(const int WHAT, sum_source s, ptrdiff_t offset) {
     s.x += offset;
     if (WHAT != DIFFERENCES) s.dy += offset;
-    if (WHAT == MASKED_GRADIENTS) s.y += offset;
+    if (WHAT == OF_POSITIVE_Y) s.y += offset;
     return s;
 }
 
@@ -91,6 +98,10 @@ NNP_INLINE void sum_pixels(const int WHAT, ptrdiff_t pixels, ptrdiff_t channels,
     const ptrdiff_t group = pixels_of_row(channels, s.step), width = group * channels, last = pixels / group;
     const size_t used = (size_t)(width + NNP_VECTOR - 1) / NNP_VECTOR * NNP_VECTOR * sizeof(double);
     repeat(group, channels, sums->centre, sums->centre);
+    if (WHAT == OF_POSITIVE_X) {
+        repeat(group, channels, sums->scale, sums->scale);
+        repeat(group, channels, sums->shift, sums->shift);
+    }
     memset(sums->first, 0, used);
     memset(sums->second, 0, used);
     s.step *= group;
@@ -122,16 +133,21 @@ static void channel_moments(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step
 }
 
 static void channel_grad_sums(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, const float *dy, const float *x,
-                              const float *y, const float *mean, double *sum, double *sum_product) {
+                              const float *y, const float *scale, const float *shift, const float *mean, double *sum,
+                              double *sum_product) {
     row_sums sums;
     for (ptrdiff_t c0 = 0; c0 < channels; c0 += ROW) {
         const ptrdiff_t n = channels - c0 < ROW ? channels - c0 : ROW;
         const sum_source source = {x + c0, dy + c0, y == NULL ? NULL : y + c0, step};
         memcpy(sums.centre, mean + c0, (size_t)n * sizeof(float));
-        if (y == NULL)
-            sum_pixels(GRADIENTS, pixels, n, source, &sums);
+        if (scale != NULL) {
+            memcpy(sums.scale, scale + c0, (size_t)n * sizeof(float));
+            memcpy(sums.shift, shift + c0, (size_t)n * sizeof(float));
+            sum_pixels(OF_POSITIVE_X, pixels, n, source, &sums);
+        } else if (y != NULL)
+            sum_pixels(OF_POSITIVE_Y, pixels, n, source, &sums);
         else
-            sum_pixels(MASKED_GRADIENTS, pixels, n, source, &sums);
+            sum_pixels(GRADIENTS, pixels, n, source, &sums);
         memcpy(sum + c0, sums.first, (size_t)n * sizeof(double));
         memcpy(sum_product + c0, sums.second, (size_t)n * sizeof(double));
     }
@@ -191,44 +207,56 @@ static void scale_shift(ptrdiff_t pixels, ptrdiff_t channels, const float *x, co
 
 /* Elements i to i + n, at most a vector, in column c of a row. */
 typedef struct {
-    const float *dy, *x, *y, *of_dy, *of_x, *shift;
+    const float *dy, *x, *y, *scale, *shift, *of_dy, *of_x, *rest;
     float *dx, *dresidual;
 } grad_arrays;
 
-NNP_INLINE void grad_columns(const int with_y, const int with_residual, ptrdiff_t n, grad_arrays a, ptrdiff_t i,
+NNP_INLINE void grad_columns(const int WHICH, const int with_residual, ptrdiff_t n, grad_arrays a, ptrdiff_t i,
                              ptrdiff_t c) {
+    const vec x = load_part(a.x + i, n);
     vec g = load_part(a.dy + i, n);
-    if (with_y) g = keep_positive(g, load_part(a.y + i, n));
-    const vec rest = vec_mul_add(load_part(a.of_x + c, n), load_part(a.x + i, n), load_part(a.shift + c, n));
+    if (WHICH == OF_POSITIVE_Y) g = keep_positive(g, load_part(a.y + i, n));
+    if (WHICH == OF_POSITIVE_X)
+        g = keep_positive(g, vec_mul_add(x, load_part(a.scale + c, n), load_part(a.shift + c, n)));
+    const vec rest = vec_mul_add(load_part(a.of_x + c, n), x, load_part(a.rest + c, n));
     store_part_of_stream(a.dx + i, n, vec_mul_add(load_part(a.of_dy + c, n), g, rest));
     if (with_residual) store_part_of_stream(a.dresidual + i, n, g);
 }
 
-NNP_INLINE void grad_rows(const int with_y, const int with_residual, ptrdiff_t size, ptrdiff_t width, grad_arrays a) {
+NNP_INLINE void grad_rows(const int WHICH, const int with_residual, ptrdiff_t size, ptrdiff_t width, grad_arrays a) {
     for (ptrdiff_t i = 0; i < size; i += width) {
         const ptrdiff_t n = size - i < width ? size - i : width;
         ptrdiff_t c = 0;
-        for (; c + NNP_VECTOR <= n; c += NNP_VECTOR) grad_columns(with_y, with_residual, NNP_VECTOR, a, i + c, c);
-        if (c < n) grad_columns(with_y, with_residual, n - c, a, i + c, c);
+        for (; c + NNP_VECTOR <= n; c += NNP_VECTOR) grad_columns(WHICH, with_residual, NNP_VECTOR, a, i + c, c);
+        if (c < n) grad_columns(WHICH, with_residual, n - c, a, i + c, c);
     }
 }
 
 static void batch_norm_grad(ptrdiff_t pixels, ptrdiff_t channels, const float *dy, const float *x, const float *y,
-                            const float *of_dy, const float *of_x, const float *shift, float *dx, float *dresidual) {
+                            const float *scale, const float *shift, const float *of_dy, const float *of_x,
+                            const float *rest, float *dx, float *dresidual) {
     const ptrdiff_t group = pixels_of_row(channels, channels), width = group * channels, size = pixels * channels;
-    float of_dys[ROW], of_xs[ROW], shifts[ROW];
+    float scales[ROW], shifts[ROW], of_dys[ROW], of_xs[ROW], rests[ROW];
     if (group > 1) {
         repeat(group, channels, of_dy, of_dys), of_dy = of_dys;
         repeat(group, channels, of_x, of_xs), of_x = of_xs;
-        repeat(group, channels, shift, shifts), shift = shifts;
+        repeat(group, channels, rest, rests), rest = rests;
+        if (scale != NULL) {
+            repeat(group, channels, scale, scales), scale = scales;
+            repeat(group, channels, shift, shifts), shift = shifts;
+        }
     }
-    const grad_arrays a = {dy, x, y, of_dy, of_x, shift, dx, dresidual};
-    if (y != NULL && dresidual != NULL)
-        grad_rows(1, 1, size, width, a);
+    const grad_arrays a = {dy, x, y, scale, shift, of_dy, of_x, rest, dx, dresidual};
+    if (scale != NULL && dresidual != NULL)
+        grad_rows(OF_POSITIVE_X, 1, size, width, a);
+    else if (scale != NULL)
+        grad_rows(OF_POSITIVE_X, 0, size, width, a);
+    else if (y != NULL && dresidual != NULL)
+        grad_rows(OF_POSITIVE_Y, 1, size, width, a);
     else if (y != NULL)
-        grad_rows(1, 0, size, width, a);
+        grad_rows(OF_POSITIVE_Y, 0, size, width, a);
     else if (dresidual != NULL)
-        grad_rows(0, 1, size, width, a);
+        grad_rows(ALL, 1, size, width, a);
     else
-        grad_rows(0, 0, size, width, a);
+        grad_rows(ALL, 0, size, width, a);
 }

@@ -59,4 +59,6 @@ class BatchNormGrad(Sums):
         dgamma: Array,
         dbeta: Array,
         dresidual: Array | None,
+        beta: Array | None = ...,
+        relu_of_x: bool = ...,
     ) -> None: ...

@@ -227,6 +227,17 @@ cdef class FoldBatchNorm(Step):
                                        + self.beta[c])
 
 
+cdef void affine(Py_ssize_t channels, const float *mean, const float *invstd, const float *gamma, const float *beta,
+                 float *scale, float *shift) noexcept nogil:
+    """x * scale + shift = (x - mean) * invstd * gamma + beta; gamma and beta may be NULL for 1 and 0."""
+    cdef double factor
+    cdef Py_ssize_t c
+    for c in range(channels):
+        factor = <double> invstd[c] * (gamma[c] if gamma != NULL else 1.0)
+        scale[c] = <float> factor
+        shift[c] = <float> ((beta[c] if beta != NULL else 0.0) - mean[c] * factor)
+
+
 cdef class BatchNormalize(Pixels):
     """y = (x - mean) * invstd * gamma + beta, + residual, then max(y, 0) if relu.
 
@@ -272,13 +283,8 @@ cdef class BatchNormalize(Pixels):
         cdef float *shift = self.shift()
         cdef const nnp_kernels *kernel = kernels()
         cdef int team = self.team(), share
-        cdef double factor
-        cdef Py_ssize_t c
         cdef nnp_float_mode mode = 0
-        for c in range(self.channels):
-            factor = <double> self.invstd[c] * (self.gamma[c] if self.gamma != NULL else 1.0)
-            scale[c] = <float> factor
-            shift[c] = <float> ((self.beta[c] if self.beta != NULL else 0.0) - self.mean[c] * factor)
+        affine(self.channels, self.mean, self.invstd, self.gamma, self.beta, scale, shift)
         with parallel(num_threads=team):
             mode = nnp_flush_denormals()
             for share in prange(team, schedule="static"):
@@ -301,10 +307,16 @@ cdef class BatchNormGrad(Sums):
     dx : ndarray of x's shape, channels-last; may be dy
     dgamma, dbeta : ndarray of shape (C,), float32
     dresidual : ndarray of x's shape, channels-last, or None; may be dy
+    beta : ndarray of shape (C,), float32, or None for 0
+    relu_of_x : bool
+        With ReLU and without residual: y is not read but computed again from x, to the bit, since memory is slower than
+        that.
     """
 
     cdef const float *dy
     cdef const float *y
+    cdef const float *beta
+    cdef bint relu_of_x
     cdef const float *mean
     cdef const float *invstd
     cdef const float *gamma
@@ -313,7 +325,7 @@ cdef class BatchNormGrad(Sums):
     cdef float *dbeta
     cdef float *dresidual
 
-    def __init__(self, dy, x, y, mean, invstd, gamma, dx, dgamma, dbeta, dresidual):
+    def __init__(self, dy, x, y, mean, invstd, gamma, dx, dgamma, dbeta, dresidual, beta=None, bint relu_of_x=False):
         Sums.__init__(self, x)
         self.name = "batch_norm2d_grad"
         self.dy, self.y = self.floats(dy), NULL if y is None else self.floats(y)
@@ -323,28 +335,32 @@ cdef class BatchNormGrad(Sums):
         self.dgamma, self.dbeta = self.floats(dgamma, write=True), self.floats(dbeta, write=True)
         if dresidual is not None:
             self.dresidual = self.floats(dresidual, write=True)
-        # Sums of doubles lie before the three factors of the second pass.
-        self.workspace_bytes += 3 * aligned(4 * self.channels)
-        arrays = 5 + 2 * (y is not None) + (dresidual is not None)
+        self.beta, self.relu_of_x = NULL if beta is None else self.floats(beta), relu_of_x
+        # Sums of doubles lie before the three factors of the second pass, and before scale and shift.
+        self.workspace_bytes += 5 * aligned(4 * self.channels)
+        arrays = 5 + 2 * (y is not None and not relu_of_x) + (dresidual is not None)
         self.cost(9.0 * self.size, 4.0 * arrays * self.size)
 
     cdef float *factors(self, Py_ssize_t which) noexcept nogil:
-        """Of dy (0), of x (1), and what is added (2)."""
+        """Of dy (0), of x (1), and what is added (2); scale (3) and shift (4) of y."""
         return <float *> (self.workspace + 16 * self.row * (self.blocks + 1) + which * aligned(4 * self.channels))
 
     cdef const float *y_at(self, Py_ssize_t pixel) noexcept nogil:
         return self.y + pixel * self.channels if self.y != NULL else NULL
 
+    cdef const float *affine_of_y(self, Py_ssize_t which) noexcept nogil:
+        return self.factors(3 + which) if self.relu_of_x else NULL
+
     cdef void sum_block(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels, double *first,
                         double *second) noexcept nogil:
         cdef Py_ssize_t at = pixel * self.channels
         kernel.channel_grad_sums(pixels, self.channels, self.channels, self.dy + at, self.x + at, self.y_at(pixel),
-                                 self.mean, first, second)
+                                 self.affine_of_y(0), self.affine_of_y(1), self.mean, first, second)
 
     cdef void part(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
         cdef Py_ssize_t at = pixel * self.channels
-        kernel.batch_norm_grad(pixels, self.channels, self.dy + at, self.x + at, self.y_at(pixel), self.factors(0),
-                               self.factors(1), self.factors(2), self.dx + at,
+        kernel.batch_norm_grad(pixels, self.channels, self.dy + at, self.x + at, self.y_at(pixel), self.affine_of_y(0),
+                               self.affine_of_y(1), self.factors(0), self.factors(1), self.factors(2), self.dx + at,
                                self.dresidual + at if self.dresidual != NULL else NULL)
 
     cdef void merge(self, const nnp_kernels *kernel, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
@@ -368,4 +384,6 @@ cdef class BatchNormGrad(Sums):
             self.factors(2)[c] = <float> (-of_dy * sum_dy[c] / self.pixels - of_x * self.mean[c])
 
     cdef void run(self) noexcept nogil:
+        if self.relu_of_x:
+            affine(self.channels, self.mean, self.invstd, self.gamma, self.beta, self.factors(3), self.factors(4))
         self.run_sums(True)

@@ -107,10 +107,11 @@ cdef extern from "kernels.h" nogil:
         void scale_shift(Py_ssize_t pixels, Py_ssize_t channels, const float *x, const float *scale, const float *shift,
                          const float *residual, int relu, float *y) noexcept nogil
         void channel_grad_sums(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t step, const float *dy, const float *x,
-                               const float *y, const float *mean, double *sum, double *sum_product) noexcept nogil
+                               const float *y, const float *scale, const float *shift, const float *mean,
+                               double *sum, double *sum_product) noexcept nogil
         void batch_norm_grad(Py_ssize_t pixels, Py_ssize_t channels, const float *dy, const float *x, const float *y,
-                             const float *of_dy, const float *of_x, const float *shift, float *dx,
-                             float *dresidual) noexcept nogil
+                             const float *scale, const float *shift, const float *of_dy, const float *of_x,
+                             const float *rest, float *dx, float *dresidual) noexcept nogil
         void depthwise_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows, const float *x,
                             const float *w, const float *bias, int relu, float *y) noexcept nogil
         void depthwise_weight_grad_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows,

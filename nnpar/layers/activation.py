@@ -27,18 +27,19 @@ class ReLU(Layer):
         return input_shape
 
     def forward(self, at: Lowering) -> None:
-        at.saved["fused"] = at.fuse_relu()
-        if at.saved["fused"] is not None:
+        call = at.fuse_relu()
+        if call is not None:
             at.y = at.x
-            return
-        at.y = at.overwritable()
-        at.step(elementwise.Relu, at.x, at.y, writes=at.y)
+        else:
+            at.y = at.overwritable()
+            call = at.step(elementwise.Relu, at.x, at.y, writes=at.y)
+            call.ends_with_relu = True
+        at.saved["call"] = call
 
     def backward(self, at: Lowering) -> None:
         if not at.needs_dx:
             return
-        fused = at.saved["fused"]
-        if fused is not None and fused.grad_of_relu:
+        if at.saved["call"].masked or at.saved["call"].grad_of_relu:
             at.pass_back(at.dy, owned=at.owns_dy)
             return
         dx = at.overwritable_dy()

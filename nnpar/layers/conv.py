@@ -89,7 +89,7 @@ class Conv2d(Layer):
     def forward(self, at: Lowering) -> None:
         s = self._shape(at.x.shape, at.name)
         at.y = Buffer(s.output_shape)
-        at.step(
+        at.saved["call"] = at.step(
             _forward, s, at.x, at.y, at.frozen,
             writes=at.y, fuses=("relu", "norm"), weight=self.weight, bias=self.bias,
         )  # fmt: skip
@@ -98,7 +98,7 @@ class Conv2d(Layer):
         s = self._shape(at.x.shape, at.name)
         at.step(convolution.weight_grad, s, at.x, at.dy, at.gradients["weight"])
         if self.bias is not None:
-            at.step(elementwise.BiasGrad, at.dy, at.gradients["bias"])
+            at.step(elementwise.BiasGrad, at.saved["call"].same_sums or at.dy, at.gradients["bias"])
         if at.needs_dx:
             dx = Buffer(at.x.shape)
             at.step(convolution.input_grad, s, at.dy, self.weight, dx)

@@ -90,6 +90,12 @@ class Call:
         Whether it may run again and leave the same behind.
     again : bool
         Whether the backward pass runs it to have once more what the forward pass had.
+    ends_with_relu : bool
+        Whether what it writes went through a ReLU last, its own or a fused one.
+    masked : bool
+        Whether the gradient of what it writes is 0 already wherever that ReLU gave 0.
+    same_sums : Buffer, optional
+        If masked: what is smaller than that gradient, and has the same sum in each channel.
     """
 
     layer: str
@@ -106,6 +112,9 @@ class Call:
     writes: Buffer | None = None
     repeatable: bool = True
     again: bool = False
+    ends_with_relu: bool = False
+    masked: bool = False
+    same_sums: Buffer | None = None
 
     def buffers(self) -> list[Buffer]:
         """All buffers that the step reads or writes."""
@@ -211,6 +220,15 @@ class Lowering:
             return None
         call.options["relu"] = True
         call.fuses = frozenset()
+        call.ends_with_relu = True
+        return call
+
+    def mask_gradient(self) -> Call | None:
+        """Take the gradient of the ReLU that x comes from upon this layer; None if there is none, or others read x."""
+        call = self.writers.get(id(self.x.memory))
+        if call is None or not self.owned[0] or not call.ends_with_relu:
+            return None
+        call.masked = True
         return call
 
     def fuse_norm(self) -> Call | None:

@@ -8,14 +8,15 @@ import numpy as np
 
 from nnpar import shapes
 from nnpar._checks import IntOrPair
-from nnpar._kernels import pool
+from nnpar._kernels import elementwise, pool
 from nnpar.layers.base import Layer, images_only
 from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
 
 class MaxPool2d(Layer):
-    """Largest element of each window, as PyTorch's ``nn.MaxPool2d``.
+    """Largest element of each window, as PyTorch's ``nn.MaxPool2d``. It takes the gradient of a ReLU before it upon
+    itself.
 
     Parameters
     ----------
@@ -57,12 +58,18 @@ class MaxPool2d(Layer):
         at.y = Buffer(self.output_shape(at.x.shape, at.name))
         at.saved["argmax"] = Buffer(at.y.shape, np.uint8) if at.training else None
         at.step(pool.MaxPool2d, at.x, at.y, at.saved["argmax"], self.kernel_size, self.stride, self.padding)
+        at.saved["relu"] = at.mask_gradient()
 
     def backward(self, at: Lowering) -> None:
         if not at.needs_dx:
             return
+        dy, relu = at.dy, at.saved["relu"]
+        if relu is not None:
+            # The largest element of a window is positive where the ReLU lets its gradient pass.
+            dy = relu.same_sums = at.overwritable_dy()
+            at.step(elementwise.ReluGrad, at.dy, at.y, dy)
         dx = Buffer(at.x.shape)
-        at.step(pool.MaxPool2dGrad, at.dy, at.saved["argmax"], dx, self.kernel_size, self.stride, self.padding)
+        at.step(pool.MaxPool2dGrad, dy, at.saved["argmax"], dx, self.kernel_size, self.stride, self.padding)
         at.pass_back(dx)
 
     def settings(self) -> dict[str, Any]:

@@ -26,6 +26,19 @@ static float *integers_and_nans(ptrdiff_t n) {
     return x;
 }
 
+/* Which gradients count: all, or those where y, given or x * scale + shift, is positive. */
+enum { ALL, OF_Y, OF_X, MASKS };
+
+/* What decides which, for x (pixels, channels), pixels `step` floats apart. */
+static const float *y_of(int mask, ptrdiff_t size, ptrdiff_t step, ptrdiff_t channels, const float *x,
+                         const float *scale, const float *shift) {
+    if (mask == ALL) return NULL;
+    if (mask == OF_Y) return integers_and_nans(size);
+    float *y = floats(size);
+    for (ptrdiff_t i = 0; i < size; i++) y[i] = i % step < channels ? x[i] * scale[i % step] + shift[i % step] : 0;
+    return y;
+}
+
 /* Sums of squares are about the first pixel: batch_norm.h says how near that is. With `offset` they would be off if
  * they were about 0. Without, and with a power of two of pixels, nothing is rounded. */
 static void moments_case(const nnp_kernels *table, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t gap, float offset,
@@ -126,21 +139,24 @@ void check_scale_shift(const nnp_kernels *table) {
         for (int relu = 0; relu <= 1; relu++) FOR_EACH_MATRIX(scale_shift_case(table, pixels, channels, way, relu))
 }
 
-static void grad_sums_case(const nnp_kernels *table, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t gap, int with_y) {
+static void grad_sums_case(const nnp_kernels *table, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t gap, int mask) {
     const ptrdiff_t step = channels + gap, size = (pixels - 1) * step + channels;
-    begin("pixels %td, channels %td, step %td, y %d", pixels, channels, step, with_y);
+    begin("pixels %td, channels %td, step %td, mask %d", pixels, channels, step, mask);
     float *dy = integers(size);
-    const float *x = integers(size), *y = with_y ? integers_and_nans(size) : NULL, *mean = integers(channels);
+    const float *x = integers(size), *mean = integers(channels);
+    const float *scale = integers(channels), *shift = integers(channels);
+    const float *y = y_of(mask, size, step, channels, x, scale, shift);
     double *sum = doubles(channels), *product = doubles(channels), *none = zeros(channels);
     double *expected_sum = zeros(channels), *expected_product = zeros(channels);
-    if (with_y) spoil_where_not_positive(size, y, dy);
+    if (y != NULL) spoil_where_not_positive(size, y, dy);
     for (ptrdiff_t p = 0; p < pixels; p++)
         for (ptrdiff_t c = 0; c < channels; c++) {
             const double g = y == NULL || y[p * step + c] > 0 ? dy[p * step + c] : 0;
             expected_sum[c] += g;
             expected_product[c] += g * (x[p * step + c] - mean[c]);
         }
-    table->channel_grad_sums(pixels, channels, step, dy, x, y, mean, sum, product);
+    table->channel_grad_sums(pixels, channels, step, dy, x, mask == OF_Y ? y : NULL, mask == OF_X ? scale : NULL,
+                             mask == OF_X ? shift : NULL, mean, sum, product);
     near(channels, sum, expected_sum, 0, none);
     near(channels, product, expected_product, 0, none);
     end();
@@ -148,26 +164,28 @@ static void grad_sums_case(const nnp_kernels *table, ptrdiff_t pixels, ptrdiff_t
 
 void check_channel_grad_sums(const nnp_kernels *table) {
     for (ptrdiff_t gap = 0; gap <= 3; gap += 3)
-        for (int with_y = 0; with_y <= 1; with_y++)
-            FOR_EACH_MATRIX(grad_sums_case(table, pixels, channels, gap, with_y))
+        for (int mask = 0; mask < MASKS; mask++)
+            FOR_EACH_MATRIX(grad_sums_case(table, pixels, channels, gap, mask))
 }
 
 enum { DX_ALONE, BOTH, DX_IN_PLACE, DRESIDUAL_IN_PLACE, PLACES };
 
-static void grad_case(const nnp_kernels *table, ptrdiff_t pixels, ptrdiff_t channels, int place, int with_y) {
+static void grad_case(const nnp_kernels *table, ptrdiff_t pixels, ptrdiff_t channels, int place, int mask) {
     const ptrdiff_t n = pixels * channels;
-    begin("pixels %td, channels %td, place %d, y %d", pixels, channels, place, with_y);
+    begin("pixels %td, channels %td, place %d, mask %d", pixels, channels, place, mask);
     float *dy = integers(n), *dx = place == DX_IN_PLACE ? dy : floats(n);
     float *dresidual = place == DX_ALONE ? NULL : place == DRESIDUAL_IN_PLACE ? dy : floats(n);
-    const float *x = integers(n), *y = with_y ? integers_and_nans(n) : NULL;
-    const float *of_dy = integers(channels), *of_x = integers(channels), *shift = integers(channels);
+    const float *x = integers(n), *scale = integers(channels), *shift = integers(channels);
+    const float *of_dy = integers(channels), *of_x = integers(channels), *rest = integers(channels);
+    const float *y = y_of(mask, n, channels, channels, x, scale, shift);
     double *g = zeros(n), *expected = zeros(n);
-    if (with_y) spoil_where_not_positive(n, y, dy);
+    if (y != NULL) spoil_where_not_positive(n, y, dy);
     for (ptrdiff_t i = 0; i < n; i++) {
         g[i] = y == NULL || y[i] > 0 ? dy[i] : 0;
-        expected[i] = of_dy[i % channels] * g[i] + (double)of_x[i % channels] * x[i] + shift[i % channels];
+        expected[i] = of_dy[i % channels] * g[i] + (double)of_x[i % channels] * x[i] + rest[i % channels];
     }
-    table->batch_norm_grad(pixels, channels, dy, x, y, of_dy, of_x, shift, dx, dresidual);
+    table->batch_norm_grad(pixels, channels, dy, x, mask == OF_Y ? y : NULL, mask == OF_X ? scale : NULL,
+                           mask == OF_X ? shift : NULL, of_dy, of_x, rest, dx, dresidual);
     equal(n, dx, expected);
     if (dresidual != NULL) equal(n, dresidual, g);
     end();
@@ -175,5 +193,5 @@ static void grad_case(const nnp_kernels *table, ptrdiff_t pixels, ptrdiff_t chan
 
 void check_batch_norm_grad(const nnp_kernels *table) {
     for (int place = 0; place < PLACES; place++)
-        for (int with_y = 0; with_y <= 1; with_y++) FOR_EACH_MATRIX(grad_case(table, pixels, channels, place, with_y))
+        for (int mask = 0; mask < MASKS; mask++) FOR_EACH_MATRIX(grad_case(table, pixels, channels, place, mask))
 }
