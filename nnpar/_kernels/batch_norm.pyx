@@ -309,8 +309,8 @@ cdef class BatchNormGrad(Sums):
     dresidual : ndarray of x's shape, channels-last, or None; may be dy
     beta : ndarray of shape (C,), float32, or None for 0
     relu_of_x : bool
-        With ReLU and without residual: y is not read but computed again from x, to the bit, since memory is slower than
-        that.
+        With ReLU and without residual: y, which is None then, is computed again from x, to the bit, since memory is
+        slower than that.
     """
 
     cdef const float *dy
@@ -338,7 +338,7 @@ cdef class BatchNormGrad(Sums):
         self.beta, self.relu_of_x = NULL if beta is None else self.floats(beta), relu_of_x
         # Sums of doubles lie before the three factors of the second pass, and before scale and shift.
         self.workspace_bytes += 5 * aligned(4 * self.channels)
-        arrays = 5 + 2 * (y is not None and not relu_of_x) + (dresidual is not None)
+        arrays = 5 + 2 * (y is not None) + (dresidual is not None)
         self.cost(9.0 * self.size, 4.0 * arrays * self.size)
 
     cdef float *factors(self, Py_ssize_t which) noexcept nogil:

@@ -117,11 +117,9 @@ class BatchNorm2d(Layer):
         relu, residual = "relu" in call.options and not call.masked, call.residual_needs_gradient
         dresidual = at.overwritable_dy() if relu and residual else None
         dx = Buffer(at.x.shape) if residual else at.overwritable_dy()
-        # Then y is not read. It is named all the same, which keeps its memory: convolutions before this layer were
-        # slower when they wrote their input gradient there than where x was.
         of_x = relu and "residual" not in call.options
         at.step(
-            batch_norm.BatchNormGrad, at.dy, at.x, at.y if relu else None, at.saved["mean"],
+            batch_norm.BatchNormGrad, at.dy, at.x, at.y if relu and not of_x else None, at.saved["mean"],
             at.saved["invstd"], self.weight, dx, at.gradients["weight"], at.gradients["bias"], dresidual, self.bias,
             of_x,
         )  # fmt: skip
