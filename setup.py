@@ -49,6 +49,7 @@ MODULES = [
     "framed",
     "winograd",
     "planar",
+    "scatter",
     "depthwise",
     "pool",
     "batch_norm",

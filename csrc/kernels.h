@@ -141,10 +141,11 @@ typedef struct {
     void (*copy_matrix)(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdiff_t row_stride, ptrdiff_t col_stride,
                         float *dst, ptrdiff_t ld);
 
-    /* C (pixels, cols), pixels c_step apart, = the windows (pixels, taps * depth) from a on times B, + bias (cols)
-     * unless NULL, then max(C, 0) if relu; cols, B and the order of summation as in gemm_tile. */
+    /* C (pixels, cols), pixels c_step apart, = the windows (pixels, taps * depth) from a on times B, or C += that if
+     * accumulate, + bias (cols) unless NULL, then max(C, 0) if relu; cols, B and the order of summation as in
+     * gemm_tile. */
     void (*framed_row)(ptrdiff_t pixels, int cols, const nnp_frame *s, const float *a, const float *b,
-                       const float *bias, int relu, float *c, ptrdiff_t c_step);
+                       const float *bias, int relu, int accumulate, float *c, ptrdiff_t c_step);
     /* C (taps * depth, cols) += sum over segments s, steps k of window k from a[s] on times b[s][b_offset + k*b_step +
      * j]; cols, and how sums begin and end, as in outer_tile. What lies `ahead` further in b is likely to be read next;
      * it may lie outside of an array. */

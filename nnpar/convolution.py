@@ -12,17 +12,17 @@ from collections.abc import Callable
 from typing import Literal
 
 from nnpar._checks import Array
-from nnpar._kernels import conv, conv_weight_grad, depthwise, framed, gemm, planar, winograd
+from nnpar._kernels import conv, conv_weight_grad, depthwise, framed, gemm, planar, scatter, winograd
 from nnpar._kernels.step import Step
 from nnpar.shapes import Conv2dShape
 
 __all__ = ["ALGORITHMS", "choose", "fits", "forward", "get_precision", "input_grad", "set_precision", "weight_grad"]
 
-Algorithm = Literal["indirect", "depthwise", "gemm", "framed", "winograd", "planar"]
+Algorithm = Literal["indirect", "depthwise", "gemm", "framed", "winograd", "planar", "scatter"]
 Pass = Literal["forward", "input_grad", "weight_grad"]
 Precision = Literal["fast", "exact"]
 
-ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "gemm", "framed", "winograd", "planar")
+ALGORITHMS: tuple[Algorithm, ...] = ("indirect", "depthwise", "gemm", "framed", "winograd", "planar", "scatter")
 
 
 def _gemm_weight_grad(_: conv.Geometry, x: Array, dy: Array, dw: Array) -> Step:
@@ -42,6 +42,7 @@ _INPUT_GRAD = {
     "depthwise": depthwise.DepthwiseConv2dInputGrad,
     "winograd": winograd.WinogradConv2dInputGrad,
     "planar": planar.PlanarConv2dInputGrad,
+    "scatter": scatter.ScatterConv2dInputGrad,
 }
 _WEIGHT_GRAD: dict[str, Callable[[conv.Geometry, Array, Array, Array], Step]] = {
     "indirect": conv_weight_grad.Conv2dWeightGrad,
@@ -111,8 +112,13 @@ def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
             and min(shape.output_shape) >= 1
             and (which != "input_grad" or max(shape.padding) < shape.weight_shape[2])
         )
-    if algorithm == "planar":
-        return which == "input_grad" and shape.groups == 1 and min(shape.input_shape + shape.output_shape) >= 1
+    if algorithm in ("planar", "scatter"):
+        return (
+            which == "input_grad"
+            and shape.groups == 1
+            and min(shape.input_shape + shape.output_shape) >= 1
+            and (algorithm == "planar" or (*shape.stride, *shape.dilation) == (1,) * 4)
+        )
     return True
 
 
@@ -131,6 +137,8 @@ def choose(shape: Conv2dShape, which: Pass, prepacked: bool = False) -> Algorith
                 from 256 channels on both sides
     `planar`    the input gradient towards 3 channels or fewer, up to 6    ``2 k u M``
                 but for 3x3 by `winograd`; not for 1x1, stride 1
+    `scatter`   `planar` would be, but stride 1, no dilation, and          ``2 k u M``
+                channels * kernel width just below a multiple of 16
     `framed`    the weight gradient from up to 16 channels, forward up to  ``2 k u M``
                 8, or 16 if a kernel row has more than 3 positions; not
                 with one position, groups or dilated rows
@@ -153,7 +161,7 @@ def choose(shape: Conv2dShape, which: Pass, prepacked: bool = False) -> Algorith
 
     Returns
     -------
-    {"indirect", "depthwise", "gemm", "framed", "winograd", "planar"}
+    {"indirect", "depthwise", "gemm", "framed", "winograd", "planar", "scatter"}
 
     Raises
     ------
@@ -175,7 +183,7 @@ def choose(shape: Conv2dShape, which: Pass, prepacked: bool = False) -> Algorith
         return "gemm"
     winograd_pays = "winograd" in usable and _winograd_pays(shape, which, prepacked)
     if "planar" in usable and _planar_pays(shape, winograd_pays):
-        return "planar"
+        return "scatter" if "scatter" in usable and _scatter_pays(shape) else "planar"
     if winograd_pays:
         return "winograd"
     return "framed" if "framed" in usable and _framed_pays(shape, which) else "indirect"
@@ -199,6 +207,12 @@ def _planar_pays(shape: Conv2dShape, winograd_pays: bool) -> bool:
     """Whether vectors of pixels are fuller than those of so few channels, and that pays for making planes."""
     winograd_3x3 = winograd_pays and shape.weight_shape[2] == 3
     return shape.input_shape[1] <= (3 if winograd_3x3 else 6) and max(*shape.weight_shape[2:], *shape.stride) > 1
+
+
+def _scatter_pays(shape: Conv2dShape) -> bool:
+    """Whether vectors of kernel columns and channels are nearly full, so that no planes are needed."""
+    floats = shape.input_shape[1] * shape.weight_shape[3]
+    return 4 * floats >= 3 * 16 * -(-floats // 16)
 
 
 def _framed_pays(shape: Conv2dShape, which: Pass) -> bool:

@@ -91,6 +91,7 @@ class Trainer:
         self._step = 0
         self._plans = PlanCache(MOST_PLANS)
         self._latest: Plan | None = None
+        self._shapes: tuple[Shape, Shape] | None = None
         # What a step changes before its loss is known, and as it was before the step.
         self._statistics = [(a.copy(), a) for node in model.nodes() for a in node.layer._statistics.values()]
         self._lock = threading.Lock()
@@ -198,7 +199,7 @@ class Trainer:
         images = _checks.floats(x, "train_step", "x", (2, 4))
         if len(images) == 0:
             raise ValueError("train_step: x: expected at least one sample, got an empty batch")
-        target = self.loss.check_target(y, self.model.output_shape(images.shape), "train_step")
+        target = self.loss.check_target(y, self._output_shape(images.shape), "train_step")
         result = self._step_on(images, target, None, self._step)
         return float(result[0]) / len(images)
 
@@ -315,6 +316,13 @@ class Trainer:
     def _check(self, data: Dataset, who: str) -> None:
         """The whole set fits the model and the loss."""
         self.loss.check_target(data.labels, self.model.output_shape(data.images.shape), who)
+
+    def _output_shape(self, input_shape: Shape) -> Shape:
+        """Of the model, which takes as long to ask as a layer of a small one takes to run: so the last is kept."""
+        shapes = self._shapes
+        if shapes is None or shapes[0] != input_shape:
+            shapes = self._shapes = (input_shape, self.model.output_shape(input_shape))
+        return shapes[1]
 
     def _plan(self, input_shape: Shape, training: bool, with_loss: bool) -> Plan:
         def make(arena: Arena) -> Plan:

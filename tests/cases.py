@@ -388,6 +388,10 @@ CONV2D_CASES = [
     *(Conv2dCase(f"planes-oc-{oc}", 1, 2, 4, 19, oc, (3, 3), (1, 2), (1, 1)) for oc in (15, 16, 17, 31, 32, 33, 49)),
     Conv2dCase("bands", 1, 2, 67, 9, 5, (5, 3), padding=(2, 1)),
     Conv2dCase("bands-stride", 2, 3, 101, 11, 6, (7, 7), (2, 2), (3, 3)),
+    Conv2dCase("scatter-bands", 1, 3, 67, 41, 31, (5, 5), padding=(2, 1)),  # of rows of dx
+    Conv2dCase("scatter-images", 17, 6, 13, 14, 16, (5, 5)),
+    Conv2dCase("scatter-panels", 2, 13, 7, 5, 3, (2, 11), padding=(0, 5)),
+    Conv2dCase("scatter-padding", 2, 6, 3, 4, 5, (3, 3), padding=(4, 5)),  # more than the kernel has
     Conv2dCase("steps", 1, 2, 27, 61, 190, (3, 3), padding=(1, 1)),
     Conv2dCase("steps-stride", 1, 1, 40, 90, 300, (5, 5), (2, 2), (2, 2)),
     Conv2dCase("steps-of-one-row", 1, 1, 5, 101, 701, (3, 3)),

@@ -57,7 +57,7 @@ def test_input_grad_by_every_algorithm_that_fits(case):
     _, w, _, dy = case.arrays()
     expected = reference.conv2d_input_grad(*doubles(dy, w), case.x_shape, *case.window)
     shape = shapes.conv2d(case.x_shape, case.w_shape, *case.window, "test")
-    for algorithm in ("indirect", "depthwise", "planar"):
+    for algorithm in ("indirect", "depthwise", "planar", "scatter"):
         if fits(algorithm, shape, "input_grad"):
             for threads in (1, 3):
                 dx = nans(case.x_shape)
@@ -190,6 +190,18 @@ def test_threads_do_not_change_a_bit_of_planes(name):
     for threads in (1, 2, 3, 4, 8):
         with nnpar.num_threads(threads):
             results.append(ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, algorithm="planar"))
+    for other in results[1:]:
+        cases.assert_equal(other, results[0])
+
+
+@pytest.mark.parametrize("name", ["scatter-bands", "scatter-images"])
+def test_threads_do_not_change_a_bit_of_columns(name):
+    case = next(case for case in SMALL if case.name == name)
+    _, w, _, dy = case.arrays(draw=cases.normals)
+    results = []
+    for threads in (1, 2, 3, 4, 8):
+        with nnpar.num_threads(threads):
+            results.append(ops.conv2d_input_grad(dy, w, case.x_shape, *case.window, algorithm="scatter"))
     for other in results[1:]:
         cases.assert_equal(other, results[0])
 

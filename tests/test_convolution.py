@@ -69,7 +69,7 @@ def test_more_padding_than_the_kernel_has_an_input_gradient_without_winograd():
 
 def test_planar_is_for_the_input_gradient_towards_few_channels():
     stem = shape(x=(2, 3, 32, 32), w=(64, 3, 7, 7), stride=2, padding=3)
-    for few in (stem, shape(x=(2, 3, 32, 32), w=(64, 3, 3, 3)), shape(x=(1, 6, 14, 14), w=(16, 6, 5, 5))):
+    for few in (stem, shape(x=(2, 3, 32, 32), w=(64, 3, 3, 3)), shape(x=(1, 4, 14, 14), w=(16, 4, 5, 5))):
         assert convolution.choose(few, "input_grad") == "planar"
         assert "planar" not in [convolution.choose(few, which) for which in ("forward", "weight_grad")]
     for other in (
@@ -81,6 +81,17 @@ def test_planar_is_for_the_input_gradient_towards_few_channels():
         assert convolution.choose(other, "input_grad") == "indirect", other
     assert convolution.choose(shape(x=(2, 7, 32, 32), w=(64, 7, 5, 5)), "input_grad") == "winograd"
     assert convolution.choose(shape(x=(2, 4, 32, 32), w=(64, 4, 3, 3)), "input_grad") == "winograd"
+
+
+def test_scatter_is_for_full_vectors_of_kernel_columns_and_channels():
+    for full in (
+        shape(x=(1, 6, 14, 14), w=(16, 6, 5, 5), padding=0),
+        shape(x=(2, 3, 32, 32), w=(64, 3, 5, 5)),
+        shape(x=(2, 2, 32, 32), w=(64, 2, 7, 7)),
+    ):
+        assert convolution.choose(full, "input_grad") == "scatter"
+        assert not any(convolution.fits("scatter", full, which) for which in ("forward", "weight_grad"))
+    assert convolution.choose(shape(x=(2, 6, 32, 32), w=(64, 6, 5, 5), stride=2), "input_grad") == "planar"
 
 
 def test_framed_is_for_few_channels():

@@ -170,6 +170,23 @@ def run_planar(guard):
             np.testing.assert_array_equal(out, expected)
 
 
+def run_scatter(guard):
+    for size in TAILS:
+        for c, h, w, oc, kernel, padding in [
+            (size, 4, 5, 3, (3, 3), (1, 1)),
+            (3, 5, 4, size, (3, 2), (1, 1)),
+            (3, 3, size, 5, (2, 1), (0, 0)),
+            (1, size, 3, 2, (3, 3), (5, 4)),
+        ]:
+            case = cases.Conv2dCase("guarded", 2, c, h, w, oc, kernel, (1, 1), padding)
+            _, weight, _, dy = case.arrays()
+            out = guard.nans(*case.x_shape)
+            ops.conv2d_input_grad(guard(dy), guard_weight(guard, weight), case.x_shape, *case.window,
+                                  algorithm="scatter", out=out)  # fmt: skip
+            expected = ops.conv2d_input_grad(dy, weight, case.x_shape, *case.window, algorithm="indirect")
+            np.testing.assert_array_equal(out, expected)
+
+
 def framed_cases():
     for size in TAILS:
         yield cases.Conv2dCase("window", 2, 1, 3, size, 6, (5, 5), padding=(2, 2))

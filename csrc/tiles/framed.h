@@ -2,13 +2,14 @@
  * a_down apart, without exceptions, and the next pixel's lies a_step further. */
 
 NNP_INLINE void framed_tile(const int ROWS, const int VECS, int cols, const nnp_frame *s, const float *a,
-                            const float *b, const float *bias, int relu, float *c, ptrdiff_t c_step) {
+                            const float *b, const float *bias, int relu, int accumulate, float *c, ptrdiff_t c_step) {
     vec sum[NNP_TALL_ROWS][NNP_TILE_VECTORS];
     const vec_mask last = vec_first(cols - (VECS - 1) * NNP_VECTOR);
     NNP_UNROLL
     for (int i = 0; i < ROWS; i++) {
         NNP_UNROLL
-        for (int j = 0; j < VECS; j++) sum[i][j] = vec_zero();
+        for (int j = 0; j < VECS; j++)
+            sum[i][j] = tile_start(accumulate, accumulate ? c + i * c_step + j * NNP_VECTOR : NULL, j < VECS - 1, last);
     }
     for (ptrdiff_t t = 0; t < s->taps; t++, a += s->a_down) {
         const float *low = a, *high = a + NNP_TILE_ROWS * s->a_step;
@@ -30,8 +31,8 @@ NNP_INLINE void framed_tile(const int ROWS, const int VECS, int cols, const nnp_
 
 #define NNP_FRAMED(ROWS, VECS)                                                                                         \
     static void framed_tile_##ROWS##x##VECS(int cols, const nnp_frame *s, const float *a, const float *b,              \
-                                            const float *bias, int relu, float *c, ptrdiff_t c_step) {                 \
-        framed_tile(ROWS, VECS, cols, s, a, b, bias, relu, c, c_step);                                                 \
+                                            const float *bias, int relu, int accumulate, float *c, ptrdiff_t c_step) { \
+        framed_tile(ROWS, VECS, cols, s, a, b, bias, relu, accumulate, c, c_step);                                     \
     }
 #define NNP_FRAMED_OF(VECS)                                                                                            \
     NNP_FRAMED(1, VECS)                                                                                                \
@@ -50,17 +51,17 @@ NNP_FRAMED_OF(3)
 NNP_FRAMED_OF(4)
 #endif
 
-typedef void framed_function(int, const nnp_frame *, const float *, const float *, const float *, int, float *,
+typedef void framed_function(int, const nnp_frame *, const float *, const float *, const float *, int, int, float *,
                              ptrdiff_t);
 static framed_function *const framed_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_TABLE_OF(framed_tile);
 
 /* Tiles of equal height: a low one has too few sums to keep the processor busy. */
 static void framed_row(ptrdiff_t pixels, int cols, const nnp_frame *s, const float *a, const float *b,
-                       const float *bias, int relu, float *c, ptrdiff_t c_step) {
+                       const float *bias, int relu, int accumulate, float *c, ptrdiff_t c_step) {
     const ptrdiff_t most = cols <= NNP_VECTOR ? NNP_TALL_ROWS : NNP_TILE_ROWS, tiles = (pixels + most - 1) / most;
     for (ptrdiff_t i = 0; i < tiles; i++) {
         const ptrdiff_t first = pixels * i / tiles, rows = pixels * (i + 1) / tiles - first;
-        framed_tiles[vectors_across(cols) - 1][rows - 1](cols, s, a + first * s->a_step, b, bias, relu,
+        framed_tiles[vectors_across(cols) - 1][rows - 1](cols, s, a + first * s->a_step, b, bias, relu, accumulate,
                                                          c + first * c_step, c_step);
     }
 }

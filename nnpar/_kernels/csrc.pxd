@@ -73,7 +73,7 @@ cdef extern from "kernels.h" nogil:
         void copy_matrix(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t row_stride,
                          Py_ssize_t col_stride, float *dst, Py_ssize_t ld) noexcept nogil
         void framed_row(Py_ssize_t pixels, int cols, const nnp_frame *s, const float *a, const float *b,
-                        const float *bias, int relu, float *c, Py_ssize_t c_step) noexcept nogil
+                        const float *bias, int relu, int accumulate, float *c, Py_ssize_t c_step) noexcept nogil
         void framed_outer(int cols, const nnp_frame *s, Py_ssize_t segments, const nnp_segment *segment,
                           Py_ssize_t b_offset, Py_ssize_t b_step, Py_ssize_t ahead, float *c,
                           Py_ssize_t c_stride) noexcept nogil

@@ -170,7 +170,7 @@ cdef class FramedConv2d(Framed):
         while col < self.oc:
             kernel.framed_row(pixels, <int> min(width, self.oc - col), &self.window, framed,
                               self.filters() + col * self.depth,
-                              self.bias + col if self.bias != NULL else NULL, self.relu, out + col, self.oc)
+                              self.bias + col if self.bias != NULL else NULL, self.relu, 0, out + col, self.oc)
             col += width
 
 

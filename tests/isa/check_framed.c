@@ -11,18 +11,21 @@ static const nnp_frame windows[WINDOWS] = {{1, 1, 0, 1},   {3, 3, 40, 1}, {3, 9,
 static ptrdiff_t window_reach(const nnp_frame *s) { return (s->taps - 1) * s->a_down + s->depth; }
 
 static void framed_row_case(const nnp_kernels *table, const nnp_frame *s, int cols, ptrdiff_t pixels, int relu,
-                            float *(*numbers)(ptrdiff_t)) {
+                            int accumulate, float *(*numbers)(ptrdiff_t)) {
     const ptrdiff_t k = s->taps * s->depth, width = (cols + table->vector - 1) / table->vector * table->vector;
     const ptrdiff_t step = cols + 3;
     begin("taps %td, depth %td, cols %d, pixels %td, relu %d", s->taps, s->depth, cols, pixels, relu);
     const float *a = numbers((pixels - 1) * s->a_step + window_reach(s)), *b = numbers(k * width);
     const float *bias = pixels % 2 ? numbers(cols) : NULL;
-    float *c = floats((pixels - 1) * step + cols);
+    float *c = accumulate ? numbers((pixels - 1) * step + cols) : floats((pixels - 1) * step + cols);
+    double *start = zeros((pixels - 1) * step + cols);
+    for (ptrdiff_t i = 0; accumulate && i < (pixels - 1) * step + cols; i++) start[i] = c[i];
     double *expected = zeros(cols), *magnitude = zeros(cols);
-    table->framed_row(pixels, cols, s, a, b, bias, relu, c, step);
+    table->framed_row(pixels, cols, s, a, b, bias, relu, accumulate, c, step);
     for (ptrdiff_t p = 0; p < pixels; p++) {
         for (int j = 0; j < cols; j++) {
-            expected[j] = bias != NULL ? bias[j] : 0.0, magnitude[j] = fabs(expected[j]);
+            expected[j] = start[p * step + j] + (bias != NULL ? bias[j] : 0.0);
+            magnitude[j] = fabs(start[p * step + j]) + fabs(bias != NULL ? bias[j] : 0.0);
             for (ptrdiff_t i = 0; i < k; i++) {
                 const double product =
                     (double)a[p * s->a_step + i / s->depth * s->a_down + i % s->depth] * b[i * width + j];
@@ -33,8 +36,8 @@ static void framed_row_case(const nnp_kernels *table, const nnp_frame *s, int co
         if (numbers == integers)
             equal(cols, c + p * step, expected);
         else
-            within(cols, c + p * step, expected, k + 1, magnitude);
-        if (p < pixels - 1) untouched(3, c + p * step + cols);
+            within(cols, c + p * step, expected, k + 2, magnitude);
+        if (p < pixels - 1 && !accumulate) untouched(3, c + p * step + cols);
     }
     end();
 }
@@ -43,8 +46,9 @@ void check_framed_row(const nnp_kernels *table) {
     for (int w = 0; w < WINDOWS; w++)
         for (int cols = 1; cols <= table->tile_vectors * table->vector; cols += 1 + cols / 6)
             for (ptrdiff_t pixels = 1; pixels <= 26; pixels += 1 + pixels / 13) {
-                framed_row_case(table, &windows[w], cols, pixels, 0, integers);
-                framed_row_case(table, &windows[w], cols, pixels, 1, reals);
+                framed_row_case(table, &windows[w], cols, pixels, 0, 0, integers);
+                framed_row_case(table, &windows[w], cols, pixels, 0, 1, integers);
+                framed_row_case(table, &windows[w], cols, pixels, 1, 0, reals);
             }
 }
 
