@@ -19,7 +19,7 @@ from cython.parallel cimport parallel, prange, threadid
 from libc.string cimport memset
 
 from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
-                                  nnp_patch, nnp_restore_float_mode, nnp_segment)
+                                  nnp_patch, nnp_restore_float_mode)
 from nnpar._kernels.runtime cimport kernels, tile_rows
 from nnpar._kernels.step cimport Step, aligned, ceil_div, odd_lines
 
@@ -417,18 +417,12 @@ cdef class WinogradConv2dWeightGrad(Step):
     cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
                        Py_ssize_t cols, Py_ssize_t tiles, const float *v, float *du, Py_ssize_t du_row) noexcept nogil:
         """du += v[k]^T z[k], those rows and columns of it, which lie in one strip."""
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, step = tile_rows(cols), i, j = 0
-        cdef nnp_segment s
-        s.a = v + (row // self.v_strip * self.grid.positions + k) * self.v_stride + row % self.v_strip
-        s.b = (v + self.z_offset + (col // self.z_strip * self.grid.positions + k) * self.z_stride
-               + col % self.z_strip)
-        s.length = tiles
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, j = 0
+        cdef const float *z = v + self.z_offset
+        v += (row // self.v_strip * self.grid.positions + k) * self.v_stride + row % self.v_strip
+        z += (col // self.z_strip * self.grid.positions + k) * self.z_stride + col % self.z_strip
         while j < cols:
-            i = 0
-            while i < rows:
-                kernel.outer_tile(<int> min(step, rows - i), <int> min(width, cols - j), 1, &s, i, self.v_row, 0, j,
-                                  self.z_row, 0, du + i * du_row + j, du_row)
-                i += step
+            kernel.outer_rows(rows, <int> min(width, cols - j), tiles, v, self.v_row, z + j, self.z_row, du + j, du_row)
             j += width
 
     cdef void finish(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, const float *v,
