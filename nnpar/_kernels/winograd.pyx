@@ -32,6 +32,9 @@ cdef enum:
     SHARED_TILES = 128     # tiles of a block that all threads share
     SHARED_BYTES = 4 << 20  # of transformed filters: with more, threads share blocks, and so each read of the filters
     FEW_BLOCKS = 16        # with fewer, too
+    SUM_TILES = 64         # weight gradient: tiles of a block that a thread has for itself, at most,
+    SHARED_SUM_TILES = 96  # and of one that all threads share,
+    STREAM_SUM_TILES = 128  # unless there are no more than these: then they are one block
     SUM_ROWS = 3 * NNP_TILE_ROWS  # weight gradient: input channels that are transformed back at once
     STREAM_SUM_ROWS = 8 * NNP_TILE_ROWS  # the same where their sums never go to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
@@ -324,9 +327,10 @@ cdef class WinogradConv2dWeightGrad(Step):
         self.du_stride = odd_lines(self.grid.in_c * self.grid.out_c)
         chunk_bytes = 4 * self.grid.positions * self.du_stride
         self.shared = CHUNKS * chunk_bytes > CHUNK_BYTES
-        self.block = min(SHARED_TILES if self.shared else OWN_TILES, self.grid.tiles)
+        self.streamed = self.shared and self.grid.tiles <= STREAM_SUM_TILES
+        most = STREAM_SUM_TILES if self.streamed else SHARED_SUM_TILES if self.shared else SUM_TILES
+        self.block = ceil_div(self.grid.tiles, ceil_div(self.grid.tiles, most))
         self.blocks = ceil_div(self.grid.tiles, self.block)
-        self.streamed = self.shared and self.blocks == 1
         self.chunks = 1 if self.shared else min(CHUNKS, self.blocks)
         self.sum_rows = STREAM_SUM_ROWS if self.streamed else SUM_ROWS
         self.v_strip = STREAM_SUM_ROWS if self.streamed else self.grid.in_c
