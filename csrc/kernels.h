@@ -130,6 +130,11 @@ typedef struct {
                        ptrdiff_t a_step, ptrdiff_t a_ahead, ptrdiff_t b_offset, ptrdiff_t b_step, ptrdiff_t b_ahead,
                        float *c, ptrdiff_t c_stride);
 
+    /* C (rows, cols) += A^T B for any number of rows: A is (depth, rows), its rows a_step apart, B (depth, cols). How
+     * sums begin and end, and cols, as in outer_tile. */
+    void (*outer_rows)(ptrdiff_t rows, int cols, ptrdiff_t depth, const float *a, ptrdiff_t a_step, const float *b,
+                       ptrdiff_t b_step, float *c, ptrdiff_t c_step);
+
     /* out[i] = sum of a[i][k] * x[k] over k < depth, for rows <= 6. The lanes of vectors are chains of their own. */
     void (*dot_tile)(int rows, ptrdiff_t depth, const float *const *a, const float *x, float *out);
 

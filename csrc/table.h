@@ -31,6 +31,7 @@
         .gemm_tile = gemm_tile,                                                                                        \
         .gemm_rows = gemm_rows,                                                                                        \
         .outer_tile = outer_tile,                                                                                      \
+        .outer_rows = outer_rows,                                                                                      \
         .dot_tile = dot_tile,                                                                                          \
         .pack_panel = pack_panel,                                                                                      \
         .copy_matrix = copy_matrix,                                                                                    \

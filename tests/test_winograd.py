@@ -51,6 +51,10 @@ CASES = [
     conv(3, "own-blocks", 13, 7, 31, 32, 5),
     conv(3, "shared-sums", 8, 129, 13, 19, 130),
     conv(3, "streamed", 2, 171, 9, 6, 175),
+    conv(3, "streamed-128-tiles", 2, 171, 30, 31, 175),
+    conv(3, "shared-129-tiles", 3, 171, 3, 170, 175),
+    conv(3, "own-64-tiles", 1, 13, 32, 31, 32),
+    conv(3, "own-65-tiles", 1, 25, 20, 50, 17),
     # Strips of channels of v and z: whole ones, and one channel more.
     conv(3, "whole-strips", 1, 192, 5, 6, 192),
     conv(3, "strips-and-one", 1, 193, 5, 6, 193),

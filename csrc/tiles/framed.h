@@ -34,21 +34,13 @@ NNP_INLINE void framed_tile(const int ROWS, const int VECS, int cols, const nnp_
                                             const float *bias, int relu, int accumulate, float *c, ptrdiff_t c_step) { \
         framed_tile(ROWS, VECS, cols, s, a, b, bias, relu, accumulate, c, c_step);                                     \
     }
-#define NNP_FRAMED_OF(VECS)                                                                                            \
-    NNP_FRAMED(1, VECS)                                                                                                \
-    NNP_FRAMED(2, VECS) NNP_FRAMED(3, VECS) NNP_FRAMED(4, VECS) NNP_FRAMED(5, VECS) NNP_FRAMED(6, VECS)
 
-NNP_FRAMED_OF(1)
-NNP_FRAMED(7, 1)
-NNP_FRAMED(8, 1)
-NNP_FRAMED(9, 1)
-NNP_FRAMED(10, 1)
-NNP_FRAMED(11, 1)
-NNP_FRAMED(12, 1)
-NNP_FRAMED_OF(2)
+NNP_SHORT(NNP_FRAMED, 1)
+NNP_TALL(NNP_FRAMED, 1)
+NNP_SHORT(NNP_FRAMED, 2)
 #if NNP_TILE_VECTORS == 4
-NNP_FRAMED_OF(3)
-NNP_FRAMED_OF(4)
+NNP_SHORT(NNP_FRAMED, 3)
+NNP_SHORT(NNP_FRAMED, 4)
 #endif
 
 typedef void framed_function(int, const nnp_frame *, const float *, const float *, const float *, int, int, float *,
@@ -128,26 +120,20 @@ typedef void window_function(int, const nnp_frame *, ptrdiff_t, const nnp_segmen
         window_tile(TAPS, DEPTH, VECS, cols, s, n, segment, ao, bo, bs, ahead, c, cs);                                 \
     }
 #define NNP_PART(DEPTH, VECS) NNP_WINDOW(part_tile_##DEPTH##x##VECS, 1, DEPTH, VECS)
-#define NNP_PARTS(VECS)                                                                                                \
-    NNP_PART(1, VECS) NNP_PART(2, VECS) NNP_PART(3, VECS) NNP_PART(4, VECS) NNP_PART(5, VECS) NNP_PART(6, VECS)
 
-NNP_PARTS(1)
-NNP_PART(7, 1)
-NNP_PART(8, 1)
-NNP_PART(9, 1)
-NNP_PART(10, 1)
-NNP_PART(11, 1)
-NNP_PART(12, 1)
-NNP_PARTS(2)
+NNP_SHORT(NNP_PART, 1)
+NNP_TALL(NNP_PART, 1)
+NNP_SHORT(NNP_PART, 2)
 NNP_WINDOW(window_3x3, 3, 3, 1)
 #if NNP_TILE_VECTORS == 4
-NNP_PARTS(3)
-NNP_PARTS(4)
+NNP_TALL(NNP_PART, 2)
+NNP_SHORT(NNP_PART, 3)
+NNP_SHORT(NNP_PART, 4)
 NNP_WINDOW(window_3x9, 3, 9, 1)
 NNP_WINDOW(window_5x5, 5, 5, 1)
 #endif
 
-static window_function *const part_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_TABLE_OF(part_tile);
+static window_function *const part_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_OUTER_TABLE_OF(part_tile);
 
 /* What does a whole window at once, so that b is read once: for 3x3 kernels of one channel, and where registers suffice
  * of three, and 5x5 of one. */
@@ -163,7 +149,7 @@ static window_function *whole_window(int cols, const nnp_frame *s) {
 
 static void framed_outer(int cols, const nnp_frame *s, ptrdiff_t segments, const nnp_segment *segment,
                          ptrdiff_t b_offset, ptrdiff_t b_step, ptrdiff_t ahead, float *c, ptrdiff_t c_stride) {
-    const ptrdiff_t most = cols <= NNP_VECTOR ? NNP_TALL_ROWS : NNP_TILE_ROWS, tiles = (s->depth + most - 1) / most;
+    const ptrdiff_t tiles = outer_tiles_down(s->depth, cols);
     window_function *const whole = whole_window(cols, s);
     if (whole != NULL) {
         whole(cols, s, segments, segment, 0, b_offset, b_step, ahead, c, c_stride);

@@ -146,42 +146,49 @@ NNP_INLINE void outer_tile_body(const int ROWS, const int VECS, int cols, ptrdif
 }
 
 /* One function per tile size: rows 1 to 6, vectors 1 to NNP_TILE_VECTORS; and rows 7 to 12 of one vector. */
+#define NNP_OUTER_TILE(ROWS, VECS)                                                                                     \
+    static void outer_tile_##ROWS##x##VECS(int cols, ptrdiff_t n, const nnp_segment *s, ptrdiff_t ao, ptrdiff_t as,    \
+                                           ptrdiff_t aa, ptrdiff_t bo, ptrdiff_t bs, ptrdiff_t ba, float *c,           \
+                                           ptrdiff_t cs) {                                                             \
+        outer_tile_body(ROWS, VECS, cols, n, s, ao, as, aa, bo, bs, ba, c, cs);                                        \
+    }
 #define NNP_TILE(ROWS, VECS)                                                                                           \
     static void gemm_tile_##ROWS##x##VECS(int cols, ptrdiff_t taps, ptrdiff_t depth, const float *const *a,            \
                                           ptrdiff_t a_stride, const float *b, const float *bias, int relu,             \
                                           int accumulate, float *const *c) {                                           \
         gemm_tile_body(ROWS, VECS, cols, taps, depth, a, a_stride, b, bias, relu, accumulate, c);                      \
     }                                                                                                                  \
-    static void outer_tile_##ROWS##x##VECS(int cols, ptrdiff_t n, const nnp_segment *s, ptrdiff_t ao, ptrdiff_t as,    \
-                                           ptrdiff_t aa, ptrdiff_t bo, ptrdiff_t bs, ptrdiff_t ba, float *c,           \
-                                           ptrdiff_t cs) {                                                             \
-        outer_tile_body(ROWS, VECS, cols, n, s, ao, as, aa, bo, bs, ba, c, cs);                                        \
-    }
-#define NNP_TILES(VECS)                                                                                                \
-    NNP_TILE(1, VECS) NNP_TILE(2, VECS) NNP_TILE(3, VECS) NNP_TILE(4, VECS) NNP_TILE(5, VECS) NNP_TILE(6, VECS)
+    NNP_OUTER_TILE(ROWS, VECS)
+#define NNP_SHORT(TILE, VECS) TILE(1, VECS) TILE(2, VECS) TILE(3, VECS) TILE(4, VECS) TILE(5, VECS) TILE(6, VECS)
+#define NNP_TALL(TILE, VECS) TILE(7, VECS) TILE(8, VECS) TILE(9, VECS) TILE(10, VECS) TILE(11, VECS) TILE(12, VECS)
 #define NNP_ROWS_OF(OP, VECS) OP##_1x##VECS, OP##_2x##VECS, OP##_3x##VECS, OP##_4x##VECS, OP##_5x##VECS, OP##_6x##VECS
-#define NNP_TALL_OF(OP) {NNP_ROWS_OF(OP, 1), OP##_7x1, OP##_8x1, OP##_9x1, OP##_10x1, OP##_11x1, OP##_12x1}
+#define NNP_TALL_OF(OP, VECS)                                                                                          \
+    OP##_7x##VECS, OP##_8x##VECS, OP##_9x##VECS, OP##_10x##VECS, OP##_11x##VECS, OP##_12x##VECS
 
-NNP_TILES(1)
-NNP_TILE(7, 1)
-NNP_TILE(8, 1)
-NNP_TILE(9, 1)
-NNP_TILE(10, 1)
-NNP_TILE(11, 1)
-NNP_TILE(12, 1)
-NNP_TILES(2)
+NNP_SHORT(NNP_TILE, 1)
+NNP_TALL(NNP_TILE, 1)
+NNP_SHORT(NNP_TILE, 2)
 #if NNP_TILE_VECTORS == 4
-NNP_TILES(3)
-NNP_TILES(4)
+NNP_TALL(NNP_OUTER_TILE, 2)
+NNP_SHORT(NNP_TILE, 3)
+NNP_SHORT(NNP_TILE, 4)
 #define NNP_TABLE_OF(OP)                                                                                               \
     {                                                                                                                  \
-        NNP_TALL_OF(OP), {NNP_ROWS_OF(OP, 2)}, {NNP_ROWS_OF(OP, 3)}, { NNP_ROWS_OF(OP, 4) }                            \
+        {NNP_ROWS_OF(OP, 1), NNP_TALL_OF(OP, 1)}, {NNP_ROWS_OF(OP, 2)}, {NNP_ROWS_OF(OP, 3)}, { NNP_ROWS_OF(OP, 4) }   \
+    }
+/* Of outer products, which need no pointers to rows: two vectors across, too, leave registers for twelve rows. */
+#define NNP_OUTER_TABLE_OF(OP)                                                                                         \
+    {                                                                                                                  \
+        {NNP_ROWS_OF(OP, 1), NNP_TALL_OF(OP, 1)}, {NNP_ROWS_OF(OP, 2), NNP_TALL_OF(OP, 2)}, {NNP_ROWS_OF(OP, 3)}, {    \
+            NNP_ROWS_OF(OP, 4)                                                                                         \
+        }                                                                                                              \
     }
 #else
 #define NNP_TABLE_OF(OP)                                                                                               \
     {                                                                                                                  \
-        NNP_TALL_OF(OP), { NNP_ROWS_OF(OP, 2) }                                                                        \
+        {NNP_ROWS_OF(OP, 1), NNP_TALL_OF(OP, 1)}, { NNP_ROWS_OF(OP, 2) }                                               \
     }
+#define NNP_OUTER_TABLE_OF NNP_TABLE_OF
 #endif
 
 typedef void gemm_tile_function(int, ptrdiff_t, ptrdiff_t, const float *const *, ptrdiff_t, const float *,
@@ -189,7 +196,7 @@ typedef void gemm_tile_function(int, ptrdiff_t, ptrdiff_t, const float *const *,
 typedef void outer_tile_function(int, ptrdiff_t, const nnp_segment *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
                                  ptrdiff_t, ptrdiff_t, float *, ptrdiff_t);
 static gemm_tile_function *const gemm_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_TABLE_OF(gemm_tile);
-static outer_tile_function *const outer_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_TABLE_OF(outer_tile);
+static outer_tile_function *const outer_tiles[NNP_TILE_VECTORS][NNP_TALL_ROWS] = NNP_OUTER_TABLE_OF(outer_tile);
 
 static int vectors_across(int cols) { return (cols + NNP_VECTOR - 1) / NNP_VECTOR; }
 

@@ -1,5 +1,6 @@
-/* Any number of rows of a matrix product in one call. What a call of gemm_tile costs is as much as a tile's arithmetic
- * where the summed axis is short, and the processor can begin a tile before it has stored the last one. */
+/* Any number of rows of a matrix product, or of an outer product, in one call. What a call of gemm_tile costs is as
+ * much as a tile's arithmetic where the summed axis is short, and the processor can begin a tile before it has stored
+ * the last one. */
 
 /* The end of a tile whose rows of C are c_step apart: + bias unless NULL, then the ReLU. */
 NNP_INLINE void store_tile(const int ROWS, const int VECS, vec (*sum)[NNP_TILE_VECTORS], vec_mask last,
@@ -110,5 +111,23 @@ static void gemm_rows(ptrdiff_t rows, int cols, ptrdiff_t depth, const float *a,
         for (int r = 0; r < height; r++) left[r] = a + (i + r) * a_step, out[r] = c + (i + r) * c_step;
         gemm_tile(height, cols, 1, depth, left, 0, b, bias, relu, accumulate, out);
         i += height;
+    }
+}
+
+/* Tiles of equal height: a low one has too few sums to keep the processor busy. */
+static ptrdiff_t outer_tiles_down(ptrdiff_t rows, int cols) {
+    const int vectors = vectors_across(cols);
+    const ptrdiff_t most = vectors == 1 ? NNP_TALL_ROWS : vectors == 2 ? NNP_PAIR_ROWS : NNP_TILE_ROWS;
+    return (rows + most - 1) / most;
+}
+
+static void outer_rows(ptrdiff_t rows, int cols, ptrdiff_t depth, const float *a, ptrdiff_t a_step, const float *b,
+                       ptrdiff_t b_step, float *c, ptrdiff_t c_step) {
+    const nnp_segment all = {a, b, depth};
+    const ptrdiff_t tiles = outer_tiles_down(rows, cols);
+    for (ptrdiff_t i = 0; i < tiles; i++) {
+        const ptrdiff_t first = rows * i / tiles, height = rows * (i + 1) / tiles - first;
+        outer_tiles[vectors_across(cols) - 1][height - 1](cols, 1, &all, first, a_step, 0, 0, b_step, 0,
+                                                          c + first * c_step, c_step);
     }
 }

@@ -67,6 +67,8 @@ cdef extern from "kernels.h" nogil:
         void outer_tile(int rows, int cols, Py_ssize_t segments, const nnp_segment *segment, Py_ssize_t a_offset,
                         Py_ssize_t a_step, Py_ssize_t a_ahead, Py_ssize_t b_offset, Py_ssize_t b_step,
                         Py_ssize_t b_ahead, float *c, Py_ssize_t c_stride) noexcept nogil
+        void outer_rows(Py_ssize_t rows, int cols, Py_ssize_t depth, const float *a, Py_ssize_t a_step, const float *b,
+                        Py_ssize_t b_step, float *c, Py_ssize_t c_step) noexcept nogil
         void dot_tile(int rows, Py_ssize_t depth, const float **a, const float *x, float *out) noexcept nogil
         void pack_panel(Py_ssize_t depth, int cols, float alpha, const float *b, Py_ssize_t k_stride,
                         Py_ssize_t n_stride, float *panel) noexcept nogil

@@ -23,8 +23,8 @@ that the results of this one will go to.
 from cython.parallel cimport parallel, prange, threadid
 from libc.string cimport memset
 
-from nnpar._kernels.csrc cimport (NNP_STRIP, NNP_TILE_ROWS, NNP_TILE_STEP, nnp_float_mode, nnp_flush_denormals,
-                                  nnp_kernels, nnp_patch, nnp_products, nnp_restore_float_mode, nnp_segment)
+from nnpar._kernels.csrc cimport (NNP_STRIP, NNP_TILE_ROWS, NNP_TILE_STEP, nnp_float_mode,
+                                  nnp_flush_denormals, nnp_kernels, nnp_patch, nnp_products, nnp_restore_float_mode)
 from nnpar._kernels.runtime cimport kernels, tile_rows
 from nnpar._kernels.step cimport Step, aligned, ceil_div, odd_lines
 
@@ -40,8 +40,10 @@ cdef enum:
     OWN_BYTES = 10 << 20   # of transformed filters: with more, threads share blocks, and so each read of the filters;
     FEW_TILES = 16         # with fewer tiles for each thread, too
     STREAM_BYTES = 4 << 20  # of transformed filters: with more, they are not kept if there is one block
-    OWN_SUM_TILES = 48     # weight gradient: tiles of a block that a thread has for itself
     SHARED_TILES = 128     # tiles of a block that all threads share
+    SUM_TILES = 64         # weight gradient: tiles of a block that a thread has for itself, at most,
+    SHARED_SUM_TILES = 96  # and of one that all threads share,
+    STREAM_SUM_TILES = 128  # unless there are no more than these: then they are one block
     SUM_ROWS = 3 * NNP_TILE_ROWS  # weight gradient: input channels that are transformed back at once
     STREAM_SUM_ROWS = 8 * NNP_TILE_ROWS  # the same where their sums never go to memory
     BLOCK_ROWS = 16 * NNP_TILE_ROWS  # weight gradient: input channels of a task
@@ -384,9 +386,10 @@ cdef class WinogradConv2dWeightGrad(Step):
         self.du_stride = odd_lines(self.grid.in_c * self.grid.out_c)
         chunk_bytes = 4 * self.grid.positions * self.du_stride
         self.shared = CHUNKS * chunk_bytes > CHUNK_BYTES
-        self.block = min(SHARED_TILES if self.shared else OWN_SUM_TILES, self.grid.tiles)
+        self.streamed = self.shared and self.grid.tiles <= STREAM_SUM_TILES
+        most = STREAM_SUM_TILES if self.streamed else SHARED_SUM_TILES if self.shared else SUM_TILES
+        self.block = ceil_div(self.grid.tiles, ceil_div(self.grid.tiles, most))
         self.blocks = ceil_div(self.grid.tiles, self.block)
-        self.streamed = self.shared and self.blocks == 1
         self.chunks = 1 if self.shared else min(CHUNKS, self.blocks)
         self.sum_rows = STREAM_SUM_ROWS if self.streamed else SUM_ROWS
         self.v_strip = STREAM_SUM_ROWS if self.streamed else self.grid.in_c
@@ -481,18 +484,12 @@ cdef class WinogradConv2dWeightGrad(Step):
     cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t k, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
                        Py_ssize_t cols, Py_ssize_t tiles, const float *v, float *du, Py_ssize_t du_row) noexcept nogil:
         """du += v[k]^T z[k], those rows and columns of it, which lie in one strip."""
-        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, step = tile_rows(cols), i, j = 0
-        cdef nnp_segment s
-        s.a = v + (row // self.v_strip * self.grid.positions + k) * self.v_stride + row % self.v_strip
-        s.b = (v + self.z_offset + (col // self.z_strip * self.grid.positions + k) * self.z_stride
-               + col % self.z_strip)
-        s.length = tiles
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, j = 0
+        cdef const float *z = v + self.z_offset
+        v += (row // self.v_strip * self.grid.positions + k) * self.v_stride + row % self.v_strip
+        z += (col // self.z_strip * self.grid.positions + k) * self.z_stride + col % self.z_strip
         while j < cols:
-            i = 0
-            while i < rows:
-                kernel.outer_tile(<int> min(step, rows - i), <int> min(width, cols - j), 1, &s, i, self.v_row, 0, j,
-                                  self.z_row, 0, du + i * du_row + j, du_row)
-                i += step
+            kernel.outer_rows(rows, <int> min(width, cols - j), tiles, v, self.v_row, z + j, self.z_row, du + j, du_row)
             j += width
 
     cdef void finish(self, const nnp_kernels *kernel, Py_ssize_t row, Py_ssize_t panel, const float *v,

@@ -236,6 +236,34 @@ void check_outer_tile(const nnp_kernels *table) {
                 }
 }
 
+/* The bits are those of outer_tile, however the rows are cut into tiles. */
+static void outer_rows_case(const nnp_kernels *table, ptrdiff_t rows, int cols, ptrdiff_t depth, ptrdiff_t gap) {
+    const ptrdiff_t a_step = rows + gap, b_step = cols + gap, c_step = cols + gap;
+    begin("rows %td, cols %d, depth %td, gaps of %td", rows, cols, depth, gap);
+    float *c = floats((rows - 1) * c_step + cols), *expected = floats(cols);
+    const float *a = reals(depth > 0 ? (depth - 1) * a_step + rows : 0);
+    const float *b = reals(depth > 0 ? (depth - 1) * b_step + cols : 0);
+    const nnp_segment all = {a, b, depth};
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (int j = 0; j < cols; j++) c[i * c_step + j] = (float)(j - i % 5);
+    table->outer_rows(rows, cols, depth, a, a_step, b, b_step, c, c_step);
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        for (int j = 0; j < cols; j++) expected[j] = (float)(j - i % 5);
+        table->outer_tile(1, cols, 1, &all, i, a_step, 0, 0, b_step, 0, expected, 0);
+        same(sizeof *c * (size_t)cols, c + i * c_step, expected);
+        if (i < rows - 1) untouched(gap, c + i * c_step + cols);
+    }
+    end();
+}
+
+void check_outer_rows(const nnp_kernels *table) {
+    const ptrdiff_t rows[] = {1, 5, 6, 7, 11, 12, 13, 16, 25, 32};
+    for (int cols = 1; cols <= table->vector * table->tile_vectors; cols++)
+        for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
+            for (ptrdiff_t depth = 0; depth <= 6; depth += 3)
+                for (ptrdiff_t gap = 0; gap <= 3; gap += 3) outer_rows_case(table, rows[r], cols, depth, gap);
+}
+
 /* The bits of a row's sum do not depend on the other rows; a NaN in one comes to no other. */
 static void dot_tile_case(const nnp_kernels *table, int rows, ptrdiff_t depth, int nan_row,
                           float *(*numbers)(ptrdiff_t)) {

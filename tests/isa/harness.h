@@ -9,6 +9,7 @@
     X(gemm_tile)                                                                                                       \
     X(gemm_rows)                                                                                                       \
     X(outer_tile)                                                                                                      \
+    X(outer_rows)                                                                                                      \
     X(dot_tile)                                                                                                        \
     X(pack_panel)                                                                                                      \
     X(copy_matrix)                                                                                                     \
