@@ -17,9 +17,11 @@
     X(framed_outer)                                                                                                    \
     X(copy_stream)                                                                                                     \
     X(stream_fence)                                                                                                    \
+    X(winograd_input_strips)                                                                                           \
     X(winograd_input)                                                                                                  \
     X(winograd_output_grad)                                                                                            \
     X(winograd_output)                                                                                                 \
+    X(winograd_products)                                                                                               \
     X(winograd_weight)                                                                                                 \
     X(winograd_weight_grad)                                                                                            \
     X(max_pool_row)                                                                                                    \
