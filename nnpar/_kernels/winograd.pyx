@@ -25,7 +25,7 @@ from libc.string cimport memset
 
 from nnpar._kernels.csrc cimport (NNP_STRIP, NNP_TILE_ROWS, NNP_TILE_STEP, nnp_float_mode,
                                   nnp_flush_denormals, nnp_kernels, nnp_patch, nnp_products, nnp_restore_float_mode)
-from nnpar._kernels.runtime cimport kernels, tile_rows
+from nnpar._kernels.runtime cimport kernels
 from nnpar._kernels.step cimport Step, aligned, ceil_div, odd_lines
 
 cdef enum:
