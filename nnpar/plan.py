@@ -215,12 +215,10 @@ class Plan:
 
     def _recompute(self) -> None:
         """Change the backward pass to one that needs less memory."""
-        passes = recomputation.Passes(
-            self._calls[: self._forward_count],
-            self._calls[self._forward_count : self._backward_start],
-            self._calls[self._backward_start :],
-            [buffer for buffer in (self._x, self._y, self._dy) if buffer is not None],
-        )
+        assert self._dy is not None
+        forward, backward = self._calls[: self._forward_count], self._calls[self._backward_start :]
+        loss = self._calls[self._forward_count : self._backward_start]
+        passes = recomputation.Passes(forward, loss, backward, self._x, self._y, self._dy, self._dx)
         self._calls[self._backward_start :] = recomputation.backward(passes, lambda call: _make(call, _nowhere))
 
     def _sum(self, name: str, parts: list[tuple[Buffer, bool]]) -> tuple[Buffer, bool]:

@@ -7,7 +7,8 @@ but where training stands, and a batch's statistics are kept, so that the runnin
 
 Which values are dropped: of those that are alive when the plan holds the most memory, the ones that are cheapest to
 compute for each byte, until half is left. So normalisation, ReLU and pooling come first, and convolutions where that is
-not enough. The idea: Chen, Xu, Zhang, Guestrin, arXiv:1604.06174.
+not enough. Where dropping one value more does not help, since others would have to be computed first, the search begins
+again with every second value kept, every third, and so on: Chen, Xu, Zhang, Guestrin, arXiv:1604.06174.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nnpar.layers.lowering import Buffer, Call
 from nnpar.memory import Lifetime, arrange, most_at_once
 
 SHARE = 0.5  # of the memory that is left, or less
+FARTHEST = 8  # values from one that is kept to the next, when a search begins
 FLOPS_PER_SECOND, BYTES_PER_SECOND = 1e11, 1e10  # of one core, about: only their ratio matters
 
 
@@ -31,21 +33,24 @@ class Passes:
     Attributes
     ----------
     forward, loss, backward : list of Call
-    pinned : list of Buffer
-        What the plan holds from beginning to end, or nearly so: input, output, their gradients.
+    x, y, dy, dx : Buffer
+        Input, output, and their gradients, the last if it is wanted. They are never dropped.
     """
 
     forward: list[Call]
     loss: list[Call]
     backward: list[Call]
-    pinned: list[Buffer]
+    x: Buffer
+    y: Buffer
+    dy: Buffer
+    dx: Buffer | None
 
     def __post_init__(self) -> None:
         """Note for each value of the forward pass, by the identity of its memory, the calls that write it."""
         self.writers: dict[int, list[int]] = {}
         self.memories: dict[int, Buffer] = {}
         self.outputs: list[set[int]] = []
-        seen = {id(buffer.memory) for buffer in self.pinned}
+        seen = {id(self.x.memory)}
         for number, call in enumerate(self.forward):
             here = {id(buffer.memory): buffer.memory for buffer in call.buffers()}
             written = here.keys() - seen | (set() if call.writes is None else {id(call.writes.memory)})
@@ -57,7 +62,7 @@ class Passes:
 
     def droppable(self) -> list[int]:
         """Values that could be computed again."""
-        held = {id(buffer.memory) for buffer in self.pinned}
+        held = {id(self.x.memory), id(self.y.memory)}
         return [
             key
             for key, calls in self.writers.items()
@@ -127,46 +132,56 @@ def backward(passes: Passes, make: Callable[[Call], Step]) -> list[Call]:
         work = sum(step.flops / FLOPS_PER_SECOND + step.bytes / BYTES_PER_SECOND for step in again)
         return work / max(1, passes.memories[key].nbytes)
 
-    candidates = sorted((key for key in droppable if key in read), key=price)
-    # What the backward pass does not read is computed again only for others.
-    best = _Attempt(passes, steps, set(droppable) - read)
-    target = SHARE * best.arena()
+    in_order = [key for key in droppable if key in read]
+    cheapest_first = sorted(in_order, key=price)
+    unread = set(droppable) - read  # computed again only for others
+    target = SHARE * _Attempt(passes, steps, unread).arena()
+    found: list[_Attempt] = []
+    for distance in range(1, FARTHEST + 1):  # with 1, all are kept at first
+        start = unread | {key for place, key in enumerate(in_order) if place % distance}
+        found.append(_reduced(_Attempt(passes, steps, start), cheapest_first, target))
+        if found[-1].arena() <= target:
+            return found[-1].backward
+    return min(found, key=_Attempt.arena).backward
+
+
+def _reduced(best: _Attempt, cheapest_first: list[int], target: float) -> _Attempt:
+    """Without more and more of the values that are alive at the peak, until it is low enough or none lowers it."""
     while best.peak > target or best.arena() > target:
-        alive = (key for key in candidates if key not in best.dropped and best.is_alive(key))
-        attempts = (_Attempt(passes, steps, best.dropped | {key}) for key in alive)
+        attempts = (best.without(key) for key in cheapest_first if key not in best.dropped and best.is_alive(key))
         better = next((attempt for attempt in attempts if attempt.peak < best.peak), None)
         if better is None:
             break
         best = better
-    return best.backward
+    return best
 
 
 class _Attempt:
     """A backward pass without certain values, and what memory the plan then needs."""
 
     def __init__(self, passes: Passes, steps: dict[int, Step], dropped: set[int]) -> None:
-        self.dropped = dropped
+        self.passes, self.steps, self.dropped = passes, steps, dropped
         rewriting = _Rewriting(passes, dropped)
         self.backward = rewriting.calls
         before = [*passes.forward, *passes.loss]
-        last: dict[int, int] = {}
-        first: dict[int, int] = {}
-        memories = {id(buffer.memory): buffer.memory for buffer in passes.pinned}
-        for when, call in enumerate([*before, *self.backward]):
-            for buffer in call.buffers():
-                key = id(buffer.memory)
-                memories[key] = buffer.memory
-                first.setdefault(key, when)
-                last[key] = when
-        end = len(before) + len(self.backward)
-        for buffer in passes.pinned:
-            first[id(buffer.memory)], last[id(buffer.memory)] = 0, end
-        self.lifetimes = {key: Lifetime(memory.nbytes, first[key], last[key]) for key, memory in memories.items()}
+        calls = [*before, *self.backward]
+        uses = [(passes.x, -1), (passes.y, len(calls))]
+        uses += [(buffer, when) for when, call in enumerate(calls) for buffer in call.buffers()]
+        uses += [(passes.dy, len(passes.forward))] + ([] if passes.dx is None else [(passes.dx, len(calls))])
+        self.lifetimes: dict[int, Lifetime] = {}
+        for buffer, when in uses:
+            key = id(buffer.memory)
+            old = self.lifetimes.get(key, Lifetime(buffer.memory.nbytes, when, when))
+            self.lifetimes[key] = replace(old, first=min(old.first, when), last=max(old.last, when))
         self.scratch = [
             Lifetime(steps[id(call)].workspace_bytes, when, when)
             for when, call in enumerate([*before, *rewriting.origins])
         ]
         self.peak, self.when = most_at_once([*self.lifetimes.values(), *self.scratch])
+
+    def without(self, key: int) -> _Attempt:
+        """The same, without one value more."""
+        return _Attempt(self.passes, self.steps, self.dropped | {key})
 
     def arena(self) -> int:
         """Bytes of all that the plan holds."""
