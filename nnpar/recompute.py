@@ -126,15 +126,21 @@ def backward(passes: Passes, make: Callable[[Call], Step]) -> list[Call]:
     read = {id(buffer.memory) for call in passes.backward for buffer in call.buffers()}
     droppable = passes.droppable()
 
+    unread = set(droppable) - read  # computed again only for others
+
     def price(key: int) -> float:
-        """Seconds for a byte."""
-        again = [steps[id(passes.forward[number])] for number in passes.writers[key]]
+        """Seconds for a byte, with what has to be computed before."""
+        needed, waiting = set(), [key]
+        while waiting:
+            for number in set(passes.writers[waiting.pop()]) - needed:
+                needed.add(number)
+                waiting += {id(buffer.memory) for buffer in passes.forward[number].buffers()} & unread
+        again = [steps[id(passes.forward[number])] for number in needed]
         work = sum(step.flops / FLOPS_PER_SECOND + step.bytes / BYTES_PER_SECOND for step in again)
         return work / max(1, passes.memories[key].nbytes)
 
     in_order = [key for key in droppable if key in read]
     cheapest_first = sorted(in_order, key=price)
-    unread = set(droppable) - read  # computed again only for others
     target = SHARE * _Attempt(passes, steps, unread).arena()
     found: list[_Attempt] = []
     for distance in range(1, FARTHEST + 1):  # with 1, all are kept at first
