@@ -57,7 +57,7 @@ class Passes:
             seen |= here.keys()
             self.memories |= here
             self.outputs.append(written)
-            for key in written:
+            for key in filter(written.__contains__, here):
                 self.writers.setdefault(key, []).append(number)
 
     def droppable(self) -> list[int]:
@@ -130,7 +130,8 @@ def backward(passes: Passes, make: Callable[[Call], Step]) -> list[Call]:
 
     def price(key: int) -> float:
         """Seconds for a byte, with what has to be computed before."""
-        needed, waiting = set(), [key]
+        needed: set[int] = set()
+        waiting = [key]
         while waiting:
             for number in set(passes.writers[waiting.pop()]) - needed:
                 needed.add(number)

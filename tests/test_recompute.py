@@ -28,8 +28,7 @@ from nnpar.losses import CrossEntropy
 from nnpar.plan import Plan
 
 BATCHES = {"vgg_small": (64, 3, 32, 32), "resnet20": (128, 3, 32, 32), "resnet18": (16, 3, 224, 224)}
-# vgg_small needs three values of its first block at once, which with scratch memory are just above half.
-SHARES = {"vgg_small": 0.52, "resnet20": 0.5, "resnet18": 0.5}
+WORK = {"vgg_small": 0.15, "resnet20": 0.1, "resnet18": 0.1}  # of the arithmetic, at most done again
 
 
 @pytest.fixture
@@ -126,9 +125,9 @@ def test_half_the_memory_for_little_work(name):
             for again in (False, True)
         )
         assert kept.memory.again_flops == 0
-        assert 0 < plan.memory.arena <= SHARES[name] * kept.memory.arena
+        assert 0 < plan.memory.arena <= 0.5 * kept.memory.arena
     work = sum(flops for _, flops, _ in kept._step_costs())
-    assert 0 < plan.memory.again_flops < 0.1 * work
+    assert 0 < plan.memory.again_flops < WORK[name] * work
     assert "again: batch_norm2d_normalize + relu" in str(plan)
     assert "computed again: " in str(plan).splitlines()[-1]
     assert "again" not in str(kept)
