@@ -82,7 +82,7 @@ def floats(value: Any, who: str, name: str, ndim: int | tuple[int, ...]) -> Arra
         raise TypeError(f"{who}: {name}: expected numbers that float32 can hold, got dtype {array.dtype}")
     allowed = (ndim,) if isinstance(ndim, int) else ndim
     if array.ndim not in allowed:
-        wanted = " or ".join(str(n) for n in allowed)
+        wanted = " or ".join(str(n) for n in allowed) if len(allowed) < 4 else f"{allowed[0]} to {allowed[-1]}"
         raise ValueError(f"{who}: {name}: expected {wanted} axes, got shape {array.shape}")
     if array.dtype != np.float32 or array.itemsize % 4 or any(stride % 4 for stride in array.strides):
         with np.errstate(over="ignore"):
@@ -90,6 +90,11 @@ def floats(value: Any, who: str, name: str, ndim: int | tuple[int, ...]) -> Arra
     if not array.flags.aligned:
         array = array.copy()
     return array
+
+
+def batch(value: Any, who: str, name: str) -> Array:
+    """`value` as a float32 array of at least one axis, the samples'."""
+    return floats(value, who, name, tuple(range(1, 33)))
 
 
 def same_shape(array: NDArray[Any], expected: tuple[int, ...], who: str, name: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nnpar import _checks
 from nnpar.layers.base import Layer
 from nnpar.layers.composite import Composite, describe
-from nnpar.layers.nodes import Symbol, Wiring, child
+from nnpar.layers.nodes import Node, Symbol, Wiring, child, input_numbers, output_shapes
 from nnpar.shapes import Shape
 
 __all__ = ["Graph", "Input"]
@@ -19,7 +20,7 @@ def Input(shape: Shape) -> Symbol:  # noqa: N802
     Parameters
     ----------
     shape : tuple of int
-        Of one sample: (C, H, W) or (F,).
+        Of one sample: (C, H, W), (F,) or another.
 
     Returns
     -------
@@ -38,8 +39,6 @@ def Input(shape: Shape) -> Symbol:  # noqa: N802
     (8, 30, 30)
     """
     sizes = tuple(shape)
-    if len(sizes) not in (1, 3):
-        raise ValueError(f"Input: shape: expected (C, H, W) or (F,), got {sizes}")
     return Symbol(None, (), _checks.shape(sizes, "Input", "shape", len(sizes)))
 
 
@@ -48,16 +47,17 @@ class Graph(Composite):
 
     Parameters
     ----------
-    input : Symbol
+    input : Symbol or sequence of Symbol
         From :func:`Input`.
-    output : Symbol
+    output : Symbol or sequence of Symbol
+        A model with several outputs can predict; to be trained by a loss, or to be a part of another, it has one.
 
     Raises
     ------
     TypeError
         If they are no symbols.
     ValueError
-        If the output does not depend on the input alone.
+        If an output does not depend on the inputs alone.
 
     Examples
     --------
@@ -70,51 +70,106 @@ class Graph(Composite):
     (2, 4, 8, 8)
     """
 
-    def __init__(self, input: Symbol, output: Symbol) -> None:
-        for name, symbol in (("input", input), ("output", output)):
-            if not isinstance(symbol, Symbol):
-                raise TypeError(f"Graph: {name}: expected a symbol, got {type(symbol).__name__}")
-        if input.layer is not None:
+    def __init__(self, input: Symbol | Sequence[Symbol], output: Symbol | Sequence[Symbol]) -> None:
+        inputs, outputs = _symbols(input, "input"), _symbols(output, "output")
+        if any(symbol.layer is not None for symbol in inputs):
             raise ValueError("Graph: input: expected what Input() returned, got a layer's output")
-        self._steps = _in_order(input, output)
-        if not self._steps:
+        if len({id(symbol) for symbol in inputs}) < len(inputs):
+            raise ValueError("Graph: input: expected each input once")
+        self._steps, places = _in_order(inputs, outputs)
+        self._outputs = tuple(places[id(symbol)] for symbol in outputs)
+        if min(self._outputs) < len(inputs):
             raise ValueError("Graph: output: expected a layer's output, got the input itself")
-        self.input_shape = input.shape
+        self.input_shapes = tuple(symbol.shape for symbol in inputs)
+        self.input_count = len(inputs)
         super().__init__()
 
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of one sample of the first input."""
+        return self.input_shapes[0]
+
     def wire(self, wiring: Wiring, name: str, *inputs: int) -> int:
+        if len(self._outputs) > 1:
+            raise ValueError(
+                f"{self.describe(name)}: expected a model with one output as part of another, got {len(self._outputs)}"
+            )
+        return self._wire(wiring, name, inputs)[self._outputs[0]]
+
+    def _wire(self, wiring: Wiring, name: str, inputs: Sequence[int]) -> list[int]:
+        """Add the layers; returns the numbers of the inputs and of each layer's output."""
         ends = list(inputs)
         for number, (layer, sources) in enumerate(self._steps):
             ends.append(layer.wire(wiring, child(name, str(number)), *(ends[source] for source in sources)))
-        return ends[-1]
+        return ends
 
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
-        if input_shape[1:] != self.input_shape:
-            raise ValueError(
-                f"{self.describe(name)}: input: expected shape (N, {', '.join(map(str, self.input_shape))}), "
-                f"got {input_shape}"
-            )
-        return super().output_shape(input_shape, name)
+    def nodes(self, inputs: int | None = None) -> list[Node]:
+        wiring = Wiring()
+        ends = self._wire(wiring, "", input_numbers(self.input_count))
+        self._output_nodes = [ends[place] for place in self._outputs]
+        return wiring.nodes
+
+    def output_nodes(self, nodes: Sequence[Node]) -> list[int]:
+        return self._output_nodes
+
+    def output_shapes(self, input_shapes: Sequence[Shape]) -> list[Shape]:
+        self._check(input_shapes, "")
+        shapes = output_shapes(self.nodes(), input_shapes)
+        return [shapes[number] for number in self._output_nodes]
+
+    def merged_shape(self, input_shapes: Sequence[Shape], name: str = "") -> Shape:
+        self._check(input_shapes, name)
+        return super().merged_shape(input_shapes, name)
+
+    def _check(self, input_shapes: Sequence[Shape], name: str) -> None:
+        who = self.describe(name)
+        if len(input_shapes) != self.input_count:
+            raise ValueError(f"{who}: expected {self.input_count} inputs, got {len(input_shapes)}")
+        for number, (got, expected) in enumerate(zip(input_shapes, self.input_shapes, strict=True)):
+            if got[1:] != expected:
+                which = f"input {number}" if self.input_count > 1 else "input"
+                raise ValueError(f"{who}: {which}: expected shape (N, {', '.join(map(str, expected))}), got {got}")
 
     def settings(self) -> dict[str, Any]:
         return {
-            "input_shape": self.input_shape,
+            "input_shapes": self.input_shapes,
             "layers": [{"layer": describe(layer), "inputs": sources} for layer, sources in self._steps],
+            "outputs": self._outputs,
         }
 
     def __repr__(self) -> str:
+        names = ["input"] if self.input_count == 1 else [f"input {k}" for k in range(self.input_count)]
+        names += map(str, range(len(self._steps)))
         lines = [
-            f"  ({number}): {layer!r} of {', '.join('input' if i == 0 else str(i - 1) for i in sources)}"
+            f"  ({number}): {layer!r} of {', '.join(names[i] for i in sources)}"
             for number, (layer, sources) in enumerate(self._steps)
         ]
-        return f"Graph({self.input_shape},\n" + "\n".join(line.replace("\n", "\n  ") for line in lines) + "\n)"
+        if self._outputs != (len(names) - 1,):
+            lines.append(f"  outputs: {', '.join(names[i] for i in self._outputs)}")
+        shapes = ", ".join(map(str, self.input_shapes))
+        return f"Graph({shapes},\n" + "\n".join(line.replace("\n", "\n  ") for line in lines) + "\n)"
 
 
-def _in_order(input: Symbol, output: Symbol) -> list[tuple[Layer, tuple[int, ...]]]:
-    """Layers in an order of computation, with the places of what they read: 0 is the input, k the k-th layer."""
-    places = {id(input): 0}
+def _symbols(value: Any, name: str) -> list[Symbol]:
+    """One symbol or several as a list."""
+    symbols = list(value) if isinstance(value, (list, tuple)) else [value]
+    for symbol in symbols:
+        if not isinstance(symbol, Symbol):
+            raise TypeError(f"Graph: {name}: expected a symbol, got {type(symbol).__name__}")
+    if not symbols:
+        raise ValueError(f"Graph: {name}: expected at least one symbol")
+    return symbols
+
+
+def _in_order(
+    inputs: Sequence[Symbol], outputs: Sequence[Symbol]
+) -> tuple[list[tuple[Layer, tuple[int, ...]]], dict[int, int]]:
+    """Layers in an order of computation, with the places of what they read, and the place of each symbol: those of the
+    inputs come first, then one for each layer.
+    """
+    places = {id(symbol): number for number, symbol in enumerate(inputs)}
     steps: list[tuple[Layer, tuple[int, ...]]] = []
-    waiting = [output]
+    waiting = list(reversed(outputs))
     while waiting:
         symbol = waiting[-1]
         missing = [source for source in symbol.inputs if id(source) not in places]
@@ -125,7 +180,7 @@ def _in_order(input: Symbol, output: Symbol) -> list[tuple[Layer, tuple[int, ...
         elif missing:
             waiting += reversed(missing)
         else:
+            places[id(symbol)] = len(inputs) + len(steps)
             steps.append((symbol.layer, tuple(places[id(source)] for source in symbol.inputs)))
-            places[id(symbol)] = len(steps)
             waiting.pop()
-    return steps
+    return steps, places

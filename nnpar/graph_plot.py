@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnpar import layers, plots
 from nnpar.layers.base import Layer
-from nnpar.layers.nodes import INPUT, Node, output_shapes
+from nnpar.layers.nodes import INPUT, Node, input_numbers, output_shapes
 from nnpar.shapes import Shape
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ class Box:
         return 0.0 if not self.lines else LINE * (len(self.lines) + bool(self.shape)) + 2 * PADDING
 
 
-def graph(model: Layer, input_shape: Shape | None = None) -> Figure:
+def graph(model: Layer, input_shapes: Sequence[Shape] | None = None) -> Figure:
     """Draw a model.
 
     Parameters
     ----------
     model : Layer
-    input_shape : tuple of int, optional
-        Of one sample: (C, H, W) or (F,). Without it no shapes are shown.
+    input_shapes : sequence of tuple of int, optional
+        Of one sample, such as (C, H, W) or (F,), for each input. Without them no shapes are shown.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def graph(model: Layer, input_shape: Shape | None = None) -> Figure:
     ValueError
         If the model cannot take such an input.
     """
-    boxes = _boxes(model.nodes(), input_shape)
+    boxes = _boxes(model.nodes(), input_shapes)
     columns = [_Column(part) for part in _cut(boxes)]
     width = sum(column.width + BETWEEN for column in columns) - BETWEEN + 2 * MARGIN
     height = max(column.height for column in columns) + 2 * MARGIN
@@ -111,17 +111,20 @@ def graph(model: Layer, input_shape: Shape | None = None) -> Figure:
     return figure
 
 
-def _boxes(nodes: Sequence[Node], input_shape: Shape | None) -> list[Box]:
-    """The boxes of a model, the input's first, each after those that it reads."""
-    shapes = None if input_shape is None else output_shapes(nodes, (2, *input_shape))
+def _boxes(nodes: Sequence[Node], input_shapes: Sequence[Shape] | None) -> list[Box]:
+    """The boxes of a model, the inputs' first, each after those that it reads."""
+    shapes = None if input_shapes is None else output_shapes(nodes, [(2, *shape) for shape in input_shapes])
     readers = [number for node in nodes for number in node.inputs]
-    start = Box([("Input", "")], "" if input_shape is None else _sizes(input_shape), "other", [])
-    boxes, places = [start], {INPUT: start}
+    count = 1 - min(readers) + INPUT
+    starts = [
+        Box([("Input", "")], "" if input_shapes is None else _sizes(input_shapes[k]), "other", []) for k in range(count)
+    ]
+    boxes, places = [*starts], dict(zip(input_numbers(count), starts, strict=True))
     for number, node in enumerate(nodes):
         line = (_title(node.layer), node.name)
         shape = "" if shapes is None else _sizes(shapes[number][1:])
         before = places[node.inputs[0]]
-        if isinstance(node.layer, FOLLOWERS) and readers.count(node.inputs[0]) == 1 and before is not start:
+        if isinstance(node.layer, FOLLOWERS) and readers.count(node.inputs[0]) == 1 and before not in starts:
             before.lines.append(line)
             places[number] = before
             continue

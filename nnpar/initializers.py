@@ -14,7 +14,7 @@ from nnpar import random
 from nnpar._checks import Array
 from nnpar.shapes import Shape
 
-__all__ = ["he_normal", "he_uniform", "torch_default", "xavier_normal", "xavier_uniform", "zeros"]
+__all__ = ["he_normal", "he_uniform", "ones", "torch_default", "xavier_normal", "xavier_uniform", "zeros"]
 
 Initializer = Callable[[Shape], Array]
 
@@ -131,6 +131,20 @@ def zeros(shape: Shape) -> Array:
     return np.zeros(shape, np.float32)
 
 
-def bias_default(size: int, fan_in: int) -> Array:
+def ones(shape: Shape) -> Array:
+    """Ones.
+
+    Parameters
+    ----------
+    shape : tuple of int
+
+    Returns
+    -------
+    ndarray of the shape given, float32
+    """
+    return np.ones(shape, np.float32)
+
+
+def bias_default(fan_in: int) -> Initializer:
     """Uniform on +-1 / sqrt(fan_in), as PyTorch initialises the biases of Conv2d and Linear."""
-    return _uniform((size,), 1.0 / math.sqrt(fan_in))
+    return lambda shape: _uniform(shape, 1.0 / math.sqrt(fan_in))

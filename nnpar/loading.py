@@ -2,66 +2,43 @@
 
 from __future__ import annotations
 
-import math
 import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nnpar import initializers
+from nnpar import layers
 from nnpar.graph import Graph, Input
 from nnpar.io import tensors
-from nnpar.layers import (
-    Add,
-    AvgPool2d,
-    BatchNorm2d,
-    Composite,
-    Concat,
-    Concatenate,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Layer,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Residual,
-    Sequential,
-    Upsample,
-)
+from nnpar.layers import Composite, Concat, CustomLayer, Layer, Residual, Sequential
+from nnpar.layers.base import without_initial_values
 from nnpar.layers.composite import DESCRIPTION, VERSION
+from nnpar.layers.nodes import Symbol
 
 TYPES: dict[str, type[Layer]] = {
-    cls.__name__: cls
-    for cls in (
-        Add,
-        AvgPool2d,
-        BatchNorm2d,
-        Concatenate,
-        Conv2d,
-        Dropout,
-        Flatten,
-        GlobalAvgPool2d,
-        Linear,
-        MaxPool2d,
-        ReLU,
-        Upsample,
-    )
+    name: cls
+    for name, cls in vars(layers).items()
+    if isinstance(cls, type)
+    and issubclass(cls, Layer)
+    and not issubclass(cls, Composite)
+    and cls not in (Layer, CustomLayer)
 }
 COMPOSITES: dict[str, tuple[type[Composite], set[str], str]] = {
     "Sequential": (Sequential, {"layers"}, "list of layers"),
     "Residual": (Residual, {"body", "shortcut"}, "body and shortcut"),
     "Concat": (Concat, {"branches"}, "list of branches"),
-    "Graph": (Graph, {"input_shape", "layers"}, "input shape and list of layers"),
+    "Graph": (Graph, {"input_shapes", "layers", "outputs"}, "input shapes, list of layers and outputs"),
 }
 DEEPEST = 32  # models within models: a file must not exhaust the stack
 
 
-def load(path: str | os.PathLike[str]) -> Composite:
+def load(path: str | os.PathLike[str], layers: Sequence[type[CustomLayer]] = ()) -> Composite:
     """Read a model that ``model.save`` wrote. Nothing in the file is executed.
 
     Parameters
     ----------
     path : str or path-like
+    layers : sequence of classes
+        The user's own layers that it may hold.
 
     Returns
     -------
@@ -87,6 +64,10 @@ def load(path: str | os.PathLike[str]) -> Composite:
     """
     import json
 
+    for layer in layers:
+        if not isinstance(layer, type) or not issubclass(layer, CustomLayer):
+            raise TypeError(f"load: layers: expected classes made from CustomLayer, got {layer!r}")
+    types = TYPES | {layer.__name__: layer for layer in layers}
     state, metadata = tensors.read(path)
     try:
         if DESCRIPTION not in metadata:
@@ -94,8 +75,9 @@ def load(path: str | os.PathLike[str]) -> Composite:
         description = json.loads(metadata[DESCRIPTION])
         if not isinstance(description, dict) or description.get("version") != VERSION:
             raise ValueError(f"expected a description of version {VERSION}, got {str(description)[:60]}")
-        budget = sum(array.size for array in state.values())
-        model = _build(description.get("model"), budget, 0)
+        # Twice as many numbers as there are, and some, so that a few that are missing are named.
+        with without_initial_values(2 * sum(array.size for array in state.values()) + 2**16):
+            model = _build(description.get("model"), types, 0)
         if not isinstance(model, Composite):
             raise ValueError(f"expected a model, such as a Sequential, got {type(model).__name__}")
         model.load_state_dict(state)
@@ -104,10 +86,8 @@ def load(path: str | os.PathLike[str]) -> Composite:
     return model
 
 
-def _build(description: Any, budget: int, depth: int) -> Layer:
-    """The layer that a description names. `budget`: how many weights the file holds, so that sizes in the description
-    alone cannot make it allocate more.
-    """
+def _build(description: Any, types: Mapping[str, type[Layer]], depth: int) -> Layer:
+    """The layer that a description names."""
     if not isinstance(description, dict) or not isinstance(description.get("type"), str):
         raise ValueError(f"expected a layer's description, got {str(description)[:60]}")
     settings = {key: value for key, value in description.items() if key != "type"}
@@ -115,24 +95,20 @@ def _build(description: Any, budget: int, depth: int) -> Layer:
     if name in COMPOSITES:
         if set(settings) != COMPOSITES[name][1] or depth >= DEEPEST:
             raise ValueError(f"expected a {name}'s {COMPOSITES[name][2]}")
-        return _build_composite(name, settings, budget, depth + 1)
-    if name not in TYPES:
+        return _build_composite(name, settings, types, depth + 1)
+    if name not in types:
         raise ValueError(f"unknown layer type {name[:60]!r}")
-    if "weight_init" in settings:
-        raise ValueError("unknown setting 'weight_init'")
-    features = settings.get("num_features", 0)
-    if TYPES[name] is BatchNorm2d and isinstance(features, int) and features > budget:
-        raise ValueError(f"{features} features are more than the file holds")
-    if TYPES[name] in (Conv2d, Linear):
-        settings["weight_init"] = lambda shape: _zeros_within(shape, budget)
-    return TYPES[name](**settings)
+    for key in settings:
+        if key.endswith("_init"):
+            raise ValueError(f"unknown setting {key[:60]!r}")
+    return types[name](**settings)
 
 
-def _build_composite(name: str, settings: dict[str, Any], budget: int, depth: int) -> Layer:
+def _build_composite(name: str, settings: dict[str, Any], types: Mapping[str, type[Layer]], depth: int) -> Layer:
     """A layer made of the layers that its settings describe."""
 
     def inner(description: Any) -> Layer:
-        return _build(description, budget, depth)
+        return _build(description, types, depth)
 
     def inner_or_none(description: Any) -> Layer | None:
         return None if description is None else inner(description)
@@ -146,16 +122,27 @@ def _build_composite(name: str, settings: dict[str, Any], budget: int, depth: in
         return Concat(*map(inner_or_none, parts))
     if name == "Sequential":
         return Sequential(*map(inner, parts))
-    symbols = [Input(settings["input_shape"])]
-    for part in parts:
-        sources = part.get("inputs") if isinstance(part, dict) and set(part) == {"layer", "inputs"} else None
-        if not isinstance(sources, list) or not all(type(i) is int and 0 <= i < len(symbols) for i in sources):
+    return _build_graph(settings, inner)
+
+
+def _build_graph(settings: dict[str, Any], inner: Callable[[Any], Layer]) -> Graph:
+    inputs = [Input(shape) for shape in _list(settings["input_shapes"], "input shapes")]
+    symbols = list(inputs)
+    for part in _list(settings["layers"], "layers"):
+        if not isinstance(part, dict) or set(part) != {"layer", "inputs"}:
             raise ValueError(f"expected a Graph's layer and its inputs, got {str(part)[:60]}")
-        symbols.append(inner(part["layer"])(*(symbols[i] for i in sources)))
-    return Graph(symbols[0], symbols[-1])
+        symbols.append(inner(part["layer"])(*_picked(symbols, part["inputs"])))
+    return Graph(inputs, _picked(symbols, settings["outputs"]))
 
 
-def _zeros_within(shape: tuple[int, ...], budget: int) -> Any:
-    if math.prod(shape) > budget:
-        raise ValueError(f"weights of shape {shape} are more than the file holds")
-    return initializers.zeros(shape)
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"expected a Graph's list of {what}, got {str(value)[:60]}")
+    return value
+
+
+def _picked(symbols: list[Symbol], places: Any) -> list[Symbol]:
+    """The symbols with the numbers given."""
+    if not isinstance(places, list) or not all(type(i) is int and 0 <= i < len(symbols) for i in places):
+        raise ValueError(f"expected a Graph's layer and its inputs, got {str(places)[:60]}")
+    return [symbols[i] for i in places]

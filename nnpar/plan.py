@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ from nnpar._kernels.elementwise import Add, Position
 from nnpar._kernels.step import Program, Step, aligned_empty
 from nnpar.convolution import get_precision
 from nnpar.layers.base import Layer
-from nnpar.layers.lowering import Buffer, Call, Lowering
-from nnpar.layers.nodes import INPUT, Node, child
+from nnpar.layers.lowering import Buffer, Call, Lowering, relayout
+from nnpar.layers.nodes import INPUT, Node, child, input_numbers
 from nnpar.losses import Loss
 from nnpar.memory import Lifetime, arrange
 from nnpar.shapes import Shape
@@ -86,8 +86,8 @@ class Plan:
     Parameters
     ----------
     model : Layer
-    input_shape : tuple
-        (N, C, H, W) or (N, F).
+    input_shapes : tuple of int, or sequence of them
+        (N, C, H, W), (N, F) or another, one for each input of the model.
     training : bool
         Whether dropout acts, batch normalisation takes the batch's statistics, and the backward pass is wanted.
     loss : Loss, optional
@@ -97,7 +97,7 @@ class Plan:
     position : Position, optional
         Where training stands, for dropout.
     needs_dx : bool
-        Whether the gradient of the input is wanted.
+        Whether the gradients of the inputs are wanted.
     arena : Arena, optional
         Memory that this plan shares with others, of which one runs at a time; its own otherwise.
     weights : PackedWeights, optional
@@ -111,9 +111,14 @@ class Plan:
     ----------
     x, y : ndarray
         Input, to be filled before a run, and output. A run may overwrite x.
+    inputs, outputs : tuple of ndarray
+        All of them, if there are several.
     dy, dx : ndarray
         In training: gradient of y, which is to be filled before the backward pass if there is no loss, and of x, if
         it is wanted.
+    output_gradients, input_gradients : tuple of ndarray
+        All of them, if there are several.
+    nodes : list of Node
     target, result : ndarray
         With a loss: targets, to be filled; the sum of losses and the number of correct samples.
     gradients : dict of str to ndarray
@@ -122,13 +127,14 @@ class Plan:
     Raises
     ------
     ValueError
-        If the model cannot take such an input; the error names the layer.
+        If the model cannot take such an input; the error names the layer. If it has several outputs and there is a
+        loss, or several inputs or outputs and activations shall be computed again.
     """
 
     def __init__(
         self,
         model: Layer,
-        input_shape: Shape,
+        input_shapes: Shape | Sequence[Shape],
         *,
         training: bool,
         loss: Loss | None = None,
@@ -139,93 +145,119 @@ class Plan:
         weights: PackedWeights | None = None,
         recompute: bool = False,
     ) -> None:
-        model.output_shape(input_shape)
-        nodes = model.nodes()
+        shapes = _several(input_shapes)
+        model.output_shapes(shapes)
+        self.nodes = nodes = model.nodes(len(shapes))
+        output_nodes = model.output_nodes(nodes)
+        if len(output_nodes) > 1 and loss is not None:
+            raise ValueError(f"loss: expected a model with one output, got {len(output_nodes)}")
+        if len(output_nodes) + len(shapes) > 2 and recompute:
+            raise ValueError(
+                f"recompute: expected a model with one input and one output, got {len(shapes)} and {len(output_nodes)}"
+            )
         self.gradients: dict[str, Array] = dict(gradients or {})
         self._calls: list[Call] = []
         self._once: list[Call] = []
         self._constants: dict[int, NDArray[np.uint8]] = {}
         self._weights = weights
-        self._x = Buffer(input_shape)
-        self._dx: Buffer | None = None
-        places = self._lower_forward(nodes, training, position or Position())
+        self._inputs = [Buffer(shape) for shape in shapes]
+        self._dxs: list[Buffer] = []
+        places = self._lower_forward(nodes, output_nodes, training, position or Position())
         if weights is not None:
             self._once = [call for call in self._calls if call.once]
             self._calls = [call for call in self._calls if not call.once]
-        self._y = places[-1].y
+        self._outputs = [places[number].y for number in output_nodes]
         self._forward_count = len(self._calls)
-        self._dy = Buffer(self._y.shape) if training else None
+        self._dys = [y.like() for y in self._outputs] if training else []
         if loss is not None:
-            self.target: NDArray[Any] = loss.new_target(self._y.shape)
+            self.target: NDArray[Any] = loss.new_target(self._outputs[0].shape)
             self.result = np.zeros(2)
-            self._calls.append(Call("loss", loss.step, (self._y, self.target, self._dy, self.result)))
+            self._lower_loss(loss)
         self._backward_start = len(self._calls)
         if training:
-            self._lower_backward(nodes, places, needs_dx)
+            self._lower_backward(nodes, output_nodes, places, needs_dx)
             if recompute:
                 self._recompute()
         self._memory: Memory | None = None
         self._arena: NDArray[np.uint8] | None = None
         self._shared = arena or Arena()
 
-    def _lower_forward(self, nodes: list[Node], training: bool, position: Position) -> list[Lowering]:
-        readers = [0] * len(nodes)
-        readers[-1] = 1
-        input_readers = 0
-        for node in nodes:
-            for number in node.inputs:
-                if number == INPUT:
-                    input_readers += 1
-                else:
-                    readers[number] += 1
+    def _lower_forward(
+        self, nodes: list[Node], output_nodes: list[int], training: bool, position: Position
+    ) -> list[Lowering]:
+        readers = Counter([*output_nodes, *(number for node in nodes for number in node.inputs)])
         writers: dict[int, Call] = {}
-        shared = {id(self._x)} if input_readers > 1 else set()
+        shared = {id(x) for k, x in enumerate(self._inputs) if readers[INPUT - k] > 1}
         places: list[Lowering] = []
         for index, node in enumerate(nodes):
-            inputs = tuple(self._x if number == INPUT else places[number].y for number in node.inputs)
+            inputs = tuple(places[k].y if k >= 0 else self._inputs[INPUT - k] for k in node.inputs)
             owned = tuple(id(x.memory) not in shared for x in inputs)
             at = Lowering(
                 node.name or type(node.layer).__name__, index, inputs, node.inputs, owned, training,
                 self._weights is not None, position, self._calls, writers,
             )  # fmt: skip
+            at.lay_out(node.layer.channels_last)
             node.layer.forward(at)
             if readers[index] > 1:
                 shared.add(id(at.y.memory))
             places.append(at)
         return places
 
-    def _lower_backward(self, nodes: list[Node], places: list[Lowering], needs_dx: bool) -> None:
+    def _lower_loss(self, loss: Loss) -> None:
+        """The loss of y and its gradient, where it reads the memory layout of an array of y's shape."""
+        y, dy = self._outputs[0], self._dys[0] if self._dys else None
+        if y.lies_as(Buffer(y.shape).channels_last):
+            self._calls.append(Call("loss", loss.step, (y, self.target, dy, self.result)))
+            return
+        copy, slope = Buffer(y.shape), None if dy is None else Buffer(y.shape)
+        self._calls.append(Call("loss", relayout, (y, copy)))
+        self._calls.append(Call("loss", loss.step, (copy, self.target, slope, self.result)))
+        if slope is not None:
+            self._calls.append(Call("loss", relayout, (slope, dy)))
+
+    def _lower_backward(
+        self, nodes: list[Node], output_nodes: list[int], places: list[Lowering], needs_dx: bool
+    ) -> None:
         wants: list[bool] = []
         for node in nodes:
-            before = [needs_dx if number == INPUT else wants[number] for number in node.inputs]
+            before = [wants[number] if number >= 0 else needs_dx for number in node.inputs]
             wants.append(bool(node.layer._arrays) or any(before))
-        gradients: dict[int, list[tuple[Buffer, bool]]] = {len(nodes) - 1: [(self._dy, True)]}  # type: ignore[list-item]
+        gradients: dict[int, list[tuple[Buffer, bool]]] = {}
+        for number, dy in zip(output_nodes, self._dys, strict=True):
+            gradients.setdefault(number, []).append((dy, True))
         for index in reversed(range(len(nodes))):
             if not wants[index]:
                 continue
             node, at = nodes[index], places[index]
-            at.needs = tuple(needs_dx if number == INPUT else wants[number] for number in node.inputs)
+            at.needs = tuple(wants[number] if number >= 0 else needs_dx for number in node.inputs)
             at.dy, at.owns_dy = self._sum(at.name, gradients.pop(index))
             at.gradients = {key: self._gradient(node.name, key, array) for key, array in node.layer._arrays.items()}
             node.layer.backward(at)
             for source, dx, owned in at.contributions:
                 gradients.setdefault(source, []).append((dx, owned))
         if needs_dx:
-            self._dx, _ = self._sum("input", gradients[INPUT])
+            self._dxs = [self._sum("input", gradients[number])[0] for number in input_numbers(len(self._inputs))]
 
     def _recompute(self) -> None:
         """Change the backward pass to one that needs less memory."""
-        assert self._dy is not None
         forward, backward = self._calls[: self._forward_count], self._calls[self._backward_start :]
         loss = self._calls[self._forward_count : self._backward_start]
-        passes = recomputation.Passes(forward, loss, backward, self._x, self._y, self._dy, self._dx)
+        passes = recomputation.Passes(
+            forward,
+            loss,
+            backward,
+            self._inputs[0],
+            self._outputs[0],
+            self._dys[0],
+            self._dxs[0] if self._dxs else None,
+        )
         self._calls[self._backward_start :] = recomputation.backward(passes, lambda call: _make(call, _nowhere))
 
     def _sum(self, name: str, parts: list[tuple[Buffer, bool]]) -> tuple[Buffer, bool]:
         """The sum of the gradients that the readers of one value pass back, in the order in which they come."""
         total, owned = parts[0]
         for part, part_owned in parts[1:]:
-            result = total if owned else part if part_owned else Buffer(total.shape)
+            result = total if owned else part if part_owned else total.like()
             self._calls.append(Call(name, Add, (total, part, result)))
             total, owned = result, True
         return total, owned
@@ -249,16 +281,18 @@ class Plan:
             last[key] = max(last.get(key, when), when)
 
         constants = {id(buffer.memory) for call in self._once for buffer in call.buffers()}
-        use(self._x, -1)
-        use(self._y, end)
+        for x in self._inputs:
+            use(x, -1)
+        for y in self._outputs:
+            use(y, end)
         for when, call in enumerate(self._calls):
             for buffer in call.buffers():
                 if id(buffer.memory) not in constants:
                     use(buffer, when)
-        if self._dy is not None:
-            use(self._dy, self._forward_count)
-        if self._dx is not None:
-            use(self._dx, end)
+        for dy in self._dys:
+            use(dy, self._forward_count)
+        for dx in self._dxs:
+            use(dx, end)
         trial = [_make(call, _nowhere) for call in self._calls]
         self._costs = [(step.name, step.flops, step.bytes) for step in trial]
         lifetimes = [Lifetime(memories[key].nbytes, first[key], last[key]) for key in memories]
@@ -314,27 +348,43 @@ class Plan:
         assert self._arena is not None
         return buffer.array(self._arena[self._offsets[key] :])
 
-    def _array_of(self, buffer: Buffer | None, name: str) -> Array:
-        if buffer is None:
+    def _arrays_of(self, buffers: Sequence[Buffer], name: str) -> tuple[Array, ...]:
+        if not buffers:
             raise AttributeError(f"Plan: {name}: this plan was made without it")
         self.allocate()
-        return self._array(buffer)
+        return tuple(self._array(buffer) for buffer in buffers)
+
+    @functools.cached_property
+    def inputs(self) -> tuple[Array, ...]:
+        return self._arrays_of(self._inputs, "x")
+
+    @functools.cached_property
+    def outputs(self) -> tuple[Array, ...]:
+        return self._arrays_of(self._outputs, "y")
+
+    @functools.cached_property
+    def output_gradients(self) -> tuple[Array, ...]:
+        return self._arrays_of(self._dys, "dy")
+
+    @functools.cached_property
+    def input_gradients(self) -> tuple[Array, ...]:
+        return self._arrays_of(self._dxs, "dx")
 
     @functools.cached_property
     def x(self) -> Array:
-        return self._array_of(self._x, "x")
+        return self.inputs[0]
 
     @functools.cached_property
     def y(self) -> Array:
-        return self._array_of(self._y, "y")
+        return self.outputs[0]
 
     @functools.cached_property
     def dy(self) -> Array:
-        return self._array_of(self._dy, "dy")
+        return self.output_gradients[0]
 
     @functools.cached_property
     def dx(self) -> Array:
-        return self._array_of(self._dx, "dx")
+        return self.input_gradients[0]
 
     @property
     def forward_steps(self) -> list[Step]:
@@ -435,6 +485,11 @@ class PlanCache:
         while len(self._plans) > self._most:
             self._plans.popitem(last=False)
         return plan
+
+
+def _several(shapes: Shape | Sequence[Shape]) -> list[Shape]:
+    """The shapes of all inputs, of which there may be one alone."""
+    return [tuple(shapes)] if shapes and isinstance(shapes[0], int) else list(shapes)  # type: ignore[arg-type]
 
 
 def _make(call: Call, array: Any) -> Step:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nnpar import _checks, arrays
 from nnpar._checks import Array
-from nnpar.layers.base import Layer
+from nnpar.layers.base import Layer, check_values
 from nnpar.plan import Arena, PackedWeights, Plan, PlanCache
 from nnpar.shapes import Shape
 
@@ -26,8 +28,9 @@ class Predictor:
     Parameters
     ----------
     model : Layer
-    batch_size : int
-        Samples that are computed at once, at most. More of them want more memory for activations.
+    batch_size : int or None
+        Samples that are computed at once, at most. More of them want more memory for activations. With None inputs are
+        never cut.
 
     Raises
     ------
@@ -49,55 +52,71 @@ class Predictor:
     (3, 10)
     """
 
-    def __init__(self, model: Layer, batch_size: int = 256) -> None:
+    def __init__(self, model: Layer, batch_size: int | None = 256) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"Predictor: model: expected a layer, got {type(model).__name__}")
-        self.batch_size = _checks.integer(batch_size, "Predictor", "batch_size", 1)
+        self.batch_size = None if batch_size is None else _checks.integer(batch_size, "Predictor", "batch_size", 1)
         self._model = copy.deepcopy(model)
+        self._nodes = self._model.nodes()
         self._weights = PackedWeights()
         self._idle: list[PlanCache] = []  # of Python threads that are not here now
         self._lock = threading.Lock()  # for making plans, which pack weights
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, *inputs: ArrayLike) -> Any:
         """Outputs of the model, for classes their logits.
 
         Parameters
         ----------
-        x : array_like of shape (N, C, H, W) or (N, F)
+        *inputs : array_like of shape (N, C, H, W), (N, F) or another that the model takes
+            One, unless the model has more.
 
         Returns
         -------
         ndarray of shape (N, ...), float32
+            For a model of several outputs, a tuple of them.
 
         Raises
         ------
         ValueError
             If the model cannot take such an input; the error names the layer.
         """
-        inputs = _checks.floats(x, "Predictor", "x", (2, 4))
-        if len(inputs) <= self.batch_size:
-            return self._predict(inputs)
-        out = arrays.empty(self._model.output_shape(inputs.shape))
-        for start in range(0, len(inputs), self.batch_size):
-            out[start : start + self.batch_size] = self._predict(inputs[start : start + self.batch_size])
-        return out
+        values = [_checks.batch(x, "Predictor", "x") for x in inputs]
+        check_values(self._nodes, values)
+        outputs = self._all(values)
+        return outputs if len(outputs) > 1 else outputs[0]
 
-    def _predict(self, batch: Array) -> Array:
+    def _all(self, inputs: list[Array]) -> tuple[Array, ...]:
+        sizes = {len(x) for x in inputs}
+        if self.batch_size is None or max(sizes, default=0) <= self.batch_size:
+            return self._predict(inputs)
+        if len(sizes) > 1:
+            raise ValueError(f"Predictor: x: expected inputs of one number of samples, got {sorted(sizes)}")
+        (count,) = sizes
+        shapes = self._model.output_shapes([x.shape for x in inputs])
+        outputs = tuple(arrays.empty(shape) for shape in shapes)
+        for start in range(0, count, self.batch_size):
+            part = slice(start, start + self.batch_size)
+            for out, y in zip(outputs, self._predict([x[part] for x in inputs]), strict=True):
+                out[part] = y
+        return outputs
+
+    def _predict(self, batch: list[Array]) -> tuple[Array, ...]:
         try:
             plans = self._idle.pop()
         except IndexError:
             plans = PlanCache(MOST_PLANS)
         try:
-            plan = plans.get((batch.shape,), lambda arena: self._make(batch.shape, arena))
-            np.copyto(plan.x, batch)
+            shapes = tuple(x.shape for x in batch)
+            plan = plans.get(shapes, lambda arena: self._make(shapes, arena))
+            for x, values in zip(plan.inputs, batch, strict=True):
+                np.copyto(x, values)
             plan.run()
-            y: Array = plan.y.copy(order="K")
+            return tuple(y.copy(order="K") for y in plan.outputs)
         finally:
             self._idle.append(plans)
-        return y
 
-    def _make(self, shape: Shape, arena: Arena) -> Plan:
+    def _make(self, shapes: Sequence[Shape], arena: Arena) -> Plan:
         with self._lock:
-            plan = Plan(self._model, shape, training=False, arena=arena, weights=self._weights)
+            plan = Plan(self._model, shapes, training=False, arena=arena, weights=self._weights)
             plan.allocate()
         return plan

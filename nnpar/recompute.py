@@ -105,8 +105,8 @@ class _Rewriting:
             if not isinstance(value, Buffer) or id(value.memory) not in moved:
                 return value
             old = value.memory
-            memory = self.again.setdefault(id(old), type(old)(old.shape, old.dtype))
-            return type(value)(value.shape, value.dtype, memory)
+            memory = self.again.setdefault(id(old), old.like())
+            return memory.view(value.shape, value.channels_last)
 
         arguments, options = tuple(map(new, call.arguments)), {key: new(value) for key, value in call.options.items()}
         self.calls.append(replace(call, arguments=arguments, options=options, again=again))

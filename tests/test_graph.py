@@ -17,7 +17,9 @@ from nnpar import (
     ReLU,
     Residual,
     Sequential,
+    ops,
 )
+from nnpar.plan import Plan
 
 
 def test_symbols_know_their_shape():
@@ -42,8 +44,9 @@ def test_shapes_are_checked_when_a_layer_is_called():
         ReLU()(x, x)
     with pytest.raises(TypeError, match="Add: expected symbols only, got ndarray"):
         Add()(x, np.ones((1, 3, 8, 8)))
-    with pytest.raises(TypeError, match="Add: expected one array, got 2"):
-        Add()(np.ones(2), np.ones(2))
+    with pytest.raises(ValueError, match="ReLU: expected one input, got 2"):
+        ReLU()(np.ones(2), np.ones(2))
+    np.testing.assert_array_equal(Add()(np.ones(2), np.ones(2)), [2, 2])
 
 
 def test_wrong_shapes_inside_name_the_layer():
@@ -70,8 +73,78 @@ def test_graphs_begin_at_their_input():
         Graph(x, Linear(3, 2))
     with pytest.raises(ValueError, match=r"Graph: input: expected shape \(N, 3\), got \(5, 4\)"):
         Graph(x, y)(np.ones((5, 4)))
-    with pytest.raises(ValueError, match=r"Input: shape: expected \(C, H, W\)"):
-        Input((3, 4))
+    with pytest.raises(ValueError, match="expected 1 inputs, got 2"):
+        Graph(x, y)(np.ones((5, 3)), np.ones((5, 3)))
+    with pytest.raises(ValueError, match="Graph: input: expected each input once"):
+        Graph((x, x), y)
+    with pytest.raises(ValueError, match="Graph: output: expected at least one symbol"):
+        Graph(x, ())
+
+
+def two_inputs_two_outputs():
+    x, z = Input((2, 4, 4)), Input((3, 4, 4))
+    a = ReLU()(Conv2d(2, 3, 3, padding=1)(x))
+    b = Add()(a, z)
+    return Graph((x, z), (b, Flatten()(Concatenate()(b, a))))
+
+
+def test_several_inputs_and_outputs(tmp_path):
+    model = two_inputs_two_outputs()
+    rng = np.random.default_rng(0)
+    x, z = rng.standard_normal((5, 2, 4, 4), np.float32), rng.standard_normal((5, 3, 4, 4), np.float32)
+    a = np.maximum(ops.conv2d(x, model.state()["0.weight"], model.state()["0.bias"], padding=1), 0)
+    expected = a + z, np.concatenate([a + z, a], axis=1).reshape(5, -1)
+    model.save(tmp_path / "model.safetensors")
+    again = nnpar.load(tmp_path / "model.safetensors")
+    assert repr(again) == repr(model)
+    for run in (model, again, nnpar.Predictor(model), nnpar.Predictor(model, batch_size=2)):
+        for actual, wanted in zip(run(x, z), expected, strict=True):
+            np.testing.assert_array_equal(actual, wanted)
+    model.plot(tmp_path / "model.svg")
+    assert "Concatenate" in model.summary((2, 4, 4), (3, 4, 4))
+
+
+def test_gradients_of_several_inputs_and_outputs():
+    """They add up those of the outputs, each alone."""
+    model = two_inputs_two_outputs()
+    rng = np.random.default_rng(0)
+    shapes = (5, 2, 4, 4), (5, 3, 4, 4)
+    values = [rng.integers(-3, 3, shape).astype(np.float32) for shape in shapes]
+    slopes = [rng.integers(-3, 3, shape).astype(np.float32) for shape in model.output_shapes(shapes)]
+
+    def gradients(*dys):
+        plan = Plan(model, shapes, training=True, needs_dx=True)
+        for x, value in zip(plan.inputs, values, strict=True):
+            x[...] = value
+        plan.run_forward()
+        for dy, value in zip(plan.output_gradients, dys, strict=True):
+            dy[...] = value
+        plan.run_backward()
+        return [g.copy() for g in (*plan.input_gradients, *plan.gradients.values())]
+
+    both = gradients(*slopes)
+    first, second = gradients(slopes[0], 0 * slopes[1]), gradients(0 * slopes[0], slopes[1])
+    # The second output is b and a, the first b alone: of z, whose gradient is b's.
+    np.testing.assert_array_equal(both[1], slopes[0] + slopes[1].reshape(5, 6, 4, 4)[:, :3])
+    for total, part, other in zip(both, first, second, strict=True):
+        np.testing.assert_allclose(total, part + other, rtol=1e-5, atol=1e-4)
+
+
+def test_what_several_inputs_or_outputs_do_not_allow():
+    model = two_inputs_two_outputs()
+    shapes = (5, 2, 4, 4), (5, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"Graph: input 1: expected shape \(N, 3, 4, 4\), got \(5, 2, 4, 4\)"):
+        model(np.ones(shapes[0]), np.ones(shapes[0]))
+    with pytest.raises(ValueError, match="loss: expected a model with one output, got 2"):
+        Plan(model, shapes, training=True, loss=nnpar.MSE())
+    with pytest.raises(ValueError, match="recompute: expected a model with one input and one output, got 2 and 2"):
+        Plan(model, shapes, training=True, recompute=True)
+    with pytest.raises(
+        ValueError, match=r"layer '0' \(Graph\): expected a model with one output as part of another, got 2"
+    ):
+        Sequential(model)
+    with pytest.raises(ValueError, match=r"Predictor: x: expected inputs of one number of samples, got \[2, 5\]"):
+        nnpar.Predictor(model, batch_size=2)(np.ones(shapes[0]), np.ones((2, 3, 4, 4)))
 
 
 def test_a_layer_is_in_a_model_once():

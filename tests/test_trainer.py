@@ -266,7 +266,7 @@ def test_a_nan_stops_training_with_the_weights_before_it():
         (lambda t: t.fit((IMAGES, LABELS), (IMAGES, LABELS + 9)), ValueError, "fit: validation: labels"),
         (lambda t: t.fit((IMAGES, LABELS), epochs=0), ValueError, "epochs: expected at least 1, got 0"),
         (lambda t: t.fit((IMAGES, LABELS), batch_size=1.5), TypeError, "batch_size: expected an int, got float"),
-        (lambda t: t.predict(IMAGES[0]), ValueError, "predict: x: expected 2 or 4 axes"),
+        (lambda t: t.predict(IMAGES[0]), ValueError, r"expected shape \(N, C, H, W\), got \(2, 8, 8\)"),
         (lambda t: t.evaluate((IMAGES[:0], LABELS[:0])), ValueError, "with no size 0"),
         (lambda t: Trainer(ReLU()), ValueError, "expected parameters to train"),
         (lambda t: Trainer(IMAGES), TypeError, "model: expected a layer, got ndarray"),

@@ -18,6 +18,9 @@ class Step:
     def prepack(self, memory: NDArray[np.uint8], fill: bool = True) -> None: ...
     def __call__(self) -> None: ...
 
+class PythonStep(Step):
+    def __init__(self, function: Callable[[], None], name: str, nbytes: float = 0) -> None: ...
+
 class Program:
     steps: tuple[Step, ...]
     runs: int

@@ -225,6 +225,32 @@ cdef class Step:
         self.end()
 
 
+cdef class PythonStep(Step):
+    """A call of a Python function, which may raise: then the program ends after it, and raises that.
+
+    Parameters
+    ----------
+    function : callable
+    name : str
+    nbytes : float
+        That it reads and writes, for the profile.
+    """
+
+    cdef object function
+
+    def __init__(self, function, name, double nbytes=0):
+        self.function, self.name = function, name
+        self.cost(0, nbytes)
+
+    cdef void run(self) noexcept nogil:
+        with gil:
+            try:
+                self.function()
+            except BaseException as error:
+                self.error = error
+                self.stopped = True
+
+
 cdef class Program:
     """Steps that run in order by one call. Those without a workspace of their own share one.
 

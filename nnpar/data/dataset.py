@@ -58,7 +58,7 @@ class Dataset:
         for what, array in (("images", images), ("labels", labels)):
             if array.dtype.kind not in "biuf":
                 raise TypeError(f"{this}: expected {what} of a real number type, got {array.dtype}")
-        if images.ndim not in (2, 4) or images.size == 0:
+        if images.ndim < 2 or images.size == 0:
             raise ValueError(
                 f"{this}: expected images of shape (N, C, H, W) or (N, F) with no size 0, got {images.shape}"
             )

@@ -4,6 +4,7 @@ from nnpar.layers.activation import ReLU
 from nnpar.layers.base import Layer, Parameter
 from nnpar.layers.composite import Composite, Concat, Residual, Sequential
 from nnpar.layers.conv import Conv2d
+from nnpar.layers.custom import CustomLayer
 from nnpar.layers.dropout import Dropout
 from nnpar.layers.flatten import Flatten
 from nnpar.layers.linear import Linear
@@ -22,6 +23,7 @@ __all__ = [
     "Concat",
     "Concatenate",
     "Conv2d",
+    "CustomLayer",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, overload
 
@@ -11,9 +14,55 @@ from numpy.typing import ArrayLike
 
 from nnpar import _checks
 from nnpar._checks import Array
+from nnpar.initializers import Initializer
 from nnpar.layers.lowering import Lowering
-from nnpar.layers.nodes import INPUT, Node, Symbol, Wiring, child
+from nnpar.layers.nodes import INPUT, Node, Symbol, Wiring, child, input_numbers
 from nnpar.shapes import Shape
+
+# While a file is read: how many numbers its description may still make room for.
+_room: ContextVar[list[int] | None] = ContextVar("room", default=None)
+
+
+@contextmanager
+def without_initial_values(most: int) -> Iterator[None]:
+    """Within it, new parameters are zeros, and have `most` numbers in all: for layers that a file describes, whose
+    values follow, and whose sizes cannot be trusted.
+    """
+    token = _room.set([most])
+    try:
+        yield
+    finally:
+        _room.reset(token)
+
+
+def new_parameter(initializer: Initializer, shape: Shape, who: str, name: str = "weight_init") -> Array:
+    """A parameter's or statistic's array: what an initialiser, perhaps a user's own, makes for `shape`, checked and
+    copied. All layers make their arrays here.
+
+    Parameters
+    ----------
+    initializer : callable
+        Shape to array.
+    shape : tuple of int
+    who, name : str
+        The layer and the argument that an error names.
+
+    Raises
+    ------
+    ValueError
+        If the array has another shape, or a file's description wants more numbers than the file holds.
+    """
+    shape = _checks.shape(shape, who, "weight", len(shape))
+    room = _room.get()
+    if room is not None:
+        room[0] -= math.prod(shape)
+        if room[0] < 0:
+            raise ValueError(f"{who}: weights of shape {shape} are more than the file holds")
+        return np.zeros(shape, np.float32)
+    array: Array = _checks.floats(initializer(shape), who, name, len(shape))
+    _checks.same_shape(array, shape, who, name)
+    copy: Array = array.copy()
+    return copy
 
 
 class Parameter:
@@ -62,6 +111,11 @@ class Layer:
     _arrays: dict[str, Array]
     _statistics: Mapping[str, Array] = MappingProxyType({})
 
+    input_count: int = 1  # how many inputs it has, unless it is told
+    # The memory layout that inputs of three axes or more get, and their gradients may have: True for (N, ..., C), False
+    # for the order of the axes, None for any, but all alike.
+    channels_last: bool | None = None
+
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         """Shape of the output for an input of `input_shape`, both with the batch axis.
 
@@ -78,15 +132,32 @@ class Layer:
             raise ValueError(f"{self.describe(name)}: expected one input, got {len(input_shapes)}")
         return self.output_shape(input_shapes[0], name)
 
+    def output_shapes(self, input_shapes: Sequence[Shape]) -> list[Shape]:
+        """Shapes of all outputs, of which most layers have one."""
+        return [self.merged_shape(input_shapes)]
+
     def wire(self, wiring: Wiring, name: str, *inputs: int) -> int:
         """Add what this layer consists of to a model's nodes, reading nodes `inputs`; returns the output's number."""
         return wiring.add(name, self, *inputs)
 
-    def nodes(self) -> list[Node]:
-        """The layer as nodes, the last of which gives the output."""
+    def nodes(self, inputs: int | None = None) -> list[Node]:
+        """The layer as nodes. If it takes any number of inputs, they are `inputs`."""
         wiring = Wiring()
-        self.wire(wiring, "", INPUT)
+        self.wire(wiring, "", *input_numbers(inputs or self.input_count))
         return wiring.nodes
+
+    def output_nodes(self, nodes: Sequence[Node]) -> list[int]:
+        """The numbers of those of its nodes that give the outputs."""
+        return [len(nodes) - 1]
+
+    def check_values(self, values: Array, name: str = "") -> None:
+        """Look at the numbers of an input of the model that this layer reads: most layers take any.
+
+        Raises
+        ------
+        ValueError
+            If there are some that it cannot take.
+        """
 
     def forward(self, at: Lowering) -> None:
         """Set ``at.y``, and write down the steps that compute it with ``at.step``."""
@@ -170,12 +241,13 @@ class Layer:
 
         Parameters
         ----------
-        *inputs : array_like of shape (N, C, H, W) or (N, F)
+        *inputs : array_like of shape (N, C, H, W), (N, F) or another that the layer takes
             One, but for layers that join several. Or symbols, see :class:`nnpar.Input`: then the output is one, too.
 
         Returns
         -------
         ndarray, float32
+            For a model of several outputs, a tuple of them.
 
         Raises
         ------
@@ -190,17 +262,32 @@ class Layer:
             return Symbol(self, inputs, self.merged_shape([(1, *x.shape) for x in inputs])[1:])
         from nnpar.plan import Plan
 
-        if len(inputs) != 1:
-            raise TypeError(f"{who}: expected one array, got {len(inputs)}")
-        values = _checks.floats(inputs[0], who, "x", (2, 4))
-        plan = Plan(self, values.shape, training=False)
-        np.copyto(plan.x, values)
+        values = [_checks.batch(x, who, "x") for x in inputs]
+        plan = Plan(self, [x.shape for x in values], training=False)
+        check_values(plan.nodes, values)
+        for x, given in zip(plan.inputs, values, strict=True):
+            np.copyto(x, given)
         plan.run_forward()
-        return plan.y
+        return plan.outputs if len(plan.outputs) > 1 else plan.y
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.settings().items())
         return f"{type(self).__name__}({arguments})"
+
+
+def check_values(nodes: Sequence[Node], inputs: Sequence[Array]) -> None:
+    """The numbers of all inputs are such as the layers that read them can take.
+
+    Raises
+    ------
+    ValueError
+        If not; the error names the layer.
+    """
+    for node in nodes:
+        if type(node.layer).check_values is not Layer.check_values:
+            for number in node.inputs:
+                if number <= INPUT:
+                    node.layer.check_values(inputs[INPUT - number], node.name)
 
 
 def images_only(input_shape: Shape, who: str) -> None:

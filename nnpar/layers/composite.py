@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nnpar.io import tensors
 from nnpar.layers.base import Layer
 from nnpar.layers.merging import Add, Concatenate
-from nnpar.layers.nodes import Wiring, child, output_shapes
+from nnpar.layers.nodes import Wiring, child, input_numbers, output_shapes
 from nnpar.shapes import Shape
 
 if TYPE_CHECKING:
@@ -34,17 +34,22 @@ class Composite(Layer):
             seen[id(node.layer)] = node.name
 
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
-        wiring = Wiring()
-        self.wire(wiring, name, -1)
-        return output_shapes(wiring.nodes, input_shape)[-1]
+        return self.merged_shape([input_shape], name)
 
-    def summary(self, input_shape: Shape) -> str:
+    def merged_shape(self, input_shapes: Sequence[Shape], name: str = "") -> Shape:
+        if len(input_shapes) != self.input_count:
+            raise ValueError(f"{self.describe(name)}: expected {self.input_count} inputs, got {len(input_shapes)}")
+        wiring = Wiring()
+        self.wire(wiring, name, *input_numbers(self.input_count))
+        return output_shapes(wiring.nodes, input_shapes)[-1]
+
+    def summary(self, *input_shapes: Shape) -> str:
         """A table of the layers: output shape, parameters, work and memory, for one sample in training.
 
         Parameters
         ----------
-        input_shape : tuple of int
-            Of one sample: (C, H, W) or (F,).
+        *input_shapes : tuple of int
+            Of one sample, such as (C, H, W) or (F,), for each input.
 
         Returns
         -------
@@ -69,12 +74,12 @@ class Composite(Layer):
         from nnpar.plan import Plan
 
         batch = 2  # one sample is too few for batch normalisation
-        shape = (batch, *input_shape)
+        shapes = [(batch, *shape) for shape in input_shapes]
         nodes = self.nodes()
-        plan = Plan(self, shape, training=True)
+        plan = Plan(self, shapes, training=True)
         work = plan.flops_forward()
         lines = [f"{'layer':<24} {'type':<20} {'output shape':<18} {'parameters':>10} {'MFLOP':>10}"]
-        for node, output in zip(nodes, output_shapes(nodes, shape), strict=True):
+        for node, output in zip(nodes, output_shapes(nodes, shapes), strict=True):
             count = sum(array.size for array in node.layer._arrays.values())
             name, flops = type(node.layer).__name__, work.get(node.name, 0.0) / batch / 1e6
             lines.append(f"{node.name:<24} {name:<20} {output[1:]!s:<18} {count:>10,} {flops:>10.3f}")
@@ -93,7 +98,7 @@ class Composite(Layer):
         path : path-like, optional
             File to save the picture in as well; its suffix tells the format (``.png``, ``.svg``, ``.pdf``).
         input_shape : tuple of int, optional
-            Of one sample, (C, H, W) or (F,), so that output shapes are shown; a `Graph` has one.
+            Of one sample, such as (C, H, W) or (F,), so that output shapes are shown; a `Graph` knows its own.
 
         Returns
         -------
@@ -108,7 +113,7 @@ class Composite(Layer):
         """
         from nnpar import graph_plot, plots
 
-        figure = graph_plot.graph(self, input_shape or getattr(self, "input_shape", None))
+        figure = graph_plot.graph(self, [input_shape] if input_shape else getattr(self, "input_shapes", None))
         if path is not None:
             plots.save(figure, path)
         return figure

@@ -8,7 +8,7 @@ from nnpar import _checks, convolution, initializers, shapes
 from nnpar._checks import Array, IntOrPair
 from nnpar._kernels import elementwise
 from nnpar._kernels.step import Step
-from nnpar.layers.base import Layer, Parameter, images_only
+from nnpar.layers.base import Layer, Parameter, images_only, new_parameter
 from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
@@ -46,6 +46,7 @@ class Conv2d(Layer):
     (2, 8, 5, 5)
     """
 
+    channels_last = True
     weight = Parameter()
     bias = Parameter()
 
@@ -73,10 +74,10 @@ class Conv2d(Layer):
             if channels % self.groups:
                 raise ValueError(f"Conv2d: groups: expected a divisor of {name} {channels}, got {self.groups}")
         weight_shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        _checks.shape(weight_shape, "Conv2d", "weight", 4)
-        self._arrays = {"weight": initialized(weight_init, weight_shape, "Conv2d")}
+        self._arrays = {"weight": new_parameter(weight_init, weight_shape, "Conv2d")}
         if bias:
-            self._arrays["bias"] = initializers.bias_default(self.out_channels, initializers.fans(weight_shape)[0])
+            bias_init = initializers.bias_default(initializers.fans(weight_shape)[0])
+            self._arrays["bias"] = new_parameter(bias_init, (self.out_channels,), "Conv2d", "bias_init")
 
     def _shape(self, input_shape: Shape, name: str) -> shapes.Conv2dShape:
         who = self.describe(name)
@@ -121,10 +122,3 @@ def _forward(
     shape: shapes.Conv2dShape, x: Array, y: Array, frozen: bool, weight: Array, bias: Array | None, relu: bool = False
 ) -> Step:
     return convolution.forward(shape, x, weight, bias, y, relu, prepacked=frozen)
-
-
-def initialized(initializer: initializers.Initializer, shape: Shape, who: str) -> Any:
-    """What an initialiser, perhaps a user's own, makes for `shape`: checked, and copied."""
-    array = _checks.floats(initializer(shape), who, "weight_init", len(shape))
-    _checks.same_shape(array, shape, who, "weight_init")
-    return array.copy()

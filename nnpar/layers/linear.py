@@ -9,8 +9,7 @@ from nnpar._checks import Array
 from nnpar._kernels import elementwise
 from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.step import Step
-from nnpar.layers.base import Layer, Parameter
-from nnpar.layers.conv import initialized
+from nnpar.layers.base import Layer, Parameter, new_parameter
 from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
@@ -57,10 +56,10 @@ class Linear(Layer):
         self.in_features = _checks.integer(in_features, "Linear", "in_features", 1)
         self.out_features = _checks.integer(out_features, "Linear", "out_features", 1)
         weight_shape = (self.out_features, self.in_features)
-        _checks.shape(weight_shape, "Linear", "weight", 2)
-        self._arrays = {"weight": initialized(weight_init, weight_shape, "Linear")}
+        self._arrays = {"weight": new_parameter(weight_init, weight_shape, "Linear")}
         if bias:
-            self._arrays["bias"] = initializers.bias_default(self.out_features, self.in_features)
+            bias_init = initializers.bias_default(self.in_features)
+            self._arrays["bias"] = new_parameter(bias_init, (self.out_features,), "Linear", "bias_init")
 
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         if len(input_shape) != 2 or input_shape[1] != self.in_features:

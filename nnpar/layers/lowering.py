@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +11,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nnpar._checks import Array
-from nnpar._kernels.elementwise import Position
+from nnpar._kernels.elementwise import Position, Transpose
 from nnpar._kernels.step import Step
 from nnpar.shapes import Shape
 
 
 class Buffer:
-    """A value in a plan: an array that does not exist yet. With four axes it is (N, C, H, W), channels-last in memory.
+    """A value in a plan: an array that does not exist yet.
 
     Parameters
     ----------
@@ -24,43 +25,62 @@ class Buffer:
     dtype : dtype
     of : Buffer, optional
         Another view of the same memory.
+    channels_last : bool, optional
+        Of three axes or more: whether (N, C, ...) lies in memory as (N, ..., C), or in the order of the axes. By
+        default the first for images, which have four axes.
     """
 
-    def __init__(self, shape: Shape, dtype: DTypeLike = np.float32, of: Buffer | None = None) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        dtype: DTypeLike = np.float32,
+        of: Buffer | None = None,
+        channels_last: bool | None = None,
+    ) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.memory: Buffer = self if of is None else of.memory
+        self.channels_last = len(shape) == 4 if channels_last is None else channels_last
 
     @property
     def size(self) -> int:
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
-    def reshape(self, shape: Shape) -> Buffer:
-        """The same memory in another shape."""
-        return Buffer(shape, self.dtype, self)
+    def like(self) -> Buffer:
+        """A new value of the same shape, dtype and memory layout."""
+        return Buffer(self.shape, self.dtype, channels_last=self.channels_last)
+
+    def view(self, shape: Shape, channels_last: bool | None = None) -> Buffer:
+        """The same memory, read in another shape and layout."""
+        return Buffer(shape, self.dtype, self, channels_last)
+
+    def lies_as(self, channels_last: bool) -> bool:
+        """Whether the memory is that of the layout given: in few axes, or with one channel or pixel, both are one."""
+        return self.channels_last == channels_last or len(self.shape) < 3 or 1 in (self.shape[1], self._pixels)
+
+    @property
+    def _pixels(self) -> int:
+        return math.prod(self.shape[2:])
 
     def array(self, memory: NDArray[np.uint8]) -> NDArray[Any]:
         """The array, at the beginning of `memory`."""
         flat: NDArray[Any] = memory[: self.nbytes].view(self.dtype)
-        if len(self.shape) != 4:
+        if not self.channels_last or len(self.shape) < 3:
             return flat.reshape(self.shape)
-        n, c, h, w = self.shape
-        return np.transpose(flat.reshape(n, h, w, c), (0, 3, 1, 2))
+        n, c, *pixels = self.shape
+        return np.moveaxis(flat.reshape(n, *pixels, c), -1, 1)
 
 
-class FlatBuffer(Buffer):
-    """A value that is contiguous whatever its axes, such as weights."""
-
-    def array(self, memory: NDArray[np.uint8]) -> NDArray[Any]:
-        flat: NDArray[Any] = memory[: self.nbytes].view(self.dtype)
-        return flat.reshape(self.shape)
+def relayout(x: Array, y: Array) -> Step:
+    """The step that copies x (N, C, ...) to y of the same shape, one of which is channels-last, the other not."""
+    n, c, pixels = *x.shape[:2], math.prod(x.shape[2:])
+    if x.flags.c_contiguous:
+        return Transpose(x.reshape(n, c, pixels), np.moveaxis(y, 1, -1).reshape(n, pixels, c))
+    return Transpose(np.moveaxis(x, 1, -1).reshape(n, pixels, c), y.reshape(n, c, pixels))
 
 
 @dataclass(eq=False)
@@ -132,6 +152,9 @@ class Lowering:
     index : int
         The node's number in the model.
     inputs : tuple of Buffer
+        In the memory layout that the layer wants, see `lay_out`.
+    sources : tuple of Buffer
+        The same as those before it left them.
     input_nodes : tuple of int
         The nodes that they come from.
     owned : tuple of bool
@@ -172,6 +195,7 @@ class Lowering:
     position: Position
     calls: list[Call]
     writers: dict[int, Call]
+    sources: tuple[Buffer, ...] = ()
     y: Buffer = field(init=False)
     dy: Buffer = field(init=False)
     owns_dy: bool = True
@@ -213,6 +237,26 @@ class Lowering:
             self.writers[id(writes.memory)] = call
         return call
 
+    def lay_out(self, channels_last: bool | None) -> None:
+        """Bring all inputs into one memory layout: the one given, or that of the first."""
+        self.sources = self.inputs
+        wanted = self.x.channels_last if channels_last is None else channels_last
+        inputs = tuple(self._in_layout(x, wanted) for x in self.inputs)
+        self.owned = tuple(
+            own or x.memory is not source.memory for own, x, source in zip(self.owned, inputs, self.inputs, strict=True)
+        )
+        self.inputs = inputs
+
+    def _in_layout(self, x: Buffer, channels_last: bool) -> Buffer:
+        """The same values with memory in that layout: x itself, another view of it, or a copy."""
+        if x.channels_last == channels_last:
+            return x
+        if x.lies_as(channels_last):
+            return x.view(x.shape, channels_last)
+        y = Buffer(x.shape, x.dtype, channels_last=channels_last)
+        self.step(relayout, x, y)
+        return y
+
     def fuse_relu(self) -> Call | None:
         """Let the step that wrote x apply the ReLU; None if it cannot."""
         call = self.writers.get(id(self.x.memory))
@@ -247,7 +291,8 @@ class Lowering:
             # The other input must be there before that step, and take its gradient after it.
             if call is None or not self.owned[number] or "residual" not in call.fuses:
                 continue
-            if self.input_nodes[other] < call.node and self.inputs[other].memory is not self.inputs[number].memory:
+            before = self.input_nodes[other] < call.node and self.inputs[other].memory is self.sources[other].memory
+            if before and self.inputs[other].memory is not self.inputs[number].memory:
                 call.options["residual"] = self.inputs[other]
                 call.fuses -= {"residual"}
                 call.fused_input, call.residual_node = number, self.input_nodes[other]
@@ -257,12 +302,15 @@ class Lowering:
     def overwritable(self, number: int = 0) -> Buffer:
         """Input `number` itself if it is owned, else a new buffer like it."""
         x = self.inputs[number]
-        return x if self.owned[number] else Buffer(x.shape)
+        return x if self.owned[number] else x.like()
 
     def overwritable_dy(self) -> Buffer:
         """The gradient of y itself if it is owned, else a new buffer like it."""
-        return self.dy if self.owns_dy else Buffer(self.dy.shape)
+        return self.dy if self.owns_dy else self.dy.like()
 
     def pass_back(self, dx: Buffer, number: int = 0, owned: bool = True) -> None:
-        """`dx` is, or adds to, the gradient of input `number`; its reader may overwrite it if it is owned."""
-        self.contributions.append((self.input_nodes[number], dx, owned))
+        """`dx` is, or adds to, the gradient of input `number`; its reader may overwrite it if it is owned. It may have
+        either memory layout.
+        """
+        gradient = self._in_layout(dx, self.sources[number].channels_last)
+        self.contributions.append((self.input_nodes[number], gradient, owned or gradient.memory is not dx.memory))

@@ -53,7 +53,7 @@ class Add(Merge):
             at.y = at.inputs[call.fused_input]
             return
         # In training, who made an input may read it again for its gradient.
-        at.y = Buffer(at.x.shape) if at.training else at.overwritable()
+        at.y = at.x.like() if at.training else at.overwritable()
         at.step(elementwise.Add, *at.inputs, at.y, writes=at.y, fuses=("relu",))
 
     def backward(self, at: Lowering) -> None:
@@ -78,6 +78,8 @@ class Concatenate(Merge):
     >>> Graph(x, Concatenate()(x, ReLU()(x)))([[-1.0, 2.0]])
     array([[-1.,  2.,  0.,  2.]], dtype=float32)
     """
+
+    channels_last = True
 
     def merged_shape(self, input_shapes: Sequence[Shape], name: str = "") -> Shape:
         self._at_least_two(input_shapes, name)

@@ -11,12 +11,12 @@ from nnpar.shapes import Shape
 if TYPE_CHECKING:
     from nnpar.layers.base import Layer
 
-INPUT = -1  # in place of a node's number: the model's input
+INPUT = -1  # in place of a node's number: the model's input; of several, number k is INPUT - k
 
 
 @dataclass(frozen=True)
 class Node:
-    """One layer without layers inside, and the numbers of the nodes before it that it reads (or `INPUT`)."""
+    """One layer without layers inside, and the numbers of the nodes before it that it reads (or inputs)."""
 
     name: str
     layer: Layer
@@ -45,7 +45,7 @@ class Symbol:
         None for a model's input.
     inputs : tuple of Symbol
     shape : tuple of int
-        Of one sample, (C, H, W) or (F,).
+        Of one sample, such as (C, H, W) or (F,).
     """
 
     layer: Layer | None
@@ -58,8 +58,13 @@ def child(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def output_shapes(nodes: Sequence[Node], input_shape: Shape) -> list[Shape]:
-    """Output shape of each node, for a batch of `input_shape`.
+def input_numbers(count: int) -> tuple[int, ...]:
+    """What stands for `count` inputs in place of nodes' numbers."""
+    return tuple(INPUT - k for k in range(count))
+
+
+def output_shapes(nodes: Sequence[Node], input_shapes: Sequence[Shape]) -> list[Shape]:
+    """Output shape of each node, for batches of `input_shapes`, one for each input.
 
     Raises
     ------
@@ -68,6 +73,6 @@ def output_shapes(nodes: Sequence[Node], input_shape: Shape) -> list[Shape]:
     """
     shapes: list[Shape] = []
     for node in nodes:
-        inputs = [input_shape if number == INPUT else shapes[number] for number in node.inputs]
+        inputs = [shapes[number] if number >= 0 else input_shapes[INPUT - number] for number in node.inputs]
         shapes.append(node.layer.merged_shape(inputs, node.name))
     return shapes

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from nnpar import _checks
+from nnpar import _checks, initializers
 from nnpar._checks import Array
 from nnpar._kernels import batch_norm
-from nnpar.layers.base import Layer, Parameter, Statistic, images_only
-from nnpar.layers.lowering import Buffer, Call, FlatBuffer, Lowering
+from nnpar.layers.base import Layer, Parameter, Statistic, images_only, new_parameter
+from nnpar.layers.lowering import Buffer, Call, Lowering
 from nnpar.shapes import Shape
 
 
@@ -47,6 +45,7 @@ class BatchNorm2d(Layer):
     array([[3., 3.]], dtype=float32)
     """
 
+    channels_last = True
     weight = Parameter()
     bias = Parameter()
     running_mean = Statistic()
@@ -60,9 +59,12 @@ class BatchNorm2d(Layer):
             raise ValueError(f"BatchNorm2d: eps: expected at least 0, got {self.eps}")
         if not 0.0 <= self.momentum <= 1.0:
             raise ValueError(f"BatchNorm2d: momentum: expected 0 to 1, got {self.momentum}")
-        ones, zeros = np.ones(self.num_features, np.float32), np.zeros(self.num_features, np.float32)
-        self._arrays = {"weight": ones, "bias": zeros}
-        self._statistics = {"running_mean": zeros.copy(), "running_var": ones.copy()}
+        ones, zeros = initializers.ones, initializers.zeros
+        self._arrays = {name: self._new(f) for name, f in (("weight", ones), ("bias", zeros))}
+        self._statistics = {name: self._new(f) for name, f in (("running_mean", zeros), ("running_var", ones))}
+
+    def _new(self, initializer: initializers.Initializer) -> Array:
+        return new_parameter(initializer, (self.num_features,), "BatchNorm2d")
 
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         who = self.describe(name)
@@ -98,7 +100,8 @@ class BatchNorm2d(Layer):
             return
         at.y = at.x
         weight, bias = convolution.options["weight"], convolution.options["bias"]
-        folded_weight, folded_bias = FlatBuffer(weight.shape), Buffer((self.num_features,))
+        folded_weight = Buffer(weight.shape, channels_last=False)
+        folded_bias = Buffer((self.num_features,))
         at.step_before(
             convolution, batch_norm.FoldBatchNorm, weight, bias, self.running_mean, self.running_var, self.weight,
             self.bias, self.eps, folded_weight, folded_bias, once=True,

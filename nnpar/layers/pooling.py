@@ -41,6 +41,8 @@ class MaxPool2d(Layer):
            [13., 15.]], dtype=float32)
     """
 
+    channels_last = True
+
     def __init__(self, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0) -> None:
         s = shapes.pool2d_window(kernel_size, stride, padding, "MaxPool2d", shapes.MAX_POOL_POSITIONS)
         self.kernel_size, self.stride, self.padding = s
@@ -103,6 +105,8 @@ class AvgPool2d(Layer):
            [10.5, 12.5]], dtype=float32)
     """
 
+    channels_last = True
+
     def __init__(
         self,
         kernel_size: IntOrPair,
@@ -149,6 +153,8 @@ class GlobalAvgPool2d(Layer):
     >>> GlobalAvgPool2d()(np.arange(4.0).reshape(1, 1, 2, 2)).item()
     1.5
     """
+
+    channels_last = True
 
     def __init__(self) -> None:
         self._arrays = {}

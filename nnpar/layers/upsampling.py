@@ -38,6 +38,8 @@ class Upsample(Layer):
            [1., 1., 2., 2.]], dtype=float32)
     """
 
+    channels_last = True
+
     def __init__(self, size: None = None, scale_factor: IntOrPair | None = None, mode: str = "nearest") -> None:
         if size is not None:
             raise ValueError(f"Upsample: size: a fixed size is not supported, expected scale_factor, got size {size!r}")
