@@ -83,9 +83,9 @@ class BuildExt(build_ext):
         """csrc/find.c for the baseline and csrc/isa/*.c, each with its own flags."""
         sources = [("csrc/find.c", [])]
         family = FAMILIES.get(processor(), ["scalar"])
-        sources += [(f"csrc/isa/{isa}.c", ISA_FLAGS[isa]) for isa in family]
-        if len(family) > 1:  # plain C is there to be compared with: small rather than fast
-            sources[-1][1].append("-Os")
+        # Beside others, plain C is there to be compared with: small rather than fast.
+        small = {"scalar": ["-Os"]} if len(family) > 1 else {}
+        sources += [(f"csrc/isa/{isa}.c", ISA_FLAGS[isa] + small.get(isa, [])) for isa in family]
 
         def compile_one(source: str, flags: list[str]) -> list[str]:
             arguments = [*C_FLAGS, "-fPIC", *flags]
