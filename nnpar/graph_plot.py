@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnpar import layers, plots
 from nnpar.layers.base import Layer
+from nnpar.layers.batch_norm import BatchNorm
 from nnpar.layers.nodes import INPUT, Node, input_numbers, output_shapes
 from nnpar.shapes import Shape
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.path import Path
 
-FOLLOWERS = (layers.BatchNorm2d, layers.ReLU, layers.Dropout)
+FOLLOWERS = (BatchNorm, layers.ReLU, layers.Dropout)
 
 # Inches.
 WIDTH, LINE, PADDING, GAP = 2.0, 0.155, 0.09, 0.22

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import interpreter_tokens
 import numpy as np
 
 import nnpar
@@ -45,13 +46,7 @@ def _forward(
             return reference.avg_pool2d(x, layer.kernel_size, layer.stride, layer.padding, layer.count_include_pad)
         case nnpar.Upsample():
             return reference.upsample2d(x, layer.scale_factor)
-        case nnpar.BatchNorm2d():
-            axes = (0, 2, 3)
-            mean, var = (x.mean(axes), x.var(axes)) if training else (p["running_mean"], p["running_var"])
-            kept["invstd"] = 1 / np.sqrt(var + layer.eps)
-            kept["xhat"] = (x - mean[:, None, None]) * kept["invstd"][:, None, None]
-            return kept["xhat"] * p["weight"][:, None, None] + p["bias"][:, None, None]
-    raise NotImplementedError(type(layer).__name__)
+    return interpreter_tokens.forward(layer, p, xs, training, kept)
 
 
 def _backward(
@@ -66,9 +61,9 @@ def _backward(
                 grads["bias"] = dy.sum((0, 2, 3))
             return [reference.conv2d_input_grad(dy, p["weight"], x.shape, *_window(layer))], grads
         case nnpar.Linear():
-            grads["weight"] = dy.T @ x
+            grads["weight"] = np.tensordot(dy, x, (range(dy.ndim - 1),) * 2)
             if "bias" in p:
-                grads["bias"] = dy.sum(0)
+                grads["bias"] = dy.sum(tuple(range(dy.ndim - 1)))
             return [dy @ p["weight"]], grads
         case nnpar.ReLU():
             return [dy * (x > 0)], grads
@@ -88,13 +83,7 @@ def _backward(
             return [reference.avg_pool2d_grad(dy, x.shape, *window, layer.count_include_pad)], grads
         case nnpar.Upsample():
             return [reference.upsample2d_grad(dy, x.shape, layer.scale_factor)], grads
-        case nnpar.BatchNorm2d():
-            axes = (0, 2, 3)
-            grads["bias"], grads["weight"] = dy.sum(axes), (dy * kept["xhat"]).sum(axes)
-            centred = dy - dy.mean(axes, keepdims=True)
-            centred -= kept["xhat"] * (dy * kept["xhat"]).mean(axes, keepdims=True)
-            return [centred * (kept["invstd"] * p["weight"])[:, None, None]], grads
-    raise NotImplementedError(type(layer).__name__)
+    return interpreter_tokens.backward(layer, p, xs, dy, kept)
 
 
 def run(

@@ -3,6 +3,7 @@
 import interpreter
 import numpy as np
 import pytest
+import token_models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,6 +172,7 @@ MODELS = {
     "residual after relu": (lambda: Residual(Sequential(*conv_norm(3, 3), ReLU())), (2, 3, 4, 4)),
     "both sides normalised": (both_sides_normalised, (2, 2, 5, 5)),
 }  # fmt: skip
+MODELS |= token_models.MODELS
 every_model = pytest.mark.parametrize("name", MODELS)
 
 

@@ -152,21 +152,24 @@ cdef class Dropout(Step):
         Read when the step runs.
     layer : int
         Distinguishes the layers of a model.
+    channels : int
+        If not 0, the elements lie in rows of so many, the pixels of channels-last images, which all keep the same.
     """
 
     cdef const float *x
     cdef float *y
     cdef Position position
-    cdef Py_ssize_t samples, size
+    cdef Py_ssize_t samples, size, row
     cdef uint32_t threshold, layer
     cdef float factor
 
-    def __init__(self, x, y, double p, Position position, layer):
+    def __init__(self, x, y, double p, Position position, layer, Py_ssize_t channels=0):
         self.name = "dropout"
         self.x, self.y = self.floats(x), self.floats(y, write=True)
         self.position, self.layer = position, layer & 0xFFFFFFFF
         self.samples = x.shape[0]
         self.size = x.size // max(1, self.samples)
+        self.row = channels if channels > 0 else max(1, self.size)
         self.threshold = <uint32_t> min(round(p * 2**32), 2**32 - 1)
         self.factor = <float> (1.0 / (1.0 - p))
         self.cost(20.0 * x.size, 8.0 * x.size)
@@ -183,10 +186,12 @@ cdef class Dropout(Step):
 
     cdef void one(self, const nnp_kernels *kernel, Py_ssize_t sample) noexcept nogil:
         cdef nnp_philox at = self.position.at
+        cdef Py_ssize_t i = sample * self.size, end = i + self.size
         at.sample += <uint32_t> sample
         at.layer = self.layer
-        kernel.dropout(self.size, self.x + sample * self.size, at, self.threshold, self.factor,
-                       self.y + sample * self.size)
+        while i < end:
+            kernel.dropout(self.row, self.x + i, at, self.threshold, self.factor, self.y + i)
+            i += self.row
 
 
 cdef class Transpose(Step):

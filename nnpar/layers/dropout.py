@@ -1,4 +1,4 @@
-"""Dropout."""
+"""Dropout, of elements and of whole channels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from nnpar import _checks
 from nnpar._kernels import elementwise
-from nnpar.layers.base import Layer
-from nnpar.layers.lowering import Lowering
+from nnpar.layers.base import Layer, images_only
+from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
 
@@ -35,9 +35,7 @@ class Dropout(Layer):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = _checks.number(p, "Dropout", "p")
-        if not 0.0 <= self.p < 1.0:
-            raise ValueError(f"Dropout: p: expected 0 <= p < 1, got {self.p}")
+        self.p = probability(p, type(self).__name__, "p")
         self._arrays = {}
 
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
@@ -48,7 +46,7 @@ class Dropout(Layer):
             at.y = at.x
             return
         at.y = at.overwritable()
-        at.step(elementwise.Dropout, at.x, at.y, self.p, at.position, at.index, writes=at.y)
+        at.step(elementwise.Dropout, *self._arguments(at, at.x, at.y), writes=at.y)
 
     def backward(self, at: Lowering) -> None:
         if not at.needs_dx:
@@ -57,8 +55,51 @@ class Dropout(Layer):
             at.pass_back(at.dy, owned=at.owns_dy)
             return
         dx = at.overwritable_dy()
-        at.step(elementwise.Dropout, at.dy, dx, self.p, at.position, at.index)
+        at.step(elementwise.Dropout, *self._arguments(at, at.dy, dx))
         at.pass_back(dx)
+
+    def _arguments(self, at: Lowering, x: Buffer, y: Buffer) -> tuple[Any, ...]:
+        return x, y, self.p, at.position, at.index
 
     def settings(self) -> dict[str, Any]:
         return {"p": self.p}
+
+
+class Dropout2d(Dropout):
+    """In training, zero each channel of an image with probability p and multiply the others by 1 / (1 - p): Tompson,
+    Goroshin, Jain, LeCun, Bregler, arXiv:1411.4280. Which channels depends on the same as in :class:`Dropout`.
+
+    Parameters
+    ----------
+    p : float
+        0 <= p < 1.
+
+    Raises
+    ------
+    ValueError
+        If p is out of range, or the input is not of shape (N, C, H, W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnpar import Dropout2d
+    >>> Dropout2d(0.5)(np.ones((1, 1, 1, 2)))
+    array([[[[1., 1.]]]], dtype=float32)
+    """
+
+    channels_last = True
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
+        images_only(input_shape, self.describe(name))
+        return input_shape
+
+    def _arguments(self, at: Lowering, x: Buffer, y: Buffer) -> tuple[Any, ...]:
+        return *super()._arguments(at, x, y), x.shape[1]
+
+
+def probability(p: float, who: str, name: str) -> float:
+    """A probability of zeros, checked."""
+    p = _checks.number(p, who, name)
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"{who}: {name}: expected 0 <= {name} < 1, got {p}")
+    return p

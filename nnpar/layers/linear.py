@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nnpar import _checks, initializers
@@ -15,7 +16,7 @@ from nnpar.shapes import Shape
 
 
 class Linear(Layer):
-    """Dense layer, ``y = x @ weight.T + bias``, as PyTorch's ``nn.Linear``.
+    """Dense layer, ``y = x @ weight.T + bias``, as PyTorch's ``nn.Linear``: of (N, F), or of each token of (N, ..., F).
 
     Parameters
     ----------
@@ -40,8 +41,11 @@ class Linear(Layer):
     >>> from nnpar import Linear
     >>> Linear(3, 2)(np.zeros((4, 3))).shape
     (4, 2)
+    >>> Linear(3, 2)(np.zeros((4, 5, 3))).shape
+    (4, 5, 2)
     """
 
+    channels_last = False
     weight = Parameter()
     bias = Parameter()
 
@@ -62,24 +66,29 @@ class Linear(Layer):
             self._arrays["bias"] = new_parameter(bias_init, (self.out_features,), "Linear", "bias_init")
 
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
-        if len(input_shape) != 2 or input_shape[1] != self.in_features:
-            hint = "; put a Flatten() before it" if len(input_shape) == 4 else ""
+        if len(input_shape) < 2 or input_shape[-1] != self.in_features:
+            hint = "; put a Flatten() before it" if math.prod(input_shape[1:]) == self.in_features else ""
             raise ValueError(
-                f"{self.describe(name)}: input: expected shape (N, {self.in_features}), got {input_shape}{hint}"
+                f"{self.describe(name)}: input: expected shape (N, {self.in_features}) or (N, ..., {self.in_features}), "
+                f"got {input_shape}{hint}"
             )
-        return input_shape[0], self.out_features
+        return *input_shape[:-1], self.out_features
 
     def forward(self, at: Lowering) -> None:
-        at.y = Buffer(self.output_shape(at.x.shape, at.name))
-        at.step(gemm_step, at.x, self.weight.T, at.y, self.bias, writes=at.y, fuses=("relu",), prepacked=at.frozen)
+        at.y = Buffer(self.output_shape(at.x.shape, at.name), channels_last=False)
+        at.step(
+            gemm_step, rows_of(at.x), self.weight.T, rows_of(at.y), self.bias,
+            writes=at.y, fuses=("relu",), prepacked=at.frozen,
+        )  # fmt: skip
 
     def backward(self, at: Lowering) -> None:
-        at.step(_weight_grad, at.dy, at.x, at.gradients["weight"])
+        dy = rows_of(at.dy)
+        at.step(weight_grad, dy, rows_of(at.x), at.gradients["weight"])
         if self.bias is not None:
-            at.step(elementwise.BiasGrad, at.dy, at.gradients["bias"])
+            at.step(elementwise.BiasGrad, dy, at.gradients["bias"])
         if at.needs_dx:
-            dx = Buffer(at.x.shape)
-            at.step(gemm_step, at.dy, self.weight, dx)
+            dx = at.x.like()
+            at.step(gemm_step, dy, self.weight, rows_of(dx))
             at.pass_back(dx)
 
     def settings(self) -> dict[str, Any]:
@@ -90,5 +99,11 @@ class Linear(Layer):
         }
 
 
-def _weight_grad(dy: Array, x: Array, dw: Array) -> Step:
+def rows_of(x: Buffer) -> Buffer:
+    """Rows of features: all axes but the last made one."""
+    return x.view((math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def weight_grad(dy: Array, x: Array, dw: Array) -> Step:
+    """The step dw (out, in) = dy.T @ x, of rows of features."""
     return gemm_step(dy.T, x, dw)
