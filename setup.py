@@ -55,6 +55,7 @@ MODULES = [
     "pool",
     "batch_norm",
     "elementwise",
+    "strided",
     "loss",
     "optimizer",
 ]

@@ -86,6 +86,8 @@ typedef struct {
     const ptrdiff_t *offset;
 } nnp_planes;
 
+enum nnp_arithmetic { NNP_ADD, NNP_SUB, NNP_MUL, NNP_DIV };
+
 /* Where in training a random number is drawn: the four counter words of Philox4x32-10 but the first, and its key. */
 typedef struct {
     uint32_t key[2];
@@ -237,6 +239,9 @@ typedef struct {
     void (*scale)(ptrdiff_t n, float factor, float *x);
     /* y = a + b, then max(y, 0) if relu; y may be a or b. */
     void (*add)(ptrdiff_t n, const float *a, const float *b, int relu, float *y);
+
+    /* y[i] = a[i] + b[i], or another of nnp_arithmetic; with step 0, a[0] or b[0] in all places. y may be a or b. */
+    void (*arithmetic)(int kind, ptrdiff_t n, const float *a, int a_step, const float *b, int b_step, float *y);
 
     /* dst (cols, rows) = src (rows, cols) transposed, each row-major with its leading dimension. Few hundred columns at
      * once keep the lines that are written in the first-level cache until they are full. */

@@ -10,6 +10,7 @@
 #include "tiles/exp.h"
 #include "tiles/parts.h"
 
+#include "tiles/arithmetic.h"
 #include "tiles/batch_norm.h"
 #include "tiles/pool.h"
 
@@ -60,6 +61,7 @@
         .convolve_planes = convolve_planes,                                                                            \
         .split_planes = split_planes,                                                                                  \
         .join_planes = join_planes,                                                                                    \
+        .arithmetic = arithmetic,                                                                                      \
         .relu = relu,                                                                                                  \
         .relu_grad = relu_grad,                                                                                        \
         .scale = scale,                                                                                                \

@@ -44,6 +44,11 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t rows, depth, taps, x_stride
         const Py_ssize_t *offset
 
+    enum: NNP_ADD
+    enum: NNP_SUB
+    enum: NNP_MUL
+    enum: NNP_DIV
+
     ctypedef struct nnp_philox:
         uint32_t key[2]
         uint32_t sample, epoch, layer
@@ -128,6 +133,8 @@ cdef extern from "kernels.h" nogil:
         void relu_grad(Py_ssize_t n, const float *dy, const float *y, int stream, float *dx) noexcept nogil
         void scale(Py_ssize_t n, float factor, float *x) noexcept nogil
         void add(Py_ssize_t n, const float *a, const float *b, int relu, float *y) noexcept nogil
+        void arithmetic(int kind, Py_ssize_t n, const float *a, int a_step, const float *b, int b_step,
+                        float *y) noexcept nogil
         void turn(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t src_ld, float *dst,
                   Py_ssize_t dst_ld) noexcept nogil
         void dropout(Py_ssize_t n, const float *x, nnp_philox at, uint32_t threshold, float factor,

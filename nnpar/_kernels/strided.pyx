@@ -1,0 +1,359 @@
+"""Steps on arrays of any strides: copies, arithmetic with broadcasting, and sums over axes.
+
+What a step works on is a view: permuted, sliced, reversed, or repeated by strides of 0. Axes are first ordered by where
+they lie in the result's memory, and joined where all arrays go on from one into the next; then rows along the last axis
+are done one by one, and threads share the rows.
+"""
+
+from cython.parallel cimport parallel, prange
+
+from nnpar._kernels.csrc cimport (NNP_ADD, NNP_DIV, NNP_MUL, NNP_SUB, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
+                                  nnp_restore_float_mode)
+from nnpar._kernels.runtime cimport kernels
+from nnpar._kernels.step cimport Step, aligned, ceil_div
+
+cdef enum:
+    MOST_AXES = 8
+    BLOCK = 4096     # elements of a task, about
+    CHUNKS = 64      # partial sums, at most: their number depends on the shape alone
+    CHUNK = 16384    # elements of a partial sum, at least
+
+ARITHMETIC = {"add": NNP_ADD, "sub": NNP_SUB, "mul": NNP_MUL, "div": NNP_DIV}
+
+
+def joined(shape, *strides):
+    """The axes of arrays of one shape, those of size 1 left out, in the order of the first array's strides, and joined
+    where that can be.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    *strides : tuple of int
+        In elements, for each array.
+
+    Returns
+    -------
+    list of tuple
+        (size, stride of the first array, stride of the second, ...), the last axis innermost.
+    """
+    axes = [axis for axis in zip(shape, *strides, strict=True) if axis[0] != 1]
+    axes.sort(key=lambda axis: [-abs(stride) for stride in axis[1:]])
+    result = []
+    last = None
+    for axis in axes:
+        if last is not None and all(a == axis[0] * b for a, b in zip(last[1:], axis[1:], strict=True)):
+            axis = (result.pop()[0] * axis[0], *axis[1:])
+        result.append(axis)
+        last = axis
+    return result or [(1, *(0 for _ in strides))]
+
+
+def _steps(array):
+    return tuple(stride // 4 for stride in array.strides)
+
+
+cdef struct Axes:
+    # Up to three arrays; the last axis is that of a row.
+    Py_ssize_t count
+    Py_ssize_t size[MOST_AXES]
+    Py_ssize_t step[3][MOST_AXES]
+
+
+cdef int fill(Axes *s, axes) except -1:
+    if len(axes) > MOST_AXES:
+        raise ValueError(f"expected arrays of at most {MOST_AXES} axes that cannot be joined, got {len(axes)}")
+    s.count = len(axes)
+    for i, axis in enumerate(axes):
+        s.size[i] = axis[0]
+        for k, step in enumerate(axis[1:]):
+            s.step[k][i] = step
+    return 0
+
+
+cdef Py_ssize_t rows_of(const Axes *s) noexcept nogil:
+    cdef Py_ssize_t i, rows = 1
+    for i in range(s.count - 1):
+        rows *= s.size[i]
+    return rows
+
+
+cdef void place(const Axes *s, Py_ssize_t row, Py_ssize_t *offset) noexcept nogil:
+    """Where a row of each array begins."""
+    cdef Py_ssize_t i, k
+    for k in range(3):
+        offset[k] = 0
+    for i in range(s.count - 2, -1, -1):
+        for k in range(3):
+            offset[k] += row % s.size[i] * s.step[k][i]
+        row //= s.size[i]
+
+
+cdef class StridedCopy(Step):
+    """y = x, arrays of one shape and any strides that do not overlap; x may repeat elements, y not."""
+
+    cdef const float *x
+    cdef float *y
+    cdef Axes s
+    cdef Py_ssize_t rows, block
+
+    def __init__(self, x, y):
+        self.name = "copy"
+        self.x, self.y = self.floats(x), self.floats(y, write=True)
+        fill(&self.s, joined(y.shape, _steps(y), _steps(x)))
+        self.rows = rows_of(&self.s) if y.size else 0
+        self.block = max(1, BLOCK // max(1, self.s.size[self.s.count - 1]))
+        self.cost(0, 8.0 * y.size)
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t i
+        with parallel(num_threads=self.team()):
+            for i in prange(0, self.rows, self.block, schedule="static"):
+                self.some(kernel, i, min(self.block, self.rows - i))
+
+    cdef void some(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        cdef Py_ssize_t row, i, n = self.s.size[self.s.count - 1]
+        cdef Py_ssize_t to = self.s.step[0][self.s.count - 1], by = self.s.step[1][self.s.count - 1]
+        cdef Py_ssize_t at[3]
+        for row in range(first, first + count):
+            place(&self.s, row, at)
+            if to == 1:
+                kernel.copy_matrix(1, n, self.x + at[1], 0, by, self.y + at[0], n)
+            else:
+                for i in range(n):
+                    self.y[at[0] + i * to] = self.x[at[1] + i * by]
+
+
+cdef class Fill(Step):
+    """y = value, a contiguous array."""
+
+    cdef float *y
+    cdef Py_ssize_t n
+    cdef float value
+
+    def __init__(self, y, float value=0.0):
+        self.name = "fill"
+        self.y, self.n, self.value = self.floats(y, write=True), y.size, value
+        self.cost(0, 4.0 * self.n)
+
+    cdef void run(self) noexcept nogil:
+        cdef Py_ssize_t i, k
+        with parallel(num_threads=self.team()):
+            for i in prange(0, self.n, BLOCK, schedule="static"):
+                for k in range(i, min(i + BLOCK, self.n)):
+                    self.y[k] = self.value
+
+
+cdef class Arithmetic(Step):
+    """y = a op b, arrays of one shape (views that repeat elements where they are broadcast).
+
+    Parameters
+    ----------
+    kind : {"add", "sub", "mul", "div"}
+    a, b, y : ndarray, float32
+        y repeats none; it may be a or b.
+    """
+
+    cdef const float *a
+    cdef const float *b
+    cdef float *y
+    cdef Axes s
+    cdef Py_ssize_t rows, block
+    cdef int kind
+
+    def __init__(self, kind, a, b, y):
+        self.name, self.kind = kind, ARITHMETIC[kind]
+        self.a, self.b, self.y = self.floats(a), self.floats(b), self.floats(y, write=True)
+        fill(&self.s, joined(y.shape, _steps(y), _steps(a), _steps(b)))
+        if self.s.count == 1 and self.s.step[0][0] == 1:
+            self.split()
+        self.rows = rows_of(&self.s) if y.size else 0
+        self.block = max(1, BLOCK // max(1, self.s.size[self.s.count - 1]))
+        self.cost(y.size, 12.0 * y.size)
+
+    cdef void split(self) noexcept:
+        """One long row as many of BLOCK elements, and what is left over as part of the last, so that threads share it."""
+        cdef Py_ssize_t n = self.s.size[0], k, block = BLOCK
+        while block > 1 and n % block:
+            block //= 2
+        if block < 256 or n <= BLOCK:
+            return
+        self.s.count = 2
+        self.s.size[0], self.s.size[1] = n // block, block
+        for k in range(3):
+            self.s.step[k][1] = self.s.step[k][0]
+            self.s.step[k][0] *= block
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t i
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for i in prange(0, self.rows, self.block, schedule="static"):
+                self.some(kernel, i, min(self.block, self.rows - i))
+            nnp_restore_float_mode(mode)
+
+    cdef void some(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        cdef Py_ssize_t row, i, last = self.s.count - 1, n = self.s.size[last]
+        cdef Py_ssize_t to = self.s.step[0][last], a = self.s.step[1][last], b = self.s.step[2][last]
+        cdef Py_ssize_t at[3]
+        for row in range(first, first + count):
+            place(&self.s, row, at)
+            if to == 1 and 0 <= a <= 1 and 0 <= b <= 1:
+                kernel.arithmetic(self.kind, n, self.a + at[1], a, self.b + at[2], b, self.y + at[0])
+            else:
+                for i in range(n):
+                    kernel.arithmetic(self.kind, 1, self.a + at[1] + i * a, 0, self.b + at[2] + i * b, 0,
+                                      self.y + at[0] + i * to)
+
+
+cdef class SumAxes(Step):
+    """y = factor times the sum of x over some axes, or y += that.
+
+    A sum over many elements is cut into chunks by the shape, whose partial sums are added in order.
+
+    Parameters
+    ----------
+    x : ndarray, float32, of any strides
+    y : ndarray, float32
+        Contiguous in some order of its axes; of x's number of axes, with size 1 where x is summed.
+    factor : float
+    accumulate : bool
+    """
+
+    cdef const float *x
+    cdef float *y
+    cdef Axes kept, summed
+    cdef Py_ssize_t outputs, cols, blocks, terms, chunk, chunks
+    cdef float factor
+    cdef bint accumulate
+
+    def __init__(self, x, y, float factor=1.0, bint accumulate=False):
+        self.name = "sum"
+        self.factor, self.accumulate = factor, accumulate
+        self.x, self.y = self.floats(x), self.floats(y, write=True)
+        axes = list(zip(x.shape, _steps(y), _steps(x), y.shape, strict=True))
+        summed = [axis for axis in axes if axis[3] != axis[0]]
+        kept = [axis for axis in axes if axis[3] == axis[0]]
+        kept = joined([axis[0] for axis in kept], [axis[1] for axis in kept], [axis[2] for axis in kept])
+        # The last kept axis, if it is contiguous in both arrays, is a row of sums.
+        *others, last = kept
+        self.cols = 1
+        if last[1:] == (1, 1):
+            self.cols, kept = last[0], others
+        self.blocks = ceil_div(self.cols, BLOCK)
+        fill(&self.kept, [*kept, (1, 0, 0)])
+        fill(&self.summed, joined([axis[0] for axis in summed], [axis[2] for axis in summed]))
+        self.outputs = rows_of(&self.kept) * self.blocks if y.size else 0
+        self.terms = rows_of(&self.summed) * self.summed.size[self.summed.count - 1]
+        self.chunks = max(1, min(CHUNKS // max(1, self.outputs), self.terms * min(self.cols, BLOCK) // CHUNK))
+        self.chunk = ceil_div(max(1, self.terms), self.chunks)
+        self.chunks = max(1, ceil_div(self.terms, self.chunk))
+        self.workspace_bytes = self.outputs * self.chunks * aligned(4 * min(self.cols, BLOCK))
+        self.cost(x.size, 4.0 * x.size)
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t task
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for task in prange(self.outputs * self.chunks, schedule="static"):
+                if self.goes_on():
+                    self.partial(kernel, task // self.chunks, task % self.chunks)
+            for task in prange(self.outputs, schedule="static"):
+                self.total(task)
+            nnp_restore_float_mode(mode)
+
+    cdef float *partials(self, Py_ssize_t output, Py_ssize_t chunk) noexcept nogil:
+        cdef Py_ssize_t size = aligned(4 * min(self.cols, BLOCK))
+        return <float *> (self.workspace + (output * self.chunks + chunk) * size)
+
+    cdef Py_ssize_t row(self, Py_ssize_t output, Py_ssize_t *at) noexcept nogil:
+        """Where a row of sums, or its part, begins; returns how long it is."""
+        cdef Py_ssize_t first = output % self.blocks * BLOCK
+        place(&self.kept, output // self.blocks, at)
+        at[0] += first
+        at[1] += first
+        return min(BLOCK, self.cols - first)
+
+    cdef void partial(self, const nnp_kernels *kernel, Py_ssize_t output, Py_ssize_t chunk) noexcept nogil:
+        """The sums of a chunk's terms, run by run along the last summed axis."""
+        cdef float *out = self.partials(output, chunk)
+        cdef Py_ssize_t last = self.summed.count - 1, n = self.summed.size[last], by = self.summed.step[0][last]
+        cdef Py_ssize_t term = chunk * self.chunk, end = min(self.terms, term + self.chunk), run, i
+        cdef Py_ssize_t at[3]
+        cdef Py_ssize_t start[3]
+        cdef Py_ssize_t cols = self.row(output, at)
+        cdef double sum
+        for i in range(cols):
+            out[i] = 0.0
+        while term < end:
+            place(&self.summed, term // n, start)
+            run = min(n - term % n, end - term)
+            start[0] += term % n * by + at[1]
+            if cols > 1:
+                kernel.sum_rows(run, cols, self.x + start[0], by, 1, out)
+            else:
+                sum = 0.0
+                for i in range(run):
+                    sum += self.x[start[0] + i * by]
+                out[0] += <float> sum
+            term += run
+
+    cdef void total(self, Py_ssize_t output) noexcept nogil:
+        cdef Py_ssize_t i, chunk
+        cdef Py_ssize_t at[3]
+        cdef Py_ssize_t cols = self.row(output, at)
+        cdef float sum
+        for i in range(cols):
+            sum = 0.0
+            for chunk in range(self.chunks):
+                sum += self.partials(output, chunk)[i]
+            sum *= self.factor
+            if self.accumulate:
+                sum += self.y[at[0] + i]
+            self.y[at[0] + i] = sum
+
+
+cdef class Steps(Step):
+    """Several steps, one after the other, as one.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+    name : str
+    """
+
+    cdef list steps
+
+    def __init__(self, steps, name):
+        cdef Step step
+        self.name, self.steps = name, list(steps)
+        for step in self.steps:
+            self.workspace_bytes = max(self.workspace_bytes, step.workspace_bytes)
+        self.flops = sum(step.flops for step in self.steps)
+        self.bytes = sum(step.bytes for step in self.steps)
+
+    def bind(self, workspace):
+        """See Step."""
+        for step in self.steps:
+            step.bind(workspace)
+        Step.bind(self, workspace)
+
+    cdef void run(self) noexcept nogil:
+        with gil:
+            self.run_all()
+
+    cdef void run_all(self) noexcept:
+        cdef Step step
+        for step in self.steps:
+            with nogil:
+                step.checked = self.checked
+                step.run()
+                self.checked = step.checked
+            if step.stopped:
+                self.error, self.stopped = step.error, True
+                step.error, step.stopped = None, False
+                return
