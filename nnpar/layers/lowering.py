@@ -48,6 +48,7 @@ class Buffer:
 
     @property
     def nbytes(self) -> int:
+        """What it takes."""
         return self.size * self.dtype.itemsize
 
     def like(self) -> Buffer:
