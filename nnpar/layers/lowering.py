@@ -44,6 +44,7 @@ class Buffer:
 
     @property
     def size(self) -> int:
+        """How many numbers it has."""
         return math.prod(self.shape)
 
     @property
