@@ -53,6 +53,8 @@ MODULES = [
     "depthwise",
     "pool",
     "batch_norm",
+    "norm",
+    "tokens",
     "elementwise",
     "loss",
     "optimizer",

@@ -17,10 +17,7 @@ from nnpar.layers.nodes import Symbol
 TYPES: dict[str, type[Layer]] = {
     name: cls
     for name, cls in vars(layers).items()
-    if isinstance(cls, type)
-    and issubclass(cls, Layer)
-    and not issubclass(cls, Composite)
-    and cls not in (Layer, CustomLayer)
+    if isinstance(cls, type) and issubclass(cls, Layer) and cls not in (Layer, CustomLayer, Composite)
 }
 COMPOSITES: dict[str, tuple[type[Composite], set[str], str]] = {
     "Sequential": (Sequential, {"layers"}, "list of layers"),
