@@ -219,20 +219,6 @@ def test_embedding_and_its_gradient():
     np.testing.assert_array_equal(plan.gradients["0.weight"], expected)
 
 
-def test_a_model_with_embeddings_learns():
-    """The largest of three numbers, by attention."""
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 8, (2000, 3))
-    nnpar.manual_seed(0)
-    model = Sequential(
-        Embedding(8, 16), EncoderLayer(16, 2, 32, 0.0, batch_first=True), nnpar.Flatten(), Linear(48, 8)
-    )
-    trainer = nnpar.Trainer(model, nnpar.CrossEntropy(), nnpar.Adam(0.003))
-    trainer.fit((x.astype(np.float32), x.max(axis=1)), epochs=5, batch_size=50)
-    test = rng.integers(0, 8, (500, 3))
-    assert (model(test).argmax(axis=1) == test.max(axis=1)).mean() > 0.95
-
-
 X = np.ones((2, 3, 6))
 CROSS_LAYER = MultiheadAttention(6, 2, kdim=4, batch_first=True)
 
@@ -246,7 +232,10 @@ CROSS_LAYER = MultiheadAttention(6, 2, kdim=4, batch_first=True)
         (lambda: MultiheadAttention(6, 2, add_bias_kv=True), "add_bias_kv: expected False, got True"),
         (lambda: MultiheadAttention(6, 2, add_zero_attn=True), "add_zero_attn: expected False, got True"),
         (lambda: MultiheadAttention(6, 2, batch_first=True)(X[0]), r"query: expected shape \(3, T, 6\), got \(3, 6\)"),
-        (lambda: MultiheadAttention(6, 2, batch_first=True)(X, X), "expected one input, or query, key and value, got 2"),
+        (
+            lambda: MultiheadAttention(6, 2, batch_first=True)(X, X),
+            "expected one input, or query, key and value, got 2",
+        ),
         (lambda: CROSS_LAYER(X), r"MultiheadAttention: key: expected shape \(2, S, 4\), got \(2, 3, 6\)"),
         (lambda: CROSS_LAYER(X, X[..., :4], X[:, :2]), "MultiheadAttention: value: expected 3 tokens, as many as keys"),
         (lambda: EncoderLayer(6, 2), "TransformerEncoderLayer: batch_first: expected True"),

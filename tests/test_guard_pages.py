@@ -334,7 +334,11 @@ def run_norms(guard):
     rng = np.random.default_rng(0)
     for size in TAILS:
         for rows in (1, 3, 5):
-            x, dy, y = guard(cases.normals(rng, (rows, size))), guard(cases.normals(rng, (rows, size))), guard.nans(rows, size)
+            x, dy, y = (
+                guard(cases.normals(rng, (rows, size))),
+                guard(cases.normals(rng, (rows, size))),
+                guard.nans(rows, size),
+            )
             gamma, beta, dgamma, dbeta = (guard(cases.normals(rng, (size,))) for _ in range(4))
             mean, invstd = guard.nans(rows), guard.nans(rows)
             bound(guard, RowNorm(x, gamma, beta, 0.1, True, mean, invstd, y))()

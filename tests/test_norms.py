@@ -1,4 +1,4 @@
-"""Normalisations within a sample against NumPy in float64 and ONNX Runtime, their gradients against finite differences."""
+"""Normalisations within a sample against NumPy in float64 and ONNX Runtime, gradients against finite differences."""
 
 import cases
 import numpy as np
@@ -273,7 +273,9 @@ def test_errors(call, message):
 
 
 def test_an_instance_of_one_value_cannot_be_trained():
-    with pytest.raises(ValueError, match=r"InstanceNorm2d\): training needs at least 2 values in each channel of a sample"):
+    with pytest.raises(
+        ValueError, match=r"InstanceNorm2d\): training needs at least 2 values in each channel of a sample"
+    ):
         nnpar.plan.Plan(nnpar.Sequential(InstanceNorm2d(3)), (4, 3, 1, 1), training=True)
 
 

@@ -94,7 +94,9 @@ MODELS = {
     ),
     "norms of one value": (norms_of_one_value, (2, 4, 3, 3)),
     "attention": (lambda: Sequential(Linear(4, 6), MultiheadAttention(6, 2, batch_first=True), ReLU()), (2, 5, 4)),
-    "causal attention": (lambda: Residual(MultiheadAttention(6, 3, bias=False, batch_first=True, causal=True)), (2, 5, 6)),
+    "causal attention": (
+        lambda: Residual(MultiheadAttention(6, 3, bias=False, batch_first=True, causal=True)), (2, 5, 6)
+    ),
     "cross attention": (cross_attention, (2, 5, 4)),
     "cross attention of other widths": (lambda: cross_attention(kdim=4, vdim=5), (2, 5, 4)),
     "positions": (lambda: Sequential(Linear(4, 3), PositionEmbedding(5, 3), Flatten(), Linear(15, 2)), (2, 5, 4)),

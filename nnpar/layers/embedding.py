@@ -267,7 +267,7 @@ class FirstToken(Layer):
 
 def flat(x: Buffer) -> Buffer:
     """Each sample as one row."""
-    return x.view((x.shape[0], x.size // x.shape[0]))
+    return x.view((x.shape[0], math.prod(x.shape[1:])))
 
 
 def only(value: Any, default: Any, who: str, name: str) -> None:

@@ -134,7 +134,8 @@ static void response_case(const nnp_kernels *table, ptrdiff_t channels, const nn
 
 static void response_cases(const nnp_kernels *table, int gradient) {
     const nnp_response settings[] = {
-        {0, 0, 0.5f, 0.75f, 1}, {1, 1, 0.25f, 0.75f, 1}, {2, 1, 0.5f, 0.5f, 2}, {2, 2, 1e-4f, 0.75f, 1}, {70, 3, 1, 1, 3},
+        {0, 0, 0.5f, 0.75f, 1},  {1, 1, 0.25f, 0.75f, 1}, {2, 1, 0.5f, 0.5f, 2},
+        {2, 2, 1e-4f, 0.75f, 1}, {70, 3, 1, 1, 3},
     };
     for (int i = 1; i < SIZES; i++)
         for (size_t k = 0; k < sizeof settings / sizeof settings[0]; k++)
