@@ -278,6 +278,14 @@ def run(
 def thread_counts(most: int) -> list[int]:
     """Numbers of threads to measure: the powers of two up to `most`, and `most`.
 
+    Parameters
+    ----------
+    most : int
+
+    Returns
+    -------
+    list of int
+
     Examples
     --------
     >>> thread_counts(6)

@@ -87,7 +87,19 @@ def get_precision() -> Precision:
 
 
 def fits(algorithm: Algorithm, shape: Conv2dShape, which: Pass) -> bool:
-    """Whether an algorithm can compute a pass of a convolution."""
+    """Whether an algorithm can compute a pass of a convolution.
+
+    Parameters
+    ----------
+    algorithm : str
+        One of `ALGORITHMS`.
+    shape : nnpar.shapes.Conv2dShape
+    which : {"forward", "input_grad", "weight_grad"}
+
+    Returns
+    -------
+    bool
+    """
     if algorithm == "depthwise":
         return shape.groups == shape.input_shape[1] == shape.weight_shape[0]
     if algorithm == "gemm":
@@ -260,6 +272,10 @@ def forward(
         One of `ALGORITHMS` instead of the choice, also in exact precision.
     prepacked : bool
         Whether w is packed once, by `Step.prepack`, before the step runs.
+
+    Returns
+    -------
+    Step
 
     Raises
     ------

@@ -17,7 +17,9 @@ from nnpar.layers.nodes import Symbol
 TYPES: dict[str, type[Layer]] = {
     name: cls
     for name, cls in vars(layers).items()
-    if isinstance(cls, type) and issubclass(cls, Layer) and cls not in (Layer, CustomLayer, Composite)
+    if isinstance(cls, type)
+    and issubclass(cls, Layer)
+    and cls not in (Layer, Composite, CustomLayer, Sequential, Residual, Concat)
 }
 COMPOSITES: dict[str, tuple[type[Composite], set[str], str]] = {
     "Sequential": (Sequential, {"layers"}, "list of layers"),
@@ -26,6 +28,7 @@ COMPOSITES: dict[str, tuple[type[Composite], set[str], str]] = {
     "Graph": (Graph, {"input_shapes", "layers", "outputs"}, "input shapes, list of layers and outputs"),
 }
 DEEPEST = 32  # models within models: a file must not exhaust the stack
+LONGEST = 2**22  # characters of a description: JSON takes thirty times its length when it is read
 
 
 def load(path: str | os.PathLike[str], layers: Sequence[type[CustomLayer]] = ()) -> Composite:
@@ -68,7 +71,12 @@ def load(path: str | os.PathLike[str], layers: Sequence[type[CustomLayer]] = ())
     state, metadata = tensors.read(path)
     try:
         if DESCRIPTION not in metadata:
-            raise ValueError("expected a model saved by nnpar, got a file without its description")
+            raise ValueError(
+                "expected a model saved by nnpar, got a file without its description; "
+                "weights alone go into a model by its load_state_dict(path)"
+            )
+        if len(metadata[DESCRIPTION]) > LONGEST:
+            raise ValueError(f"expected a description of at most {LONGEST} characters")
         description = json.loads(metadata[DESCRIPTION])
         if not isinstance(description, dict) or description.get("version") != VERSION:
             raise ValueError(f"expected a description of version {VERSION}, got {str(description)[:60]}")
@@ -78,7 +86,7 @@ def load(path: str | os.PathLike[str], layers: Sequence[type[CustomLayer]] = ())
         if not isinstance(model, Composite):
             raise ValueError(f"expected a model, such as a Sequential, got {type(model).__name__}")
         model.load_state_dict(state)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
     return model
 

@@ -99,6 +99,14 @@ NAMES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropy, "mse": MSE}
 def get(loss_or_name: Loss | str) -> Loss:
     """A loss by its name, ``"cross_entropy"`` or ``"mse"``, or the loss given.
 
+    Parameters
+    ----------
+    loss_or_name : Loss or str
+
+    Returns
+    -------
+    Loss
+
     Raises
     ------
     ValueError

@@ -7,18 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "attention",
-    "attention_grad",
-    "group_norm",
-    "group_norm_grad",
-    "local_response_norm",
-    "local_response_norm_grad",
-    "row_norm",
-    "row_norm_grad",
-    "softmax_grad",
-]
-
 Array = npt.NDArray[Any]
 
 

@@ -63,6 +63,15 @@ def num_threads(count: int) -> Iterator[None]:
     ----------
     count : int
         1 to 1024.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `count` is not such a number.
     """
     before, source = runtime.configured_threads(), _source
     _set(_checked(count, "num_threads"), "num_threads")

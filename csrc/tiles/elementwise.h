@@ -1,8 +1,8 @@
-/* Element by element, and sums over rows: limited by memory, so mostly plain loops that the compiler vectorises. */
+/* Element by element, and sums over rows: limited by memory. */
 
 /* NaN stays NaN. */
 NNP_INLINE void relu_some(ptrdiff_t n, const float *x, float *y) {
-    for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] <= 0.0f ? 0.0f : x[i];
+    for (ptrdiff_t i = 0; i < n; i += NNP_VECTOR) store_part(y + i, n - i, vec_relu(load_part(x + i, n - i)));
 }
 
 static void relu(ptrdiff_t n, const float *x, int stream, float *y) {
@@ -19,7 +19,8 @@ static void relu(ptrdiff_t n, const float *x, int stream, float *y) {
 }
 
 NNP_INLINE void relu_grad_some(ptrdiff_t n, const float *dy, const float *y, float *dx) {
-    for (ptrdiff_t i = 0; i < n; i++) dx[i] = y[i] > 0.0f ? dy[i] : 0.0f;
+    for (ptrdiff_t i = 0; i < n; i += NNP_VECTOR)
+        store_part(dx + i, n - i, keep_positive(load_part(dy + i, n - i), load_part(y + i, n - i)));
 }
 
 static void relu_grad(ptrdiff_t n, const float *dy, const float *y, int stream, float *dx) {

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from nnpar import _checks
 from nnpar._checks import Array
 from nnpar.initializers import Initializer
+from nnpar.io import tensors
 from nnpar.layers.lowering import Lowering
 from nnpar.layers.nodes import INPUT, Node, Symbol, Wiring, child, input_numbers
 from nnpar.shapes import Shape
@@ -98,6 +100,36 @@ class Statistic(Parameter):
     def _store(self, layer: Any) -> Mapping[str, Array]:
         store: Mapping[str, Array] = layer._statistics
         return store
+
+
+class IncompatibleKeys(NamedTuple):
+    """What :meth:`Layer.load_state_dict` found to be missing and unknown."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def _as_arrays(state: Any, who: str) -> dict[str, NDArray[Any]]:
+    """Arrays by name, out of a mapping or a file; Python's own numbers as float64."""
+    if isinstance(state, (str, os.PathLike)):
+        return tensors.read(state)[0]
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{who}: expected arrays by name, or the path of a file, got {type(state).__name__}")
+    arrays = {name: np.asarray(value) for name, value in state.items()}
+    # An integer array is a quantised weight without its scale; a list of integers is just written so.
+    lists = [name for name, value in state.items() if isinstance(value, (int, float, list, tuple))]
+    return arrays | {name: arrays[name].astype(np.float64) for name in lists if arrays[name].dtype.kind in "iub"}
+
+
+def _counts_batches(name: str, array: NDArray[Any], own: Mapping[str, Array]) -> bool:
+    """Whether this is the counter of PyTorch's batch normalisation, beside a running mean of ours."""
+    place, _, last = name.rpartition(".")
+    return (
+        last == "num_batches_tracked"
+        and child(place, "running_mean") in own
+        and array.shape == ()
+        and array.dtype.kind == "i"
+    )
 
 
 class Layer:
@@ -204,33 +236,66 @@ class Layer:
         """Copies of all parameters and statistics by name."""
         return {name: array.copy() for name, array in self.state().items()}
 
-    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+    def load_state_dict(
+        self, state_dict: Mapping[str, ArrayLike] | str | os.PathLike[str], strict: bool = True
+    ) -> IncompatibleKeys:
         """Copy parameters and statistics in, by name. All differences are reported at once, and then nothing is
         changed.
 
+        Numbers of other floating-point types become float32. PyTorch's ``num_batches_tracked`` of batch normalisations
+        is passed over: the statistics move by a fixed momentum.
+
         Parameters
         ----------
-        state : mapping of str to array_like
+        state_dict : mapping of str to array_like, or path-like
+            Or a safetensors file with such arrays, as ``safetensors.torch.save_file(model.state_dict(), path)`` writes
+            it.
+        strict : bool
+            Whether missing and unknown names are errors.
+
+        Returns
+        -------
+        IncompatibleKeys
+            The names that were missing and unknown.
 
         Raises
         ------
+        FileNotFoundError
+            If there is no such file.
         ValueError
-            If names are missing or unknown, or shapes or dtypes do not fit.
+            If names are missing or unknown, shapes or dtypes do not fit, or the file is damaged.
+
+        Examples
+        --------
+        >>> from nnpar import Linear
+        >>> layer = Linear(2, 1)
+        >>> layer.load_state_dict({"weight": [[1.0, 2.0]]}, strict=False)
+        IncompatibleKeys(missing_keys=['bias'], unexpected_keys=[])
+        >>> layer.load_state_dict({"weight": [[1.0, 2.0, 3.0]], "bias": [0.0]})
+        Traceback (most recent call last):
+        ValueError: Linear.load_state_dict: weight: expected shape (1, 2), got (1, 3)
         """
         own = self.state()
-        given = {name: np.asarray(value) for name, value in state.items()}
-        problems = [f"missing {name} {own[name].shape}" for name in own if name not in given]
-        for name, array in given.items():
-            if name not in own:
-                problems.append(f"unknown {name} {array.shape}")
-            elif array.shape != own[name].shape:
-                problems.append(f"{name}: expected shape {own[name].shape}, got {array.shape}")
-            elif array.dtype.kind not in "fiub":
-                problems.append(f"{name}: expected real numbers, got dtype {array.dtype}")
+        given = _as_arrays(state_dict, f"{type(self).__name__}.load_state_dict")
+        for name in [name for name in given if _counts_batches(name, given[name], own)]:
+            del given[name]
+        keys = IncompatibleKeys([n for n in own if n not in given], [n for n in given if n not in own])
+        problems: list[str] = []
+        if strict:
+            problems += [f"missing {name} {own[name].shape}" for name in keys.missing_keys]
+            problems += [f"unknown {name} {given[name].shape}" for name in keys.unexpected_keys]
+        common = [name for name in own if name in given]
+        for name in common:
+            if given[name].shape != own[name].shape:
+                problems.append(f"{name}: expected shape {own[name].shape}, got {given[name].shape}")
+            elif given[name].dtype.kind != "f":
+                problems.append(f"{name}: expected floating-point numbers, got dtype {given[name].dtype}")
         if problems:
             raise ValueError(f"{type(self).__name__}.load_state_dict: " + "; ".join(problems))
-        for name, array in given.items():
-            own[name][...] = array
+        with np.errstate(over="ignore"):
+            for name in common:
+                own[name][...] = given[name]
+        return keys
 
     @overload
     def __call__(self, *inputs: Symbol) -> Symbol: ...

@@ -220,6 +220,13 @@ class Residual(Composite):
     shortcut : Layer, optional
         x itself by default. Its output has the body's shape.
 
+    Raises
+    ------
+    TypeError
+        If one is not a layer.
+    ValueError
+        If both are one layer; later, if their outputs differ in shape.
+
     Examples
     --------
     >>> import numpy as np
@@ -254,6 +261,13 @@ class Concat(Composite):
     ----------
     *branches : Layer or None
         Two at least; None stands for the input itself. Their outputs differ in the number of channels at most.
+
+    Raises
+    ------
+    TypeError
+        If one is not a layer.
+    ValueError
+        If there are fewer than two, or one occurs twice; later, if their outputs do not fit together.
 
     Examples
     --------

@@ -1,0 +1,36 @@
+"""Models by name, ready to train."""
+
+from collections.abc import Callable
+
+from nnpar.layers import Composite
+from nnpar.zoo.densenet import densenet121, densenet_small
+from nnpar.zoo.mobilenet import mobilenet_v1
+from nnpar.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
+from nnpar.zoo.small import digits_cnn, lenet5, mlp, mnist_cnn
+from nnpar.zoo.unet import unet_small
+from nnpar.zoo.vgg import vgg11, vgg13, vgg16, vgg19, vgg_small
+
+__all__ = [
+    "MODELS",
+    "densenet121",
+    "densenet_small",
+    "digits_cnn",
+    "lenet5",
+    "mlp",
+    "mnist_cnn",
+    "mobilenet_v1",
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet34",
+    "resnet50",
+    "resnet56",
+    "unet_small",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "vgg_small",
+]
+
+MODELS: dict[str, Callable[..., Composite]] = {name: globals()[name] for name in __all__ if name != "MODELS"}

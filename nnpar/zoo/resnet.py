@@ -1,0 +1,153 @@
+"""Residual networks: He, Zhang, Ren, Sun, arXiv:1512.03385."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nnpar.layers import Layer, MaxPool2d, ReLU, Residual, Sequential
+from nnpar.zoo.blocks import classifier, conv_norm
+
+Body = Callable[[int, int, int], list[Layer]]
+
+
+def _basic(channels: int, out: int, stride: int) -> list[Layer]:
+    """Two 3x3 convolutions."""
+    return [*conv_norm(channels, out, 3, stride), ReLU(), *conv_norm(out, out, 3)]
+
+
+def _bottleneck(channels: int, out: int, stride: int) -> list[Layer]:
+    """A 3x3 convolution between two of 1x1, on a quarter of the channels. It is the 3x3 one that has the stride."""
+    width = out // 4
+    return [
+        *conv_norm(channels, width, 1),
+        ReLU(),
+        *conv_norm(width, width, 3, stride),
+        ReLU(),
+        *conv_norm(width, out, 1),
+    ]
+
+
+def _block(body: Body, channels: int, out: int, stride: int) -> list[Layer]:
+    """A residual block, with a projection where the shape changes."""
+    same = stride == 1 and channels == out
+    shortcut = None if same else Sequential(*conv_norm(channels, out, 1, stride))
+    return [Residual(Sequential(*body(channels, out, stride)), shortcut), ReLU()]
+
+
+def _stages(body: Body, channels: int, widths: tuple[int, ...], counts: tuple[int, ...]) -> list[Layer]:
+    layers: list[Layer] = []
+    for number, (width, count) in enumerate(zip(widths, counts, strict=True)):
+        for block in range(count):
+            layers += _block(body, channels, width, 2 if number > 0 and block == 0 else 1)
+            channels = width
+    return layers
+
+
+def _for_32(blocks: int, num_classes: int, in_channels: int) -> Sequential:
+    """Section 4.2: three stages of 16, 32 and 64 channels."""
+    stages = _stages(_basic, 16, (16, 32, 64), (blocks,) * 3)
+    return Sequential(*conv_norm(in_channels, 16, 3), ReLU(), *stages, *classifier(64, num_classes))
+
+
+def resnet20(num_classes: int = 10, in_channels: int = 3) -> Sequential:
+    """ResNet-20 for 32x32 images: He, Zhang, Ren, Sun, arXiv:1512.03385, section 4.2.
+
+    Parameters
+    ----------
+    num_classes, in_channels : int
+
+    Returns
+    -------
+    Sequential
+        Input (N, in_channels, 32, 32), output (N, num_classes). 272,474 parameters, 40.8 M multiply-adds.
+    """
+    return _for_32(3, num_classes, in_channels)
+
+
+def resnet32(num_classes: int = 10, in_channels: int = 3) -> Sequential:
+    """ResNet-32 for 32x32 images: He, Zhang, Ren, Sun, arXiv:1512.03385, section 4.2.
+
+    Parameters
+    ----------
+    num_classes, in_channels : int
+
+    Returns
+    -------
+    Sequential
+        Input (N, in_channels, 32, 32), output (N, num_classes). 466,906 parameters, 69.1 M multiply-adds.
+    """
+    return _for_32(5, num_classes, in_channels)
+
+
+def resnet56(num_classes: int = 10, in_channels: int = 3) -> Sequential:
+    """ResNet-56 for 32x32 images: He, Zhang, Ren, Sun, arXiv:1512.03385, section 4.2.
+
+    Parameters
+    ----------
+    num_classes, in_channels : int
+
+    Returns
+    -------
+    Sequential
+        Input (N, in_channels, 32, 32), output (N, num_classes). 855,770 parameters, 125.8 M multiply-adds.
+    """
+    return _for_32(9, num_classes, in_channels)
+
+
+def _for_224(
+    body: Body, widths: tuple[int, ...], counts: tuple[int, ...], num_classes: int, in_channels: int
+) -> Sequential:
+    """Table 1: a strided convolution and pooling, four stages."""
+    return Sequential(
+        *conv_norm(in_channels, 64, 7, 2), ReLU(), MaxPool2d(3, 2, 1),
+        *_stages(body, 64, widths, counts), *classifier(widths[-1], num_classes),
+    )  # fmt: skip
+
+
+def resnet18(num_classes: int = 1000, in_channels: int = 3) -> Sequential:
+    """ResNet-18 for 224x224 images: He, Zhang, Ren, Sun, arXiv:1512.03385, table 1.
+
+    Parameters
+    ----------
+    num_classes, in_channels : int
+
+    Returns
+    -------
+    Sequential
+        Input (N, in_channels, 224, 224) or larger, output (N, num_classes). 11,689,512 parameters, 1.81 G
+        multiply-adds.
+    """
+    return _for_224(_basic, (64, 128, 256, 512), (2, 2, 2, 2), num_classes, in_channels)
+
+
+def resnet34(num_classes: int = 1000, in_channels: int = 3) -> Sequential:
+    """ResNet-34 for 224x224 images: He, Zhang, Ren, Sun, arXiv:1512.03385, table 1.
+
+    Parameters
+    ----------
+    num_classes, in_channels : int
+
+    Returns
+    -------
+    Sequential
+        Input (N, in_channels, 224, 224) or larger, output (N, num_classes). 21,797,672 parameters, 3.66 G
+        multiply-adds.
+    """
+    return _for_224(_basic, (64, 128, 256, 512), (3, 4, 6, 3), num_classes, in_channels)
+
+
+def resnet50(num_classes: int = 1000, in_channels: int = 3) -> Sequential:
+    """ResNet-50 for 224x224 images: He, Zhang, Ren, Sun, arXiv:1512.03385, table 1, with the stride in the 3x3
+    convolutions, as in torchvision ("version 1.5").
+
+    Parameters
+    ----------
+    num_classes, in_channels : int
+
+    Returns
+    -------
+    Sequential
+        Input (N, in_channels, 224, 224) or larger, output (N, num_classes). 25,557,032 parameters, 4.09 G
+        multiply-adds.
+    """
+    return _for_224(_bottleneck, (256, 512, 1024, 2048), (3, 4, 6, 3), num_classes, in_channels)
