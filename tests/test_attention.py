@@ -263,6 +263,10 @@ def test_errors(call, message):
         call()
 
 
+def test_no_samples_give_no_output():
+    assert MultiheadAttention(6, 2, batch_first=True)(np.zeros((0, 3, 6))).shape == (0, 3, 6)
+
+
 def test_models_are_saved_and_loaded(tmp_path):
     """Every layer on tokens, and every normalisation."""
     query, image = Input((5, 6)), Input((3, 4, 4))
