@@ -264,7 +264,12 @@ def test_errors(call, message):
 
 
 def test_no_samples_give_no_output():
-    assert MultiheadAttention(6, 2, batch_first=True)(np.zeros((0, 3, 6))).shape == (0, 3, 6)
+    layer = EncoderLayer(6, 2, 9, batch_first=True)
+    assert layer(np.zeros((0, 3, 6))).shape == (0, 3, 6)
+    plan = Plan(layer, (0, 3, 6), training=True, needs_dx=True)
+    plan.run_forward()
+    plan.run_backward()
+    assert not any(gradient.any() for gradient in plan.gradients.values())
 
 
 def test_models_are_saved_and_loaded(tmp_path):
