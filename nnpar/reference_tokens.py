@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
-from nnpar._checks import Array
-
-__all__ = [
-    "attention",
-    "attention_grad",
-    "group_norm",
-    "group_norm_grad",
-    "local_response_norm",
-    "local_response_norm_grad",
-    "row_norm",
-    "row_norm_grad",
-    "softmax_grad",
-]
+Array = npt.NDArray[Any]
 
 
 def row_norm(x: Array, gamma: Array, beta: Array | float, eps: float, centred: bool) -> tuple[Array, Array, Array]:
@@ -79,12 +70,12 @@ def _nearby(v: Array, before: int, after: int) -> Array:
     """The sum over the channels c - before to c + after of v (N, C, ...)."""
     padded = np.zeros((v.shape[0], v.shape[1] + before + after, *v.shape[2:]), v.dtype)
     padded[:, before : before + v.shape[1]] = v
-    total: Array = sum(padded[:, k : k + v.shape[1]] for k in range(before + after + 1))  # type: ignore[assignment]
+    total: Array = sum(padded[:, k : k + v.shape[1]] for k in range(before + after + 1))
     return total
 
 
 def local_response_norm(x: Array, size: int, alpha: float, beta: float, k: float) -> Array:
-    """x (N, C, ...) over a power of the squares of the channels nearby, see :class:`nnpar.LocalResponseNorm`."""
+    """Images (N, C, ...) over a power of the squares of channels nearby, see :class:`nnpar.LocalResponseNorm`."""
     y: Array = x * (k + alpha / size * _nearby(x * x, size // 2, (size - 1) // 2)) ** -beta
     return y
 
@@ -109,13 +100,14 @@ def _heads(x: Array, heads: int) -> Array:
 
 
 def _joined(x: Array) -> Array:
-    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
+    joined: Array = x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
+    return joined
 
 
 def _probabilities(q: Array, k: Array, causal: bool) -> Array:
     scores = q @ k.transpose(0, 1, 3, 2) / np.sqrt(q.shape[3])
     if causal:
-        scores = np.where(np.tri(*scores.shape[2:], dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(*scores.shape[2:]) > 0, scores, -np.inf)
     e = np.exp(scores - scores.max(axis=-1, keepdims=True))
     p: Array = e / e.sum(axis=-1, keepdims=True)
     return p
@@ -124,7 +116,8 @@ def _probabilities(q: Array, k: Array, causal: bool) -> Array:
 def attention(q: Array, k: Array, v: Array, heads: int, causal: bool = False) -> Array:
     """softmax(q k^T / sqrt(d)) v of each head of d features; q (N, T, E), k and v (N, S, E)."""
     q, k, v = (_heads(x, heads) for x in (q, k, v))
-    return _joined(_probabilities(q, k, causal) @ v)
+    y: Array = _joined(_probabilities(q, k, causal) @ v)
+    return y
 
 
 def attention_grad(

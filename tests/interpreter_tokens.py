@@ -55,9 +55,7 @@ def forward(layer: nnpar.Layer, p: Values, xs: list[np.ndarray[Any, Any]], train
             )
             return y.reshape(x.shape)
         case GroupNormalization():
-            y, *kept["statistics"] = reference_tokens.group_norm(
-                x, layer._groups, *_affine(p, x.shape[1]), layer.eps
-            )
+            y, *kept["statistics"] = reference_tokens.group_norm(x, layer._groups, *_affine(p, x.shape[1]), layer.eps)
             return y
         case nnpar.LocalResponseNorm():
             return reference_tokens.local_response_norm(x, layer.size, layer.alpha, layer.beta, layer.k)

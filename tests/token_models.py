@@ -94,10 +94,19 @@ MODELS = {
     ),
     "norms of one value": (norms_of_one_value, (2, 4, 3, 3)),
     "attention": (lambda: Sequential(Linear(4, 6), MultiheadAttention(6, 2, batch_first=True), ReLU()), (2, 5, 4)),
-    "causal attention": (lambda: Residual(MultiheadAttention(6, 3, bias=False, batch_first=True, causal=True)), (2, 5, 6)),
+    "causal attention": (
+        lambda: Residual(MultiheadAttention(6, 3, bias=False, batch_first=True, causal=True)), (2, 5, 6)
+    ),
     "cross attention": (cross_attention, (2, 5, 4)),
     "cross attention of other widths": (lambda: cross_attention(kdim=4, vdim=5), (2, 5, 4)),
     "positions": (lambda: Sequential(Linear(4, 3), PositionEmbedding(5, 3), Flatten(), Linear(15, 2)), (2, 5, 4)),
+    "positions of a relu": (
+        lambda: Sequential(Linear(4, 3), ReLU(), PositionEmbedding(5, 3), ReLU(), Linear(3, 2)), (2, 5, 4)
+    ),
+    "tokens of a relu": (
+        lambda: Sequential(Conv2d(2, 3, 1), Tokens(), ReLU(), PositionEmbedding(7, 3, True), FirstToken(), ReLU()),
+        (2, 2, 2, 3),
+    ),
     "vision transformer": (vision_transformer, (2, 1, 4, 6)),
     "vision transformer, norm first": (lambda: vision_transformer(norm_first=True, bias=False), (2, 1, 4, 6)),
 }  # fmt: skip

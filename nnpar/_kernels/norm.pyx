@@ -23,8 +23,8 @@ cdef enum:
 
 
 cdef class RowNorm(Step):
-    """y = (x - mean) * invstd * gamma + beta of each row, with the row's own mean and invstd = 1 / sqrt(var + eps); mean
-    is 0 unless centred.
+    """y = (x - mean) * invstd * gamma + beta of each row, with its own mean and invstd = 1 / sqrt(var + eps); mean is 0
+    unless centred.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ cdef class RowNorm(Step):
 
 
 cdef class RowNormGrad(Step):
-    """Gradients of `RowNorm`: with g = dy gamma and xhat = (x - mean) invstd, dx = invstd (g - mean of g - xhat * mean of
-    g xhat), of each row, without the mean of g unless centred; dgamma = sum of dy xhat, dbeta = sum of dy over rows.
+    """Gradients of `RowNorm`: with g = dy gamma and xhat = (x - mean) invstd, dx = invstd (g - mean of g - xhat * mean
+    of g xhat), of each row, without the mean of g unless centred; dgamma = sum of dy xhat, dbeta = sum of dy over rows.
 
     Parameters
     ----------

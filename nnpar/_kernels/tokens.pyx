@@ -1,6 +1,7 @@
 """Attention, and tables of vectors.
 
-A task of attention is one head of one sample. It goes through its queries a block at a time: their scores with all keys
+A task of attention is one head of one sample, or if there are fewer than threads, some of its queries, where that
+divides no sum. It goes through the queries a block at a time: their scores with all keys
 stay in cache until they have become probabilities and these have weighted the values. No scores are kept for the
 backward pass, which computes them again, to the bit.
 """
@@ -47,7 +48,7 @@ cdef class AttentionStep(Step):
 
     cdef Heads q, k, v
     cdef Py_ssize_t samples, queries, keys, heads, size, padded
-    cdef bint causal, drops
+    cdef bint causal, drops, divides  # whether threads may share the queries of a head
     cdef Position position
     cdef uint32_t threshold, layer
     cdef float factor, scale
@@ -67,20 +68,30 @@ cdef class AttentionStep(Step):
     cdef Heads of_heads(self, array, bint write) except *:
         return Heads(self.floats(array, write), array.strides[0] // 4, array.strides[1] // 4)
 
-    cdef void head(self, const nnp_kernels *kernel, Py_ssize_t sample, Py_ssize_t head, char *own) noexcept nogil:
+    cdef void head(self, const nnp_kernels *kernel, Py_ssize_t sample, Py_ssize_t head, Py_ssize_t first,
+                   Py_ssize_t end, char *own) noexcept nogil:
+        """Queries `first` to `end` of a head."""
         pass
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t task
+        cdef Py_ssize_t team = self.team(), heads = self.samples * self.heads, parts = 1, task
         cdef nnp_float_mode mode = 0
-        with parallel(num_threads=self.team()):
+        if self.divides:
+            parts = min(ceil_div(self.queries, QUERIES), ceil_div(team, max(1, heads)))
+        with parallel(num_threads=team):
             mode = nnp_flush_denormals()
-            for task in prange(self.samples * self.heads, schedule="dynamic"):
+            for task in prange(heads * parts, schedule="dynamic"):
                 if self.goes_on():
-                    self.head(kernel, task // self.heads, task % self.heads,
+                    self.part(kernel, task // parts, task % parts, parts,
                               self.workspace + threadid() * self.own_bytes)
             nnp_restore_float_mode(mode)
+
+    cdef void part(self, const nnp_kernels *kernel, Py_ssize_t head, Py_ssize_t part, Py_ssize_t parts,
+                   char *own) noexcept nogil:
+        cdef Py_ssize_t blocks = ceil_div(self.queries, QUERIES)
+        self.head(kernel, head // self.heads, head % self.heads, blocks * part // parts * QUERIES,
+                  min(self.queries, blocks * (part + 1) // parts * QUERIES), own)
 
     cdef float *at(self, Heads *x, Py_ssize_t sample, Py_ssize_t head, Py_ssize_t token) noexcept nogil:
         return x.data + sample * x.sample + token * x.token + head * self.size
@@ -163,20 +174,21 @@ cdef class Attention(AttentionStep):
     def __init__(self, q, k, v, y, heads, causal, p, position, layer):
         AttentionStep.__init__(self, q, k, v, heads, causal, p, position, layer)
         self.name = "attention"
-        self.y = self.of_heads(y, True)
+        self.y, self.divides = self.of_heads(y, True), True
         self.cost(4.0 * q.size * self.keys, 8.0 * (q.size + k.size))
         self.own_bytes = self.score_bytes() + self.across_bytes() + self.down_bytes()
         self.workspace_bytes = self.most_threads * self.own_bytes
 
-    cdef void head(self, const nnp_kernels *kernel, Py_ssize_t sample, Py_ssize_t head, char *own) noexcept nogil:
+    cdef void head(self, const nnp_kernels *kernel, Py_ssize_t sample, Py_ssize_t head, Py_ssize_t first,
+                   Py_ssize_t end, char *own) noexcept nogil:
         cdef float *p = <float *> own
         cdef float *keys = <float *> (own + self.score_bytes())
         cdef float *values = <float *> (own + self.score_bytes() + self.across_bytes())
-        cdef Py_ssize_t first = 0, rows
+        cdef Py_ssize_t rows
         self.pack_across(kernel, self.at(&self.k, sample, head, 0), self.k.token, self.scale, keys)
         self.pack_down(kernel, self.at(&self.v, sample, head, 0), self.v.token, values)
-        while first < self.queries:
-            rows = min(QUERIES, self.queries - first)
+        while first < end:
+            rows = min(QUERIES, end - first)
             self.probabilities(kernel, sample, head, first, rows, keys, p)
             if self.drops:
                 self.drop(kernel, sample, head, first, rows, p, p)
@@ -208,8 +220,9 @@ cdef class AttentionGrad(AttentionStep):
         self.own_bytes = (2 + self.drops) * self.score_bytes() + 2 * self.across_bytes() + self.down_bytes()
         self.workspace_bytes = self.most_threads * self.own_bytes
 
-    cdef void head(self, const nnp_kernels *kernel, Py_ssize_t sample, Py_ssize_t head, char *own) noexcept nogil:
-        cdef Py_ssize_t first = 0, token
+    cdef void head(self, const nnp_kernels *kernel, Py_ssize_t sample, Py_ssize_t head, Py_ssize_t first,
+                   Py_ssize_t end, char *own) noexcept nogil:
+        cdef Py_ssize_t token
         cdef float *keys = <float *> own
         cdef float *values = <float *> (own + self.across_bytes())
         cdef float *rows_of_keys = <float *> (own + 2 * self.across_bytes())
@@ -220,9 +233,8 @@ cdef class AttentionGrad(AttentionStep):
         for token in range(self.keys):
             memset(self.at(&self.dk, sample, head, token), 0, 4 * self.size)
             memset(self.at(&self.dv, sample, head, token), 0, 4 * self.size)
-        while first < self.queries:
-            self.block(kernel, sample, head, first, min(QUERIES, self.queries - first), keys, values, rows_of_keys,
-                       scores)
+        while first < end:
+            self.block(kernel, sample, head, first, min(QUERIES, end - first), keys, values, rows_of_keys, scores)
             first += QUERIES
 
     cdef void block(self, const nnp_kernels *kernel, Py_ssize_t sample, Py_ssize_t head, Py_ssize_t first,

@@ -72,6 +72,9 @@ class Attention(Layer):
             raise ValueError(f"{who}: value: expected {shapes[1][1]} tokens, as many as keys, got {shapes[2][1]}")
         return shapes[0]
 
+    def settings(self) -> dict[str, Any]:
+        return {"dims": self.dims, "num_heads": self.num_heads, "dropout": self.dropout, "causal": self.causal}
+
     def _projections(self, arrays: Any) -> list[tuple[Any, Any]]:
         """Weight and bias, or their gradients, that each input is multiplied with."""
         e = self.dims[0]
@@ -131,20 +134,24 @@ def _thirds(arrays: Sequence[Array]) -> list[Array]:
 
 
 def _attention(options: tuple[int, bool, float, Position, int], y: Array, *projected: Array) -> Step:
-    return tokens.Attention(*_thirds(projected), y, *options)
+    q, k, v = _thirds(projected)
+    return tokens.Attention(q, k, v, y, *options)
 
 
 def _attention_grad(options: tuple[int, bool, float, Position, int], dy: Array, *arrays: Array) -> Step:
     half = len(arrays) // 2
-    return tokens.AttentionGrad(dy, *_thirds(arrays[:half]), *_thirds(arrays[half:]), *options)
+    q, k, v = _thirds(arrays[:half])
+    dq, dk, dv = _thirds(arrays[half:])
+    return tokens.AttentionGrad(dy, q, k, v, dq, dk, dv, *options)
 
 
 class MultiheadAttention(Composite):
-    """Attention of several heads, as PyTorch's ``nn.MultiheadAttention``: Vaswani et al., arXiv:1706.03762, section 3.2.
+    """Attention of several heads, as PyTorch's ``nn.MultiheadAttention``: Vaswani et al., arXiv:1706.03762.
 
     Each head has ``softmax(q k^T / sqrt(d)) v``, where q, k and v are d features of the query, key and value, after a
-    dense layer. ``out_proj``, another, mixes the heads. With one input it attends to itself; with three, query (N, T, E),
-    key (N, S, kdim) and value (N, S, vdim), to others. The output is of shape (N, T, E); the weights are not returned.
+    dense layer. ``out_proj``, another, mixes the heads. With one input it attends to itself; with three, query
+    (N, T, E), key (N, S, kdim) and value (N, S, vdim), to others. The output is of shape (N, T, E); the weights are not
+    returned.
 
     Parameters
     ----------
@@ -241,5 +248,5 @@ class MultiheadAttention(Composite):
 
 def batch_first_only(batch_first: bool, who: str) -> None:
     """The caller knows that tokens are (N, T, E)."""
-    if not batch_first:
+    if batch_first is not True:
         raise ValueError(f"{who}: batch_first: expected True, got {batch_first}: inputs are of shape (N, T, E)")

@@ -170,7 +170,8 @@ class PositionEmbedding(Layer):
 
     def forward(self, at: Lowering) -> None:
         if self.class_token is None:
-            at.y = at.overwritable()
+            # In training, who made the input may read it again for its gradient.
+            at.y = at.x.like() if at.training else at.overwritable()
             at.step(tokens.AddToEach, at.x, self.weight, at.y, writes=at.y)
             return
         at.y = Buffer(self.output_shape(at.x.shape, at.name), channels_last=False)
@@ -267,7 +268,7 @@ class FirstToken(Layer):
 
 def flat(x: Buffer) -> Buffer:
     """Each sample as one row."""
-    return x.view((x.shape[0], x.size // x.shape[0]))
+    return x.view((x.shape[0], math.prod(x.shape[1:])))
 
 
 def only(value: Any, default: Any, who: str, name: str) -> None:

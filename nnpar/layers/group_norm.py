@@ -223,7 +223,7 @@ class LocalResponseNorm(Layer):
     ----------
     size : int
     alpha, beta, k : float
-        Such that ``k + alpha / size * s`` is positive, or ONNX Runtime and PyTorch give NaN or infinity as well.
+        Where ``k + alpha / size * s`` is not positive, y is NaN or infinite, as in PyTorch.
 
     Raises
     ------
