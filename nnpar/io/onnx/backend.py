@@ -52,7 +52,9 @@ class NnparRep(BackendRep):  # type: ignore[misc]
         self._constant = {
             value.name
             for value in self._inputs
-            if value.name in read or value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT
+            if value.name in read
+            or value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT
+            or not value.type.tensor_type.shape.dim
         }
         self._models: dict[Any, tuple[Imported, Plan | None]] = {}
 

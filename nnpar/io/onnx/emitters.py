@@ -78,9 +78,7 @@ def _local_response_norm(e: Emitter, layer: layers.LocalResponseNorm) -> str:
 
 
 def _max_pool(e: Emitter, layer: layers.MaxPool2d) -> str:
-    return e.emit(
-        "MaxPool", *e.inputs, kernel_shape=layer.kernel_size, strides=layer.stride, pads=layer.padding * 2
-    )
+    return e.emit("MaxPool", *e.inputs, kernel_shape=layer.kernel_size, strides=layer.stride, pads=layer.padding * 2)
 
 
 def _average_pool(e: Emitter, layer: layers.AvgPool2d) -> str:

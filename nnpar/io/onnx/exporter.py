@@ -108,9 +108,7 @@ def _shapes(model: Layer, given: Shape | Sequence[Shape] | None) -> list[Shape]:
     return [tuple(shape) for shape in shapes] if shapes and isinstance(shapes[0], Sequence) else [tuple(given)]
 
 
-def save(
-    model: Layer, path: str | os.PathLike[str], input_shape: Shape | Sequence[Shape] | None = None
-) -> None:
+def save(model: Layer, path: str | os.PathLike[str], input_shape: Shape | Sequence[Shape] | None = None) -> None:
     """Write a model as an ONNX file, for prediction with any size of the batch.
 
     Parameters and statistics are initialisers under their names in ``model.state_dict()``. The file appears whole or

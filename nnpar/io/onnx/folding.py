@@ -49,14 +49,13 @@ class Folder:
         self._room -= _size(node.op_type, [x for x in inputs if x is not None])
         if self._room < 0:
             raise ValueError(f"expected constants of at most {MOST_NUMBERS} numbers")
-        function = onnx.helper.make_function(
-            "nnpar", "node", [name for name in node.input if name], [name for name in node.output if name],
-            [node], [onnx.helper.make_opsetid(domain, version) for domain, version in self._opsets.items()],
-        )  # fmt: skip
+        ends = [[onnx.ValueInfoProto(name=name) for name in names if name] for names in (node.input, node.output)]
+        opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
+        model = onnx.helper.make_model(onnx.helper.make_graph([node], "node", *ends), opset_imports=opsets)
         values = {name: x for name, x in zip(node.input, inputs, strict=True) if name}
         try:
             with np.errstate(all="ignore"):
-                results = onnx.reference.ReferenceEvaluator(function).run(None, values)
+                results = onnx.reference.ReferenceEvaluator(model).run(None, values)
         except Exception as error:  # whatever the reference meets in a node that does not fit its inputs
             raise ValueError(f"cannot be computed: {str(error)[:200]}") from error
         return [np.asarray(result) for result in results]

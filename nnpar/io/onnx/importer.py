@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,18 +64,23 @@ class Imported:
     outputs: tuple[int | NDArray[Any], ...]
 
 
-class Unsupported(ValueError):
+class UnsupportedError(ValueError):
     """What a node wants, and nnpar cannot do."""
 
 
 class Op:
     """One node on its way to layers: what a function in `operators` reads, and how it adds layers.
 
-    Each method raises :class:`Unsupported` if the node has something else than the caller can use.
+    Each method raises :class:`UnsupportedError` if the node has something else than the caller can use.
     """
 
-    def __init__(self, node: onnx.NodeProto, inputs: Sequence[Value], version: int, trials: int) -> None:
+    def __init__(
+        self, node: onnx.NodeProto, inputs: Sequence[Value], version: int, trials: int, alone: bool = False
+    ) -> None:
         self.node, self.inputs, self.version, self.trials = node, inputs, version, trials
+        self.may_fold = (
+            alone  # the layer before may be changed: nothing else reads its output, and folding was asked for
+        )
         self._attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         self._unread = set(self._attributes)
 
@@ -88,12 +94,12 @@ class Op:
         """An attribute of which only the default and some values are supported."""
         value = self.attribute(name, default)
         if value not in (default, *values):
-            raise Unsupported(f"{name}={value!r}")
+            raise UnsupportedError(f"{name}={value!r}")
 
     def all_read(self) -> None:
         """Each attribute was looked at."""
         if self._unread:
-            raise Unsupported(f"attribute {', '.join(sorted(self._unread))}")
+            raise UnsupportedError(f"attribute {', '.join(sorted(self._unread))}")
 
     def has(self, number: int) -> bool:
         """Whether there is an input of that number."""
@@ -107,23 +113,23 @@ class Op:
         """An input that is data of float32."""
         value = self.inputs[number] if number < len(self.inputs) else None
         if not isinstance(value, Data) or value.whole:
-            raise Unsupported(f"input {number}: expected float32 data that depend on the model's inputs")
+            raise UnsupportedError(f"input {number}: expected float32 data that depend on the model's inputs")
         return value
 
     def known(self, number: int) -> NDArray[Any]:
         """An input that does not depend on the inputs, nor on the batch."""
         value = self.inputs[number] if number < len(self.inputs) else None
         if not isinstance(value, Known):
-            raise Unsupported(f"input {number}: expected a constant, got data that depend on the model's inputs")
+            raise UnsupportedError(f"input {number}: expected a constant, got data that depend on the model's inputs")
         if any(not np.array_equal(array, value.arrays[0]) for array in value.arrays[1:]):
-            raise Unsupported(f"input {number}: depends on the batch's size")
+            raise UnsupportedError(f"input {number}: depends on the batch's size")
         return value.arrays[0]
 
     def weights(self, number: int, shape: Shape | None = None) -> NDArray[np.float32]:
         """A constant input in float32, of that shape."""
         array = self.known(number)
         if array.dtype != np.float32:
-            raise Unsupported(f"input {number}: expected float32, got {array.dtype}")
+            raise UnsupportedError(f"input {number}: expected float32, got {array.dtype}")
         if shape is not None and array.shape != shape:
             raise ValueError(f"input {number}: expected shape {shape}, got {array.shape}")
         return array
@@ -156,6 +162,8 @@ class Importer:
         Inputs whose numbers are known.
     shapes : mapping of str to tuple of int
         Of inputs that the file gives no sizes for, or others.
+    fold : bool
+        Whether batch normalisations become part of convolutions.
     """
 
     def __init__(
@@ -163,6 +171,7 @@ class Importer:
         proto: onnx.ModelProto,
         constants: Mapping[str, NDArray[Any]] | None = None,
         shapes: Mapping[str, Shape] | None = None,
+        fold: bool = False,
     ) -> None:
         from nnpar.io.onnx.operators import OPERATORS
 
@@ -173,6 +182,9 @@ class Importer:
         self._version = next((self._opsets[d] for d in OWN_DOMAINS if d in self._opsets), 1)
         self._fold = folding.Folder(self._opsets)
         self._values: dict[str, Value] = {}
+        readers = Counter(name for node in self.graph.node for name in node.input)
+        readers.update(value.name for value in self.graph.output)
+        self._read_once = {name for name, count in readers.items() if fold and count == 1}
         self._problems: list[str] = []
         self._failed: set[str] = set()
         constants = constants or {}
@@ -191,7 +203,9 @@ class Importer:
     def _input(self, value: onnx.ValueInfoProto, shape: tuple[int | None, ...]) -> Data:
         kind = value.type.tensor_type.elem_type
         if kind not in (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32):
-            raise Unsupported(f"input {value.name!r}: expected float32, got {onnx.TensorProto.DataType.Name(kind)}")
+            raise UnsupportedError(
+                f"input {value.name!r}: expected float32, got {onnx.TensorProto.DataType.Name(kind)}"
+            )
         rest = tuple(size or 0 for size in shape[1:])
         shapes = tuple((batch if shape[0] is None else shape[0], *rest) for batch in self._trials)
         return Data(Input(rest), shapes, kind != onnx.TensorProto.FLOAT)
@@ -231,9 +245,9 @@ class Importer:
             operator = self._operators.get(node.op_type) if node.domain in OWN_DOMAINS else None
             foldable = node.domain in OWN_DOMAINS and node.op_type in folding.OPERATORS
             if operator is None and not foldable:
-                raise Unsupported("this operator")
+                raise UnsupportedError("this operator")
             if not failed:
-                outputs = self._outputs(node, operator if operator is not None else None, foldable)
+                outputs = self._outputs(node, operator, foldable)
                 self._values |= dict(zip(node.output, outputs, strict=False))
                 return
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -248,13 +262,13 @@ class Importer:
         if foldable and not any(isinstance(value, Data) for value in inputs):
             return self._folded(node, inputs)
         if operator is None:
-            raise Unsupported("of data that depend on the model's inputs")
-        op = Op(node, inputs, self._version, len(self._trials))
+            raise UnsupportedError("of data that depend on the model's inputs")
+        op = Op(node, inputs, self._version, len(self._trials), node.input[0] in self._read_once)
         value = operator(op)
         op.all_read()
         outputs = value if isinstance(value, list) else [value]
         if any(op.wants_output(k) and (k >= len(outputs) or outputs[k] is None) for k in range(len(node.output))):
-            raise Unsupported(f"more than {len(outputs)} output")
+            raise UnsupportedError(f"more than {len(outputs)} output")
         return outputs
 
     def _folded(self, node: onnx.NodeProto, inputs: Sequence[Value]) -> list[Value]:
@@ -282,27 +296,33 @@ def _with_functions_inlined(proto: onnx.ModelProto, own: set[str]) -> onnx.Model
                 missing.add(("", node.op_type))
     if not missing:
         return proto
-    return onnx.inliner.inline_selected_functions(proto, sorted(missing), inline_schema_functions=True)
+    try:
+        return onnx.inliner.inline_selected_functions(proto, sorted(missing), inline_schema_functions=True)
+    except RuntimeError:  # types that the definition needs are not known: then they are not supported
+        return proto
 
 
 def _input_shape(value: onnx.ValueInfoProto, given: Shape | None) -> tuple[int | None, ...]:
     """Sizes of an input; None for the batch's, if it is free."""
-    if given is not None:
-        return tuple(given)
+    if given:
+        return given
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-        raise Unsupported(f"input {value.name!r}: expected a tensor with a shape; give it as shapes={{name: shape}}")
+        raise UnsupportedError(
+            f"input {value.name!r}: expected a tensor with a shape; give it as shapes={{name: shape}}"
+        )
     sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
     if not sizes:
-        raise Unsupported(f"input {value.name!r}: expected at least one axis, got a number")
+        raise UnsupportedError(f"input {value.name!r}: expected at least one axis, got a number")
     if None in sizes[1:] or any(size is not None and size < 0 for size in sizes):
-        raise Unsupported(
-            f"input {value.name!r}: expected sizes for all axes but the first, got {sizes}; "
-            "give them as shapes={name: shape}"
+        raise UnsupportedError(
+            f"input {value.name!r}: expected sizes for all axes but the first, got {sizes}; {hint}"
         )
     return tuple(sizes)
 
 
-def load(path: str | os.PathLike[str], shapes: Mapping[str, Sequence[int | None]] | None = None) -> Graph:
+def load(
+    path: str | os.PathLike[str], fold: bool = False, shapes: Mapping[str, Sequence[int | None]] | None = None
+) -> Graph:
     """Read an ONNX model as a model of nnpar's layers, which predicts and can go on learning.
 
     What depends on shapes and constants alone is computed at once. The batch, axis 0 of inputs, may be free.
@@ -310,6 +330,9 @@ def load(path: str | os.PathLike[str], shapes: Mapping[str, Sequence[int | None]
     Parameters
     ----------
     path : str or path-like
+    fold : bool
+        Whether batch normalisations become part of the convolutions before them. Predictors do that by themselves; a
+        model that learns on normalises better with them.
     shapes : mapping of str to sequence of int, optional
         Shapes of inputs by name, where the file leaves more than the batch free; None in place of a free batch.
 
@@ -338,7 +361,7 @@ def load(path: str | os.PathLike[str], shapes: Mapping[str, Sequence[int | None]
     name = os.fspath(path)
     given = {key: tuple(shape) for key, shape in (shapes or {}).items()}
     try:
-        imported = Importer(files.read(path), shapes=given).run()
+        imported = Importer(files.read(path), shapes=given, fold=fold).run()
         if imported.model is None or any(not isinstance(output, int) for output in imported.outputs):
             raise ValueError("expected outputs that depend on the inputs, got a constant")
     except FileNotFoundError:

@@ -12,7 +12,8 @@ import onnx
 from numpy.typing import NDArray
 
 from nnpar import layers
-from nnpar.io.onnx.importer import Data, Known, Op, Unsupported, Value
+from nnpar.io.onnx.importer import Data, Known, Op, UnsupportedError, Value
+from nnpar.layers.nodes import Symbol
 from nnpar.shapes import Shape
 
 BATCH_NORMS = {2: layers.BatchNorm1d, 3: layers.BatchNorm1d, 4: layers.BatchNorm2d, 5: layers.BatchNorm3d}
@@ -22,16 +23,16 @@ def _window(op: Op, kernel: Sequence[int], dilated: bool = True) -> dict[str, An
     """Stride, padding and dilation of a window that moves over an image."""
     rank = len(op.data().shape) - 2
     if rank != 2 or len(kernel) != rank:
-        raise Unsupported(f"input of shape {op.data().shape}: expected (N, C, H, W)")
+        raise UnsupportedError(f"input of shape {op.data().shape}: expected (N, C, H, W)")
     stride = tuple(op.attribute("strides", [1] * rank))
     dilation = tuple(op.attribute("dilations", [1] * rank))
     if min(stride) < 1 or min(dilation) < 1:
         raise ValueError(f"strides {stride}, dilations {dilation}: expected at least 1")
     before, after = _pads(op, kernel, stride, dilation)
     if before != after:
-        raise Unsupported(f"pads {before} before, {after} after")
+        raise UnsupportedError(f"pads {before} before, {after} after")
     if not dilated and max(dilation) > 1:
-        raise Unsupported(f"dilations={dilation}")
+        raise UnsupportedError(f"dilations={dilation}")
     return {"stride": stride, "padding": before} | ({"dilation": dilation} if dilated else {})
 
 
@@ -82,6 +83,7 @@ def _dense(op: Op, weight: NDArray[np.float32], bias: NDArray[np.float32] | None
 
 def _gemm(op: Op) -> Value:
     op.expect("transA", 0)
+    op.attribute("broadcast")
     alpha, beta = np.float32(op.attribute("alpha", 1.0)), np.float32(op.attribute("beta", 1.0))
     weight = op.weights(1) if op.attribute("transB", 0) else op.weights(1).T
     if weight.ndim != 2 or len(op.data().shape) != 2:
@@ -90,7 +92,7 @@ def _gemm(op: Op) -> Value:
     if op.has(2):
         bias = op.weights(2)
         if bias.size != 1 and bias.shape[:-1] not in ((), (1,)):
-            raise Unsupported(f"input 2 of shape {bias.shape}: expected ({weight.shape[0]},)")
+            raise UnsupportedError(f"input 2 of shape {bias.shape}: expected ({weight.shape[0]},)")
         bias = np.broadcast_to(beta * bias.reshape(-1), weight.shape[:1])
     return _dense(op, alpha * weight, bias)
 
@@ -98,7 +100,7 @@ def _gemm(op: Op) -> Value:
 def _matmul(op: Op) -> Value:
     weight = op.weights(1)
     if weight.ndim != 2 or len(op.data().shape) < 2:
-        raise Unsupported(f"of {op.data().shape} and {weight.shape}")
+        raise UnsupportedError(f"of {op.data().shape} and {weight.shape}")
     return _dense(op, weight.T, None)
 
 
@@ -109,8 +111,11 @@ def _batch_normalization(op: Op) -> Value:
     op.attribute("consumed_inputs")
     x = op.data()
     if len(x.shape) not in BATCH_NORMS:
-        raise Unsupported(f"input of shape {x.shape}")
+        raise UnsupportedError(f"input of shape {x.shape}")
     weights = [op.weights(number, x.shape[1:2]) for number in (1, 2, 3, 4)]
+    before = x.symbol.layer
+    if op.may_fold and isinstance(before, layers.Conv2d):
+        return _folded(op, before, *weights)
     # ONNX's momentum is the share of the old statistics.
     momentum = 1.0 - op.attribute("momentum", 0.9)
     layer = BATCH_NORMS[len(x.shape)](x.shape[1], op.attribute("epsilon", 1e-5), momentum)
@@ -118,12 +123,24 @@ def _batch_normalization(op: Op) -> Value:
     return op.emit(layer, x)
 
 
+def _folded(op: Op, conv: layers.Conv2d, *weights: NDArray[np.float32]) -> Data:
+    """A convolution that normalises what it gives: of weight * s, with s = scale / sqrt(var + eps)."""
+    scale, shift, mean, var = (array.astype(np.float64) for array in weights)
+    op.attribute("momentum")
+    factor = scale / np.sqrt(var + op.attribute("epsilon", 1e-5))
+    arguments = conv.settings() | {"bias": True}
+    layer = layers.Conv2d(**arguments, weight_init=lambda shape: conv.weight * factor[:, None, None, None])
+    layer.bias = shift + factor * ((0.0 if conv.bias is None else conv.bias) - mean)
+    x = op.data()
+    return Data(Symbol(layer, x.symbol.inputs, x.symbol.shape), x.shapes)
+
+
 def _layer_normalization(op: Op) -> Value:
     x = op.data()
     axis = op.axis(op.attribute("axis", -1), len(x.shape))
     op.expect("stash_type", 1)
     if axis == 0:
-        raise Unsupported("axis=0, the batch's")
+        raise UnsupportedError("axis=0, the batch's")
     rows, scale = x.shape[axis:], op.weights(1)
     bias = np.broadcast_to(op.weights(2), rows) if op.has(2) else None
     layer = layers.LayerNorm(rows, op.attribute("epsilon", 1e-5), bias=bias is not None)
@@ -138,7 +155,7 @@ def _rms_normalization(op: Op) -> Value:
     axis = op.axis(op.attribute("axis", -1), len(x.shape))
     op.expect("stash_type", 1)
     if axis == 0:
-        raise Unsupported("axis=0, the batch's")
+        raise UnsupportedError("axis=0, the batch's")
     layer = layers.RMSNorm(x.shape[axis:], op.attribute("epsilon", 1e-5))
     layer.weight = np.broadcast_to(op.weights(1), x.shape[axis:])
     return op.emit(layer, x)
@@ -148,7 +165,7 @@ def _instance_normalization(op: Op) -> Value:
     x = op.data()
     kinds = {3: layers.InstanceNorm1d, 4: layers.InstanceNorm2d}
     if len(x.shape) not in kinds:
-        raise Unsupported(f"input of shape {x.shape}")
+        raise UnsupportedError(f"input of shape {x.shape}")
     weight, bias = (op.weights(number, x.shape[1:2]) for number in (1, 2))
     layer = kinds[len(x.shape)](x.shape[1], op.attribute("epsilon", 1e-5), affine=True)
     layer.weight, layer.bias = weight, bias
@@ -168,7 +185,7 @@ def _group_normalization(op: Op) -> Value:
 def _lrn(op: Op) -> Value:
     size = op.attribute("size")
     if size % 2 == 0:
-        raise Unsupported(f"size={size}, which is even")
+        raise UnsupportedError(f"size={size}, which is even")
     alpha, beta, k = op.attribute("alpha", 1e-4), op.attribute("beta", 0.75), op.attribute("bias", 1.0)
     return op.emit(layers.LocalResponseNorm(size, alpha, beta, k), op.data())
 
@@ -197,7 +214,7 @@ def _reduce_mean(op: Op) -> Value:
     axes = sorted(op.axis(axis, len(x.shape)) for axis in axes)
     op.expect("noop_with_empty_axes", 0)
     if len(x.shape) != 4 or axes != [2, 3]:
-        raise Unsupported(f"axes={axes} of shape {x.shape}: expected 2 and 3 of (N, C, H, W)")
+        raise UnsupportedError(f"axes={axes} of shape {x.shape}: expected 2 and 3 of (N, C, H, W)")
     y = op.emit(layers.GlobalAvgPool2d(), x)
     return y if op.attribute("keepdims", 1) else op.emit(layers.Flatten(), y)
 
@@ -209,7 +226,7 @@ def _reshaped(op: Op, shapes: Sequence[Shape]) -> Data:
         return x
     if tuple(shapes) == tuple((shape[0], math.prod(shape[1:])) for shape in x.shapes):
         return op.emit(layers.Flatten(), x)
-    raise Unsupported(f"from shape {x.shape} to {shapes[0]}")
+    raise UnsupportedError(f"from shape {x.shape} to {shapes[0]}")
 
 
 def _flatten(op: Op) -> Value:
@@ -225,7 +242,7 @@ def _reshape(op: Op) -> Value:
     if op.has(1):
         known = op.inputs[1]
         if not isinstance(known, Known):
-            raise Unsupported("input 1: expected a shape that is known")
+            raise UnsupportedError("input 1: expected a shape that is known")
         targets = list(known.arrays)
     keep_zeros = bool(op.attribute("allowzero", 0))
     return _reshaped(op, [_target(s, t, keep_zeros) for s, t in zip(x.shapes, targets, strict=True)])
@@ -259,7 +276,7 @@ def _transpose(op: Op) -> Value:
     x = op.data()
     order = op.attribute("perm", list(range(len(x.shape)))[::-1])
     if list(order) != list(range(len(x.shape))):
-        raise Unsupported(f"perm={order}")
+        raise UnsupportedError(f"perm={order}")
     return x
 
 
@@ -269,7 +286,7 @@ def _concat(op: Op) -> Value:
     if len(inputs) == 1:
         return inputs[0]
     if axis != 1:
-        raise Unsupported(f"axis={axis}")
+        raise UnsupportedError(f"axis={axis}")
     return op.emit(layers.Concatenate(), *inputs)
 
 
@@ -279,7 +296,7 @@ def _sum(op: Op) -> Value:
         op.attribute(name)
     inputs = [op.data(number) for number in range(len(op.inputs))]
     if any(x.shapes != inputs[0].shapes for x in inputs):
-        raise Unsupported(f"inputs of different shapes: {', '.join(str(x.shape) for x in inputs)}")
+        raise UnsupportedError(f"inputs of different shapes: {', '.join(str(x.shape) for x in inputs)}")
     return reduce(lambda a, b: op.emit(layers.Add(), a, b), inputs)
 
 
@@ -287,7 +304,7 @@ def _dropout(op: Op) -> Value:
     op.attribute("seed")
     op.attribute("is_test")
     if op.has(2) and bool(op.known(2)):
-        raise Unsupported("training_mode=True")
+        raise UnsupportedError("training_mode=True")
     ratio = float(op.known(1)) if op.has(1) else op.attribute("ratio", 0.5)
     mask = Known(tuple(np.ones(shape, bool) for shape in op.data().shapes)) if op.wants_output(1) else None
     return [op.emit(layers.Dropout(ratio), op.data()), mask]
@@ -302,19 +319,19 @@ def _cast(op: Op) -> Value:
     op.attribute("saturate")
     op.attribute("round_mode")
     if not isinstance(x, Data):
-        raise Unsupported("of nothing")
+        raise UnsupportedError("of nothing")
     if to == onnx.TensorProto.FLOAT and not x.whole:
         return x
     if to in (onnx.TensorProto.INT64, onnx.TensorProto.INT32) and x.symbol.layer is None:
         return Data(x.symbol, x.shapes, whole=True)
-    raise Unsupported(f"to {onnx.TensorProto.DataType.Name(to)}")
+    raise UnsupportedError(f"to {onnx.TensorProto.DataType.Name(to)}")
 
 
 def _gather(op: Op) -> Value:
     """Rows of a table."""
     table, rows = op.weights(0), op.inputs[1]
     if not isinstance(rows, Data) or not rows.whole or table.ndim != 2 or op.attribute("axis", 0) != 0:
-        raise Unsupported("other than whole rows of a matrix")
+        raise UnsupportedError("other than whole rows of a matrix")
     layer = layers.Embedding(*table.shape)
     layer.weight = table
     return op.emit(layer, rows)
@@ -323,7 +340,7 @@ def _gather(op: Op) -> Value:
 def _shape(op: Op) -> Value:
     x, part = op.inputs[0], slice(op.attribute("start", 0), op.attribute("end"))
     if x is None:
-        raise Unsupported("of nothing")
+        raise UnsupportedError("of nothing")
     shapes = x.shapes if isinstance(x, Data) else tuple(array.shape for array in x.arrays)
     return Known(tuple(np.array(shape[part], np.int64) for shape in shapes))
 
@@ -352,7 +369,9 @@ def _resize(op: Op) -> Value:
     else:
         scales = op.attribute("scales")
     if len(x.shape) != 4 or len(scales) != 4 or scales[:2] != [1.0, 1.0] or any(s % 1 or s < 1 for s in scales):
-        raise Unsupported(f"scales {scales} of shape {x.shape}: expected whole numbers, and 1 for batch and channels")
+        raise UnsupportedError(
+            f"scales {scales} of shape {x.shape}: expected whole numbers, and 1 for batch and channels"
+        )
     return op.emit(layers.Upsample(scale_factor=[int(s) for s in scales[2:]]), x)
 
 
