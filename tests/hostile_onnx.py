@@ -3,6 +3,7 @@
 Each has to load, or to be one ValueError that names the file, in 10 seconds and 3 GB.
 """
 
+import re
 import resource
 import signal
 import sys
@@ -22,6 +23,7 @@ from nnpar.io.onnx.exporter import to_proto
 
 MEMORY = 3 << 30  # bytes of address space
 SECONDS = 10
+reasons: set[str] = set()
 
 
 def small_model() -> onnx.ModelProto:
@@ -35,10 +37,50 @@ def small_model() -> onnx.ModelProto:
     )  # fmt: skip
 
 
+EXTREMES = (-(2**63), -(2**31), -7, -1, 0, 1, 3, 2**16, 2**31, 2**40, 2**62, 2**63 - 1)
+
+
+def altered(rng: np.random.Generator) -> bytes:
+    """A well-formed file with other sizes, attributes, names, operators, or another order of the nodes."""
+    proto = onnx.ModelProto.FromString(small_model_bytes)
+    graph = proto.graph
+    for _ in range(rng.integers(1, 4)):
+        node = graph.node[rng.integers(len(graph.node))]
+        other = graph.node[rng.integers(len(graph.node))]
+        tensor = graph.initializer[rng.integers(len(graph.initializer))]
+        extreme = EXTREMES[rng.integers(len(EXTREMES))]
+        kind = rng.integers(9)
+        if kind == 0 and node.attribute:
+            attribute = node.attribute[rng.integers(len(node.attribute))]
+            attribute.i = extreme
+            attribute.f = float(extreme)
+            if attribute.ints:
+                attribute.ints[rng.integers(len(attribute.ints))] = extreme
+        elif kind == 1 and tensor.dims:
+            tensor.dims[rng.integers(len(tensor.dims))] = extreme
+        elif kind == 2:
+            tensor.raw_data = rng.bytes(rng.integers(200))
+        elif kind == 3:
+            tensor.data_type = int(rng.integers(30))
+        elif kind == 4:
+            node.op_type = other.op_type
+        elif kind == 5:
+            node.input[rng.integers(len(node.input))] = other.output[0]
+        elif kind == 6:
+            node.output[0] = other.output[0]
+        elif kind == 7:
+            graph.input[0].type.tensor_type.shape.dim[rng.integers(4)].dim_value = extreme
+        else:
+            node.CopyFrom(other)
+    return proto.SerializeToString()
+
+
 def damaged(rng: np.random.Generator) -> bytes:
-    """A model's file, cut off, with bits flipped, or with parts overwritten, doubled or left out."""
+    """A model's file, cut off, with bits flipped, with parts overwritten, doubled or left out, or altered."""
     content = bytearray(small_model_bytes)
-    kind = rng.integers(5)
+    kind = rng.integers(10)
+    if kind > 4:
+        return altered(rng)
     start, length = int(rng.integers(len(content))), int(rng.integers(1, 64))
     if kind == 0:
         del content[start:]
@@ -61,7 +103,7 @@ def model(
     graph = helper.make_graph(
         nodes, "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("A", "B"))],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21), *more.pop("opsets", [])], **more)
@@ -100,9 +142,7 @@ def nested(levels: int) -> onnx.ModelProto:
     functions = []
     for level in range(levels):
         call = ("Relu", "") if level == 0 else (f"f{level - 1}", "own")
-        nodes = [
-            helper.make_node(call[0], [f"v{k}"], [f"v{k + 1}"], domain=call[1]) for k in range(10)
-        ]
+        nodes = [helper.make_node(call[0], [f"v{k}"], [f"v{k + 1}"], domain=call[1]) for k in range(10)]
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)]
         functions.append(helper.make_function("own", f"f{level}", ["v0"], ["v10"], nodes, opsets))
     node = helper.make_node(f"f{levels - 1}", ["x"], ["y"], domain="own")
@@ -111,7 +151,7 @@ def nested(levels: int) -> onnx.ModelProto:
 
 def branches(depth: int) -> onnx.GraphProto:
     """If within If."""
-    end = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    end = helper.make_tensor_value_info("z", TensorProto.FLOAT, ("A", "B"))
     if depth == 0:
         return helper.make_graph([helper.make_node("Relu", ["x"], ["z"])], "leaf", [], [end])
     inner = branches(depth - 1)
@@ -168,7 +208,10 @@ def hostile(folder: Path) -> Iterator[tuple[str, onnx.ModelProto]]:
         ("Dropout", ["x"], {}, {"ratio": "much"}),
         ("Flatten", ["x"], {}, {"axis": 99}),
     ):
-        yield f"{operator} {attributes}", model([helper.make_node(operator, inputs, ["y"], **attributes)], constants, image)
+        yield (
+            f"{operator} {attributes}",
+            model([helper.make_node(operator, inputs, ["y"], **attributes)], constants, image),
+        )
     yield "short data", tensor(raw_data=b"1234")
     yield "long data", tensor(raw_data=b"1234" * 1000)
     yield "negative sizes", tensor(dims=[-4, -2])
@@ -195,6 +238,7 @@ def outcome(content: bytes, path: Path) -> str:
     try:
         nnpar.io.onnx.load(path)
     except ValueError as error:
+        reasons.add(re.sub(r"\d+", "0", str(error)))
         return "refused" if str(path) in str(error) and len(str(error)) < 20000 else f"unclear: {str(error)[:300]}"
     except BaseException as error:
         return f"{type(error).__name__}: {str(error)[:300]}"
@@ -223,6 +267,9 @@ def main(count: int, seed: int) -> int:
                 wrong += 1
                 print(f"damaged file {number} of seed {seed}: {result}")
             counts[result] += 1
+    if len(reasons) < 40:  # otherwise all would be refused for the same flaw
+        wrong += 1
+        print(f"few reasons: {reasons}")
     print(dict(counts))
     return wrong
 

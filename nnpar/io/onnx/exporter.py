@@ -41,7 +41,7 @@ class Emitter:
         full = child(self._node.name, name)
         array = getattr(self._node.layer, name) if array is None else array
         if all(tensor.name != full for tensor in self.initializers):
-            self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), full))
+            self.initializers.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), full))
         return full
 
     def parameters(self, *names: str) -> list[str]:
@@ -97,15 +97,14 @@ def _value(name: str, shape: Shape) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", *shape[1:]])
 
 
-def _shapes(model: Layer, given: Shape | Sequence[Shape] | None) -> list[Shape]:
+def _shapes(model: Layer, given: Sequence[Any] | None) -> list[Shape]:
     """Shapes of one sample of each input."""
     if given is None:
         known: tuple[Shape, ...] | None = getattr(model, "input_shapes", None)
         if known is None:
             raise ValueError("onnx.save: input_shape: expected the shape of one sample, such as (C, H, W), got None")
         return list(known)
-    shapes = list(given)
-    return [tuple(shape) for shape in shapes] if shapes and isinstance(shapes[0], Sequence) else [tuple(given)]
+    return [tuple(given)] if all(isinstance(size, int) for size in given) else [tuple(shape) for shape in given]
 
 
 def save(model: Layer, path: str | os.PathLike[str], input_shape: Shape | Sequence[Shape] | None = None) -> None:

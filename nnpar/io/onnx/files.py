@@ -83,7 +83,10 @@ def array(tensor: onnx.TensorProto) -> NDArray[Any]:
         raise ValueError(f"tensor {tensor.name!r}: expected sizes of at least 0, got {shape}")
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise ValueError(f"tensor {tensor.name!r}: external data are not supported here")
-    numbers = onnx.numpy_helper.to_array(tensor)
+    try:
+        numbers = onnx.numpy_helper.to_array(tensor)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"tensor {tensor.name!r}: {error}") from error
     if numbers.shape != shape:
         raise ValueError(f"tensor {tensor.name!r}: expected shape {shape}, got {numbers.shape}")
     return np.asarray(numbers)
@@ -135,8 +138,8 @@ def _bring_in(tensor: onnx.TensorProto, folder: str | None, budget: int) -> int:
     if folder is None:
         raise ValueError(f"{who}: there is no folder to read {location!r} from")
     path = os.path.join(folder, location)
-    inside = os.path.realpath(path) == os.path.join(os.path.realpath(folder), os.path.normpath(location))
-    if not location or os.path.isabs(location) or ".." in location.split("/") or not inside:
+    plain = bool(location) and "\0" not in location and not os.path.isabs(location)
+    if not plain or os.path.realpath(path) != os.path.join(os.path.realpath(folder), os.path.normpath(location)):
         raise ValueError(f"{who}: expected a path within the model's folder, without links, got {location!r}")
     if not os.path.isfile(path):
         raise ValueError(f"{who}: no such file: {location!r}")

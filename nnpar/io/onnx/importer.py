@@ -170,7 +170,7 @@ class Importer:
         self,
         proto: onnx.ModelProto,
         constants: Mapping[str, NDArray[Any]] | None = None,
-        shapes: Mapping[str, Shape] | None = None,
+        shapes: Mapping[str, tuple[int | None, ...]] | None = None,
         fold: bool = False,
     ) -> None:
         from nnpar.io.onnx.operators import OPERATORS
@@ -302,10 +302,11 @@ def _with_functions_inlined(proto: onnx.ModelProto, own: set[str]) -> onnx.Model
         return proto
 
 
-def _input_shape(value: onnx.ValueInfoProto, given: Shape | None) -> tuple[int | None, ...]:
+def _input_shape(value: onnx.ValueInfoProto, given: tuple[int | None, ...] | None) -> tuple[int | None, ...]:
     """Sizes of an input; None for the batch's, if it is free."""
     if given:
         return given
+    hint = "give it as shapes={name: shape}"
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
         raise UnsupportedError(
             f"input {value.name!r}: expected a tensor with a shape; give it as shapes={{name: shape}}"
@@ -314,9 +315,7 @@ def _input_shape(value: onnx.ValueInfoProto, given: Shape | None) -> tuple[int |
     if not sizes:
         raise UnsupportedError(f"input {value.name!r}: expected at least one axis, got a number")
     if None in sizes[1:] or any(size is not None and size < 0 for size in sizes):
-        raise UnsupportedError(
-            f"input {value.name!r}: expected sizes for all axes but the first, got {sizes}; {hint}"
-        )
+        raise UnsupportedError(f"input {value.name!r}: expected sizes for all axes but the first, got {sizes}; {hint}")
     return tuple(sizes)
 
 

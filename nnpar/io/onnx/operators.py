@@ -252,7 +252,7 @@ def _target(shape: Shape, target: NDArray[Any], keep_zeros: bool) -> Shape:
     """The shape that Reshape's second input stands for."""
     sizes = [int(size) for size in target.reshape(-1)]
     if not keep_zeros:
-        sizes = [shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
+        sizes = [shape[axis] if size == 0 and axis < len(shape) else size for axis, size in enumerate(sizes)]
     rest = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) == 1 and rest > 0:
         sizes[sizes.index(-1)] = math.prod(shape) // rest
@@ -300,7 +300,7 @@ def _sum(op: Op) -> Value:
     return reduce(lambda a, b: op.emit(layers.Add(), a, b), inputs)
 
 
-def _dropout(op: Op) -> Value:
+def _dropout(op: Op) -> list[Value]:
     op.attribute("seed")
     op.attribute("is_test")
     if op.has(2) and bool(op.known(2)):
