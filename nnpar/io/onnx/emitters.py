@@ -139,6 +139,10 @@ def _attention(e: Emitter, layer: Any) -> str:
     return e.emit("Reshape", e.emit("Transpose", y, perm=[0, 2, 1, 3]), e.constant("joined", [0, 0, heads * size]))
 
 
+def _dropout(e: Emitter, layer: layers.Dropout) -> str:
+    return e.emit("Dropout", *e.inputs, e.constant("ratio", layer.p, np.float32))
+
+
 def _plain(operator: str, **attributes: Any) -> Callable[[Emitter, Any], str]:
     """A layer that is one node without parameters."""
     return lambda e, layer: e.emit(operator, *e.inputs, **attributes)
@@ -153,8 +157,8 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.BatchNorm3d: _batch_norm,
     layers.Concatenate: _plain("Concat", axis=1),
     layers.Conv2d: _conv,
-    layers.Dropout: _plain("Identity"),
-    layers.Dropout2d: _plain("Identity"),
+    layers.Dropout: _dropout,
+    layers.Dropout2d: _plain("Identity"),  # ONNX has none, and in prediction it does nothing
     layers.Embedding: _embedding,
     layers.FirstToken: _first_token,
     layers.Flatten: _plain("Flatten", axis=1),
