@@ -144,11 +144,32 @@ def test_shapes_that_follow_the_batch(tmp_path):
     assert model(np.zeros((5, 2, 3, 4))).shape == (5, 24)
 
 
+def test_external_data(tmp_path):
+    model = shaken(Sequential(Linear(40, 30)))
+    proto = to_proto(model, (40,))
+    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="inner.bin", size_threshold=0)
+    assert (tmp_path / "inner.bin").stat().st_size >= 4 * model.parameter_count
+    x = np.random.default_rng(0).standard_normal((2, 40), np.float32)
+    np.testing.assert_array_equal(nnpar.io.onnx.load(tmp_path / "m.onnx")(x), model(x))
+
+
+def test_embedding_of_integers(tmp_path):
+    """As PyTorch exports it: without the cast that nnpar's own export has."""
+    h, table = onnx.helper, np.arange(12, dtype=np.float32).reshape(4, 3)
+    ends = [h.make_tensor_value_info("i", 7, ["n", 2])], [h.make_tensor_value_info("y", 1, ["n", 2, 3])]
+    graph = h.make_graph(
+        [h.make_node("Gather", ["t", "i"], ["y"])], "g", *ends, [onnx.numpy_helper.from_array(table, "t")]
+    )
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 18)]), tmp_path / "m.onnx")
+    model = nnpar.io.onnx.load(tmp_path / "m.onnx")
+    np.testing.assert_array_equal(model([[0, 3], [2, 2]]), table[[[0, 3], [2, 2]]])
+
+
 def test_all_that_is_not_supported_is_named_at_once(tmp_path):
     h = onnx.helper
     nodes = [
         h.make_node("Det", ["x"], ["a"], name="first"), h.make_node("Relu", ["a"], ["b"]),
-        h.make_node("MaxPool", ["x"], ["c"], name="second", kernel_shape=[2, 2], ceil_mode=1),
+        h.make_node("MaxPool", ["x"], ["c"], name="second", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
         h.make_node("Einsum", ["b", "c"], ["y"], equation="nchw,nchw->nchw"),
     ]  # fmt: skip
     ends = [h.make_tensor_value_info("x", 1, ["n", 2, 4, 4])], [h.make_tensor_value_info("y", 1, ["n", 2, 4, 4])]

@@ -12,6 +12,7 @@ from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from nnpar.io.onnx import files
 from nnpar.io.onnx.importer import Imported, Importer
+from nnpar.layers.base import check_values
 from nnpar.plan import Plan
 
 MOST_MODELS = 8  # of one representation, for different numbers of the inputs that are parameters
@@ -21,7 +22,6 @@ PARAMETERS = {
     "BatchNormalization": (1, 2, 3, 4),
     "Conv": (1, 2),
     "Dropout": (1,),
-    "Gather": (0,),
     "Gemm": (1, 2),
     "GroupNormalization": (1, 2),
     "InstanceNormalization": (1, 2),
@@ -49,11 +49,12 @@ class NnparRep(BackendRep):  # type: ignore[misc]
             for number, name in enumerate(node.input)
             if number in PARAMETERS.get(node.op_type, ())
         }
+        indices = {node.input[1] for node in graph.node if node.op_type == "Gather" and node.input[0] in known}
         self._constant = {
             value.name
             for value in self._inputs
             if value.name in read
-            or value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT
+            or (value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT and value.name not in indices)
             or not value.type.tensor_type.shape.dim
         }
         self._models: dict[Any, tuple[Imported, Plan | None]] = {}
@@ -82,6 +83,7 @@ class NnparRep(BackendRep):  # type: ignore[misc]
         imported, plan = self._models[key]
         results: list[Any] = []
         if plan is not None:
+            check_values(plan.nodes, [values[name] for name in imported.inputs])
             for name, x in zip(imported.inputs, plan.inputs, strict=True):
                 np.copyto(x, values[name])
             plan.run()

@@ -190,18 +190,33 @@ def _lrn(op: Op) -> Value:
     return op.emit(layers.LocalResponseNorm(size, alpha, beta, k), op.data())
 
 
-def _max_pool(op: Op) -> Value:
-    op.expect("ceil_mode", 0)
-    op.expect("storage_order", 0)
+def _pool_window(op: Op) -> dict[str, Any]:
+    """Kernel, stride and padding; rounding up is possible where there is nothing to round."""
     kernel = tuple(op.attribute("kernel_shape"))
-    return op.emit(layers.MaxPool2d(kernel, **_window(op, kernel, dilated=False)), op.data())
+    window = {"kernel_size": kernel} | _window(op, kernel, dilated=False)
+    rests = [
+        (size + 2 * pad - k) % step
+        for size, pad, k, step in zip(op.data().shape[2:], window["padding"], kernel, window["stride"], strict=True)
+    ]
+    op.expect("ceil_mode", 0, *([] if any(rests) else [1]))
+    return window
+
+
+def _max_pool(op: Op) -> Value:
+    op.expect("storage_order", 0)
+    return op.emit(layers.MaxPool2d(**_pool_window(op)), op.data())
 
 
 def _average_pool(op: Op) -> Value:
-    op.expect("ceil_mode", 0)
-    kernel = tuple(op.attribute("kernel_shape"))
-    window, count = _window(op, kernel, dilated=False), bool(op.attribute("count_include_pad", 0))
-    return op.emit(layers.AvgPool2d(kernel, **window, count_include_pad=count), op.data())
+    count = bool(op.attribute("count_include_pad", 0))
+    return op.emit(layers.AvgPool2d(**_pool_window(op), count_include_pad=count), op.data())
+
+
+def _global_max_pool(op: Op) -> Value:
+    x = op.data()
+    if len(x.shape) != 4:
+        raise UnsupportedError(f"input of shape {x.shape}: expected (N, C, H, W)")
+    return op.emit(layers.MaxPool2d(x.shape[2:]), x)
 
 
 def _global_average_pool(op: Op) -> Value:
@@ -303,9 +318,9 @@ def _sum(op: Op) -> Value:
 def _dropout(op: Op) -> list[Value]:
     op.attribute("seed")
     op.attribute("is_test")
-    if op.has(2) and bool(op.known(2)):
-        raise UnsupportedError("training_mode=True")
     ratio = float(op.known(1)) if op.has(1) else op.attribute("ratio", 0.5)
+    if op.has(2) and bool(op.known(2)) and ratio > 0.0:
+        raise UnsupportedError("training_mode=True")
     mask = Known(tuple(np.ones(shape, bool) for shape in op.data().shapes)) if op.wants_output(1) else None
     return [op.emit(layers.Dropout(ratio), op.data()), mask]
 
@@ -392,6 +407,7 @@ OPERATORS: dict[str, Callable[[Op], Value | list[Value]]] = {
     "Gather": _gather,
     "Gemm": _gemm,
     "GlobalAveragePool": _global_average_pool,
+    "GlobalMaxPool": _global_max_pool,
     "GroupNormalization": _group_normalization,
     "Identity": _identity,
     "InstanceNormalization": _instance_normalization,
