@@ -28,10 +28,11 @@ REASONS = {
     r"expected \(N, C, H, W\)|expected 2 and 3 of": "windows and means over other axes than an image's",
     r"ceil_mode=1|dilations=|padding: expected at most half|pads \(.*before": "pooling with such a window",
     r"training_mode=|more than 1 output|storage_order=1": "statistics or positions as outputs",
-    r"from shape|perm=|axis=[02]|inputs of different shapes": "arrays in any order and shape",
+    r"from shape|perm=|axis=[02]|inputs of different shapes|of a constant of shape": "arrays in any order and shape",
     r"transA=1|input 2 of shape": "products of transposed data, sums with matrices",
     r"Not compatible with backend": "float64",
 }
+PASSING = 118  # so that no reason hides what has once been possible
 counts: Counter[str] = Counter()
 
 
@@ -109,3 +110,5 @@ def test_counts(capsys: pytest.CaptureFixture[str]) -> None:
             if kind.startswith("skipped"):
                 print(f"  {count} {kind}")
     assert counts["failed"] == 0
+    if counts.total() == len(TESTS):  # all were run
+        assert counts["passed"] >= PASSING

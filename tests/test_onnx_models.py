@@ -144,6 +144,29 @@ def test_shapes_that_follow_the_batch(tmp_path):
     assert model(np.zeros((5, 2, 3, 4))).shape == (5, 24)
 
 
+def test_dense_layers_of_tokens_come_back(tmp_path):
+    model = shaken(Sequential(Linear(4, 3), nnpar.ReLU(), nnpar.LayerNorm(3), Linear(3, 2)))
+    nnpar.io.onnx.save(model, tmp_path / "m.onnx", (5, 4))
+    again = nnpar.io.onnx.load(tmp_path / "m.onnx")
+    assert [repr(node.layer) for node in again.nodes()][:2] == [repr(node.layer) for node in model.nodes()][:2]
+    x = np.random.default_rng(0).standard_normal((2, 5, 4), np.float32)
+    np.testing.assert_array_equal(again(x), model(x))
+
+
+def test_a_bias_is_not_added_to_what_others_read(tmp_path):
+    h = onnx.helper
+    nodes = [
+        h.make_node("MatMul", ["x", "w"], ["a"]), h.make_node("Add", ["a", "b"], ["c"]),
+        h.make_node("Add", ["a", "c"], ["y"]),
+    ]  # fmt: skip
+    ends = [h.make_tensor_value_info("x", 1, ["n", 2])], [h.make_tensor_value_info("y", 1, ["n", 3])]
+    constants = {"w": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)}
+    graph = h.make_graph(nodes, "g", *ends, [onnx.numpy_helper.from_array(v, k) for k, v in constants.items()])
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 18)]), tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match=r"Add \(node 1\): of a constant of shape \(3,\) to data of shape \(2, 3\)"):
+        nnpar.io.onnx.load(tmp_path / "m.onnx")
+
+
 def test_external_data(tmp_path):
     model = shaken(Sequential(Linear(40, 30)))
     proto = to_proto(model, (40,))

@@ -75,12 +75,17 @@ class Op:
     """
 
     def __init__(
-        self, node: onnx.NodeProto, inputs: Sequence[Value], version: int, trials: int, alone: bool = False
+        self,
+        node: onnx.NodeProto,
+        inputs: Sequence[Value],
+        version: int,
+        trials: int,
+        alone: Sequence[bool] = (),
+        fold: bool = False,
     ) -> None:
         self.node, self.inputs, self.version, self.trials = node, inputs, version, trials
-        self.may_fold = (
-            alone  # the layer before may be changed: nothing else reads its output, and folding was asked for
-        )
+        self.alone = alone  # for each input, whether nothing else reads it: then the layer before may become another
+        self.fold = fold  # whether batch normalisations are to become part of other layers
         self._attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         self._unread = set(self._attributes)
 
@@ -184,7 +189,8 @@ class Importer:
         self._values: dict[str, Value] = {}
         readers = Counter(name for node in self.graph.node for name in node.input)
         readers.update(value.name for value in self.graph.output)
-        self._read_once = {name for name, count in readers.items() if fold and count == 1}
+        self._read_once = {name for name, count in readers.items() if count == 1}
+        self._fold_norms = fold
         self._problems: list[str] = []
         self._failed: set[str] = set()
         constants = constants or {}
@@ -263,7 +269,8 @@ class Importer:
             return self._folded(node, inputs)
         if operator is None:
             raise UnsupportedError("of data that depend on the model's inputs")
-        op = Op(node, inputs, self._version, len(self._trials), node.input[0] in self._read_once)
+        alone = [name in self._read_once for name in node.input]
+        op = Op(node, inputs, self._version, len(self._trials), alone, self._fold_norms)
         value = operator(op)
         op.all_read()
         outputs = value if isinstance(value, list) else [value]

@@ -114,7 +114,7 @@ def _batch_normalization(op: Op) -> Value:
         raise UnsupportedError(f"input of shape {x.shape}")
     weights = [op.weights(number, x.shape[1:2]) for number in (1, 2, 3, 4)]
     before = x.symbol.layer
-    if op.may_fold and isinstance(before, layers.Conv2d):
+    if op.fold and op.alone[0] and isinstance(before, layers.Conv2d):
         return _folded(op, before, *weights)
     # ONNX's momentum is the share of the old statistics.
     momentum = 1.0 - op.attribute("momentum", 0.9)
@@ -309,10 +309,26 @@ def _sum(op: Op) -> Value:
     """Add, Sum."""
     for name in ("axis", "broadcast", "consumed_inputs"):
         op.attribute(name)
+    if len(op.inputs) == 2 and any(isinstance(value, Known) for value in op.inputs):
+        return _with_bias(op)
     inputs = [op.data(number) for number in range(len(op.inputs))]
     if any(x.shapes != inputs[0].shapes for x in inputs):
         raise UnsupportedError(f"inputs of different shapes: {', '.join(str(x.shape) for x in inputs)}")
     return reduce(lambda a, b: op.emit(layers.Add(), a, b), inputs)
+
+
+def _with_bias(op: Op) -> Data:
+    """A constant added to what a dense layer without bias gives: such layers of tokens are two operators in ONNX."""
+    number = 0 if isinstance(op.inputs[0], Data) else 1
+    x, bias = op.data(number), op.weights(1 - number)
+    before = x.symbol.layer
+    plain = isinstance(before, layers.Linear) and before.bias is None and op.alone[number]
+    if not plain or bias.shape != x.shape[-1:]:
+        raise UnsupportedError(f"of a constant of shape {bias.shape} to data of shape {x.shape}")
+    assert isinstance(before, layers.Linear)
+    layer = layers.Linear(before.in_features, before.out_features, weight_init=lambda shape: before.weight)
+    layer.bias = bias
+    return Data(Symbol(layer, x.symbol.inputs, x.symbol.shape), x.shapes)
 
 
 def _dropout(op: Op) -> list[Value]:
