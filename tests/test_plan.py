@@ -11,6 +11,7 @@ import nnpar
 from nnpar import (
     Add,
     AvgPool2d,
+    BatchNorm1d,
     BatchNorm2d,
     Concat,
     Concatenate,
@@ -134,6 +135,9 @@ MODELS = {
             Conv2d(2, 3, 2, padding="valid"),
         ),
         (2, 3, 6, 7),
+    ),
+    "channels of sequences side by side": (
+        lambda: Sequential(BatchNorm1d(3), Concat(None, ReLU(), BatchNorm1d(3)), ReLU()), (2, 3, 5)
     ),
     "residual without norm": (lambda: Sequential(Residual(Conv2d(3, 3, 3, padding=1)), ReLU()), (2, 3, 5, 5)),
     "residual of a relu": (lambda: Sequential(Linear(4, 4), Residual(ReLU()), Linear(4, 2)), (3, 4)),
