@@ -54,6 +54,8 @@ MODULES = [
     "depthwise",
     "pool",
     "batch_norm",
+    "norm",
+    "tokens",
     "elementwise",
     "strided",
     "loss",

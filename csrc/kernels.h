@@ -94,6 +94,12 @@ typedef struct {
     uint32_t sample, epoch, layer;
 } nnp_philox;
 
+/* Local response normalisation: channels c - before to c + after are near c. */
+typedef struct {
+    ptrdiff_t before, after;
+    float scale, beta, k;
+} nnp_response;
+
 /* fresh = 1 - dampening: differences from 1 are taken in double, where they keep their digits. */
 typedef struct {
     float lr, momentum, fresh, weight_decay;
@@ -211,6 +217,23 @@ typedef struct {
     void (*batch_norm_grad)(ptrdiff_t pixels, ptrdiff_t channels, const float *dy, const float *x, const float *y,
                             const float *scale, const float *shift, const float *of_dy, const float *of_x,
                             const float *rest, float *dx, float *dresidual);
+    /* y = (x - mean) * invstd * gamma + beta of each row of x (rows, cols), where mean is the row's, or 0 unless
+     * centred, and invstd = 1 / sqrt(mean of (x - mean)^2 + eps); both are written for each row. gamma, beta (cols). y
+     * may be x.
+     */
+    void (*row_norm)(ptrdiff_t rows, ptrdiff_t cols, const float *x, const float *gamma, const float *beta, double eps,
+                     int centred, float *mean, float *invstd, float *y);
+    /* Its gradients: dx, which may be dy; dgamma += sum over rows of dy * (x - mean) * invstd, dbeta += sum of dy,
+     * which are read and written up to whole vectors. */
+    void (*row_norm_grad)(ptrdiff_t rows, ptrdiff_t cols, const float *dy, const float *x, const float *mean,
+                          const float *invstd, const float *gamma, int centred, float *dx, double *dgamma,
+                          double *dbeta);
+    /* Of x (pixels, channels): y = x * (k + scale * the sum of x^2 over the channels nearby)^-beta; scratch has room
+     * for 2 channels. And the gradient, whose scratch has room for 3 channels. y may be x, dx may be dy. */
+    void (*local_response)(ptrdiff_t pixels, ptrdiff_t channels, const nnp_response *s, const float *x, float *scratch,
+                           float *y);
+    void (*local_response_grad)(ptrdiff_t pixels, ptrdiff_t channels, const nnp_response *s, const float *dy,
+                                const float *x, float *scratch, float *dx);
     /* `channels` of the channels of one image; x, w, bias, y, dy and dw are at the first of them. Rows row to row +
      * rows
      * <= NNP_DEPTHWISE_ROWS: y, at the first of these rows, = sum over taps of x * w, + bias unless NULL, then max(y,
@@ -256,6 +279,8 @@ typedef struct {
 
     /* y (samples <= NNP_SOFTMAX_SAMPLES, classes) = softmax(z), each row by itself; both contiguous. */
     void (*softmax)(ptrdiff_t samples, ptrdiff_t classes, const float *z, float *y);
+    /* dx = factor * (dy - sum of dy y) * y of each row, the gradient of y = softmax(factor * x); dx may be dy. */
+    void (*softmax_grad)(ptrdiff_t rows, ptrdiff_t cols, const float *dy, const float *y, float factor, float *dx);
     /* Returns the sum of -log softmax(z)[label] over samples <= NNP_SOFTMAX_SAMPLES, writes grad (samples, classes) =
      * (softmax(z) - onehot) * scale unless NULL, and of how many samples the largest logit (the first, if equal; a NaN
      * is never the largest) is the label's. */

@@ -20,6 +20,7 @@
 #include "tiles/loss.h"
 #include "tiles/optimizer.h"
 #include "tiles/planes.h"
+#include "tiles/row_norm.h"
 #include "tiles/winograd.h"
 
 #include "tiles/winograd_products.h"
@@ -56,6 +57,10 @@
         .scale_shift = scale_shift,                                                                                    \
         .channel_grad_sums = channel_grad_sums,                                                                        \
         .batch_norm_grad = batch_norm_grad,                                                                            \
+        .row_norm = row_norm,                                                                                          \
+        .row_norm_grad = row_norm_grad,                                                                                \
+        .local_response = local_response,                                                                              \
+        .local_response_grad = local_response_grad,                                                                    \
         .depthwise_rows = depthwise_rows,                                                                              \
         .depthwise_weight_grad_rows = depthwise_weight_grad_rows,                                                      \
         .convolve_planes = convolve_planes,                                                                            \
@@ -70,6 +75,7 @@
         .dropout = dropout,                                                                                            \
         .sum_rows = sum_rows,                                                                                          \
         .softmax = softmax,                                                                                            \
+        .softmax_grad = softmax_grad,                                                                                  \
         .softmax_cross_entropy = softmax_cross_entropy,                                                                \
         .squared_error = squared_error,                                                                                \
         .sgd = sgd,                                                                                                    \

@@ -88,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.set_defaults(run=_predict)
 
+    export = commands.add_parser("export", help="write a saved model as an ONNX file")
+    export.add_argument("model", type=Path, help="file that nnpar train saved")
+    export.add_argument("output", type=Path, nargs="?", help="default: MODEL.onnx")
+    export.add_argument("--shape", help="of one image, such as 1,8,8; default: that of --data")
+    export.add_argument("--data", default="digits", help=DATA_HELP)
+    export.set_defaults(run=_export, threads=None)
+
     info = commands.add_parser("info", parents=[common], help="version, instruction set, OpenMP, threads")
     info.set_defaults(run=_info)
 
@@ -183,6 +190,20 @@ def _predict(options: argparse.Namespace) -> int:
     for number, row in enumerate(probabilities):
         best = int(row.argmax())
         writer.writerow([number, best, f"{row[best]:.4f}"] + ([int(labels[number])] if labels is not None else []))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from nnpar.io import onnx
+
+    model = nnpar.load(options.model)
+    output = options.output or options.model.with_suffix(".onnx")
+    if options.shape is not None:
+        shape = tuple(int(size) for size in options.shape.split(","))
+    else:
+        shape = getattr(model, "input_shape", None) or _load_data(options.data)[1].images.shape[1:]
+    onnx.save(model, output, shape)
+    print(f"saved {output}")
     return 0
 
 

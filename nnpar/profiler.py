@@ -42,6 +42,7 @@ class Profile:
 
     @property
     def seconds(self) -> float:
+        """What all runs took."""
         return sum(stamps[-1] - stamps[0] for _, stamps in self._runs)
 
     @property

@@ -6,7 +6,7 @@ import itertools
 from nnpar.layers import Layer
 
 # Tried in turn for arguments without a default.
-VALUES = (4, 2, 1, (2, 2), (1, 2, 0), 0.5, "nearest")
+VALUES = (4, 2, 1, (2, 2), (1, 2, 0), 0.5, "nearest", True)
 # Tried for an argument in place of its default.
 OTHERS = {
     bool: (True, False),
@@ -47,7 +47,7 @@ def variations(cls: type[Layer]) -> dict[str, list[Layer]]:
         if parameter.default is parameter.empty:
             continue
         for value in OTHERS[type(parameter.default)]:
-            if value != parameter.default:
+            if value != arguments.get(name, parameter.default):
                 try:
                     layer = cls(**(arguments | {name: value}))
                 except (TypeError, ValueError):

@@ -174,3 +174,16 @@ def test_a_closed_pipe_is_no_traceback(model):
     result = subprocess.run(command, shell=True, capture_output=True, text=True, env=os.environ)
     assert result.stdout == "image,class,probability,label\n"
     assert "Traceback" not in result.stderr
+
+
+def test_export_writes_onnx(model, folder, capsys):
+    import onnxruntime
+
+    assert main(["export", "model.safetensors"]) == 0
+    assert capsys.readouterr().out == "saved model.onnx\n"
+    images = nnpar.data.digits()[1].images[:5]
+    (scores,) = onnxruntime.InferenceSession("model.onnx").run(None, {"input": images})
+    np.testing.assert_allclose(scores, nnpar.load(model)(images), rtol=1e-4, atol=1e-5)
+    assert main(["export", "model.safetensors", "other.onnx", "--shape", "1,12,12"]) == 1
+    assert "expected shape" in capsys.readouterr().err
+    assert not (folder / "other.onnx").exists()

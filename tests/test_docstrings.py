@@ -73,3 +73,11 @@ def test_a_public_name_is_documented(name):
     if inspect.isclass(thing) and issubclass(thing, nnpar.Layer):
         assert "Examples" in found, "expected an example"
         assert "Raises" in found or not wanted, "expected the errors"
+
+
+@pytest.mark.parametrize("name", [name for name, thing in PUBLIC.items() if inspect.isclass(thing)])
+def test_public_methods_and_properties_have_docstrings(name):
+    for attribute in (a for a in dir(PUBLIC[name]) if not a.startswith("_")):
+        thing = inspect.getattr_static(PUBLIC[name], attribute)
+        if inspect.isfunction(thing) or isinstance(thing, property):
+            assert inspect.getdoc(getattr(PUBLIC[name], attribute)), attribute

@@ -17,11 +17,13 @@ import pytest
 
 from nnpar import arrays, ops, shapes
 from nnpar._kernels.batch_norm import BatchNormalize, BatchNormGrad, BatchStatistics
-from nnpar._kernels.elementwise import Transpose
+from nnpar._kernels.elementwise import Position, Transpose
 from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.loss import SoftmaxCrossEntropy, SquaredError
+from nnpar._kernels.norm import GroupNorm, GroupNormGrad, LocalResponse, RowNorm, RowNormGrad
 from nnpar._kernels.optimizer import AdamUpdate, SGDUpdate
 from nnpar._kernels.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad, Upsample2d, Upsample2dGrad
+from nnpar._kernels.tokens import AddToEach, Attention, AttentionGrad, Gather, GatherGrad, Join
 
 PROT_NONE = 0
 TAILS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 67]
@@ -328,6 +330,55 @@ def run_losses(guard):
             assert result[0] / samples == loss
 
 
+def run_norms(guard):
+    rng = np.random.default_rng(0)
+    for size in TAILS:
+        for rows in (1, 3, 5):
+            x, dy, y = (
+                guard(cases.normals(rng, (rows, size))),
+                guard(cases.normals(rng, (rows, size))),
+                guard.nans(rows, size),
+            )
+            gamma, beta, dgamma, dbeta = (guard(cases.normals(rng, (size,))) for _ in range(4))
+            mean, invstd = guard.nans(rows), guard.nans(rows)
+            bound(guard, RowNorm(x, gamma, beta, 0.1, True, mean, invstd, y))()
+            bound(guard, RowNormGrad(dy, x, mean, invstd, gamma, True, y, dgamma, dbeta))()
+            images, slopes, out = (guard(cases.normals(rng, (rows, size, 2, 3))) for _ in range(3))
+            mean, invstd = guard.nans(rows, 1), guard.nans(rows, 1)
+            bound(guard, GroupNorm(images, 1, gamma, beta, 0.1, mean, invstd, out, True))()
+            bound(guard, GroupNormGrad(slopes, images, 1, mean, invstd, gamma, beta, out, dgamma, dbeta, True))()
+            bound(guard, LocalResponse(images, out, 2, 2, 0.1, 0.75, 1.0))()
+            bound(guard, LocalResponse(images, out, 2, 2, 0.1, 0.75, 1.0, slopes))()
+
+
+def run_tokens(guard):
+    rng = np.random.default_rng(0)
+    for size in TAILS:
+        for heads, queries, keys in ((1, 3, size), (2, size, 5), (1, 50, 33)):
+            e = heads * size
+            q, y, dq = (guard(cases.normals(rng, (2, queries, e))) for _ in range(3))
+            k, v, dk, dv = (guard(cases.normals(rng, (2, keys, e))) for _ in range(4))
+            for p in (0.0, 0.5):
+                options = heads, p > 0.0, p, Position(), 1
+                bound(guard, Attention(q, k, v, y, *options))()
+                bound(guard, AttentionGrad(y, q, k, v, dq, dk, dv, *options))()
+        index = guard(np.array([[4.0, 0.0, 2.0, 4.0], [-7.0, 1e30, np.nan, 2.5]], np.float32))
+        table, y = guard(cases.normals(rng, (5, size))), guard.nans(2, 4 * size)
+        Gather(index, table, y)()
+        np.testing.assert_array_equal(y.reshape(8, size), table[[4, 0, 2, 4, 0, 4, 0, 2]])
+        GatherGrad(y, index, table, 0)()
+        AddToEach(y, guard(cases.normals(rng, (4 * size,))), y)()
+        Join(guard(np.ones(3, np.float32)), y, guard.nans(2, 4 * size + 3))()
+
+
+def bound(guard, step):
+    """The step with scratch memory between guards; it ends at a multiple of 64 bytes."""
+    nbytes = -(-step.workspace_bytes // 64) * 64
+    if nbytes:
+        step.bind(guard.memory(nbytes))
+    return step
+
+
 RUNS = [value for name, value in globals().items() if name.startswith("run_")]
 
 
@@ -365,7 +416,7 @@ pytestmark = [
 def test_nothing_is_touched_outside(side):
     result = in_process("run_all", side)
     assert result.returncode == 0, f"ended with {result.returncode} in {result.stdout}\n{result.stderr}"
-    assert len(result.stdout.split()) == len(RUNS) == 14
+    assert len(result.stdout.split()) == len(RUNS) == 16
 
 
 def test_guards_work(side):

@@ -11,6 +11,7 @@ import nnpar
 from nnpar import (
     Add,
     AvgPool2d,
+    BatchNorm1d,
     BatchNorm2d,
     Concat,
     Concatenate,
@@ -126,6 +127,18 @@ MODELS = {
     ),
     "norm": (lambda: Sequential(*conv_norm(3, 5), ReLU(), *conv_norm(5, 4), AvgPool2d(2)), (3, 3, 6, 6)),
     "residual of the input": (lambda: Residual(Sequential(*conv_norm(3, 3), ReLU(), *conv_norm(3, 3))), (2, 3, 5, 5)),
+    "convolution with named paddings": (
+        lambda: Sequential(
+            Conv2d(3, 4, (3, 5), padding="same"),
+            ReLU(),
+            Conv2d(4, 2, (2, 3), padding="same", dilation=2),
+            Conv2d(2, 3, 2, padding="valid"),
+        ),
+        (2, 3, 6, 7),
+    ),
+    "channels of sequences side by side": (
+        lambda: Sequential(BatchNorm1d(3), Concat(None, ReLU(), BatchNorm1d(3)), ReLU()), (2, 3, 5)
+    ),
     "residual without norm": (lambda: Sequential(Residual(Conv2d(3, 3, 3, padding=1)), ReLU()), (2, 3, 5, 5)),
     "residual of a relu": (lambda: Sequential(Linear(4, 4), Residual(ReLU()), Linear(4, 2)), (3, 4)),
     "resnet": (

@@ -53,6 +53,10 @@ cdef extern from "kernels.h" nogil:
         uint32_t key[2]
         uint32_t sample, epoch, layer
 
+    ctypedef struct nnp_response:
+        Py_ssize_t before, after
+        float scale, beta, k
+
     ctypedef struct nnp_sgd:
         float lr, momentum, fresh, weight_decay
         int nesterov, first_step
@@ -119,6 +123,15 @@ cdef extern from "kernels.h" nogil:
         void batch_norm_grad(Py_ssize_t pixels, Py_ssize_t channels, const float *dy, const float *x, const float *y,
                              const float *scale, const float *shift, const float *of_dy, const float *of_x,
                              const float *rest, float *dx, float *dresidual) noexcept nogil
+        void row_norm(Py_ssize_t rows, Py_ssize_t cols, const float *x, const float *gamma, const float *beta,
+                      double eps, int centred, float *mean, float *invstd, float *y) noexcept nogil
+        void row_norm_grad(Py_ssize_t rows, Py_ssize_t cols, const float *dy, const float *x, const float *mean,
+                           const float *invstd, const float *gamma, int centred, float *dx, double *dgamma,
+                           double *dbeta) noexcept nogil
+        void local_response(Py_ssize_t pixels, Py_ssize_t channels, const nnp_response *s, const float *x,
+                            float *scratch, float *y) noexcept nogil
+        void local_response_grad(Py_ssize_t pixels, Py_ssize_t channels, const nnp_response *s, const float *dy,
+                                 const float *x, float *scratch, float *dx) noexcept nogil
         void depthwise_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows, const float *x,
                             const float *w, const float *bias, int relu, float *y) noexcept nogil
         void depthwise_weight_grad_rows(const nnp_depthwise *s, Py_ssize_t channels, Py_ssize_t row, int rows,
@@ -142,6 +155,8 @@ cdef extern from "kernels.h" nogil:
         void sum_rows(Py_ssize_t rows, Py_ssize_t cols, const float *x, Py_ssize_t row_stride, int accumulate,
                       float *out) noexcept nogil
         void softmax(Py_ssize_t samples, Py_ssize_t classes, const float *z, float *y) noexcept nogil
+        void softmax_grad(Py_ssize_t rows, Py_ssize_t cols, const float *dy, const float *y, float factor,
+                          float *dx) noexcept nogil
         double softmax_cross_entropy(Py_ssize_t samples, Py_ssize_t classes, const float *z, const int64_t *label,
                                      double scale, float *grad, uint8_t *correct) noexcept nogil
         double squared_error(Py_ssize_t n, const float *p, const float *t, float scale, float *grad) noexcept nogil

@@ -127,8 +127,6 @@ cdef class Position:
     """Where training stands, for random numbers: the seed, the epoch and the global index of the batch's first
     sample."""
 
-    cdef nnp_philox at
-
     def __init__(self, seed=0):
         self.at.key[0] = <uint32_t> (seed & 0xFFFFFFFF)
         self.at.key[1] = <uint32_t> (seed >> 32 & 0xFFFFFFFF)

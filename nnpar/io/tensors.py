@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, atomically and durably: temporary file beside it, fsync, rename, fsync of the folder.
+    """Write a safetensors file, see :func:`replace`."""
+    from safetensors.numpy import save
+
+    replace(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=dict(metadata)))
+
+
+def replace(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file atomically and durably: temporary file beside it, fsync, rename, fsync of the folder.
 
     Raises
     ------
@@ -21,9 +28,6 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], meta
     """
     import tempfile
 
-    from safetensors.numpy import save
-
-    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=dict(metadata))
     folder, name = os.path.split(os.path.abspath(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
     try:

@@ -69,7 +69,9 @@ class BatchNorm(Layer):
         mean, invstd = at.saved["mean"], at.saved["invstd"] = self._buffer(), self._buffer()
         running = self.running_mean, self.running_var
         repeatable = not self.track_running_stats
-        at.step(batch_norm.BatchStatistics, at.x, mean, invstd, self.eps, *running, self.momentum, repeatable=repeatable)
+        at.step(
+            batch_norm.BatchStatistics, at.x, mean, invstd, self.eps, *running, self.momentum, repeatable=repeatable
+        )
         # The backward pass reads x, so that y has memory of its own.
         at.y = at.x.like()
         at.saved["normalize"] = self._normalize(at, mean, invstd)

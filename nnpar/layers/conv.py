@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nnpar import _checks, convolution, initializers, shapes
-from nnpar._checks import Array, IntOrPair
+from nnpar._checks import Array, IntOrPair, Pair
 from nnpar._kernels import elementwise
 from nnpar._kernels.step import Step
 from nnpar.layers.base import Layer, Parameter, images_only, new_parameter
@@ -21,10 +21,15 @@ class Conv2d(Layer):
     in_channels, out_channels : int
     kernel_size : int or (int, int)
         Height and width.
-    stride, padding, dilation : int or (int, int)
+    stride, dilation : int or (int, int)
+    padding : int or (int, int) or "valid" or "same"
+        "valid" is 0. "same" gives outputs of the input's height and width; it needs a stride of 1 and an even number
+        ``dilation * (kernel_size - 1)`` along each axis, so that both sides get the same padding.
     groups : int
         Divides both numbers of channels.
     bias : bool
+    padding_mode : str
+        "zeros"; a Pad layer before this one does the others.
     weight_init : callable, optional
         Shape to array, from :mod:`nnpar.initializers`; PyTorch's default otherwise.
 
@@ -36,7 +41,7 @@ class Conv2d(Layer):
     Raises
     ------
     ValueError
-        If the arguments do not fit together.
+        If the arguments do not fit together, or are not supported.
 
     Examples
     --------
@@ -44,6 +49,8 @@ class Conv2d(Layer):
     >>> from nnpar import Conv2d
     >>> Conv2d(1, 8, 3, padding=1)(np.zeros((2, 1, 5, 5))).shape
     (2, 8, 5, 5)
+    >>> Conv2d(1, 8, 5, padding="same").padding
+    (2, 2)
     """
 
     channels_last = True
@@ -56,10 +63,11 @@ class Conv2d(Layer):
         out_channels: int,
         kernel_size: IntOrPair,
         stride: IntOrPair = 1,
-        padding: IntOrPair = 0,
+        padding: IntOrPair | str = 0,
         dilation: IntOrPair = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         *,
         weight_init: initializers.Initializer = initializers.torch_default,
     ) -> None:
@@ -67,8 +75,14 @@ class Conv2d(Layer):
         self.out_channels = _checks.integer(out_channels, "Conv2d", "out_channels", 1)
         self.kernel_size = _checks.pair(kernel_size, "Conv2d", "kernel_size", 1)
         self.stride = _checks.pair(stride, "Conv2d", "stride", 1)
-        self.padding = _checks.pair(padding, "Conv2d", "padding", 0)
         self.dilation = _checks.pair(dilation, "Conv2d", "dilation", 1)
+        if isinstance(padding, str):
+            padding = _named_padding(padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = _checks.pair(padding, "Conv2d", "padding", 0)
+        if padding_mode != "zeros":
+            raise ValueError(
+                f"Conv2d: padding_mode: expected 'zeros' (a Pad layer does the others), got {padding_mode!r}"
+            )
         self.groups = _checks.integer(groups, "Conv2d", "groups", 1)
         for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
             if channels % self.groups:
@@ -116,6 +130,23 @@ class Conv2d(Layer):
             "groups": self.groups,
             "bias": self.bias is not None,
         }
+
+
+def _named_padding(padding: str, kernel_size: Pair, stride: Pair, dilation: Pair) -> Pair:
+    """The numbers that "valid" and "same" stand for."""
+    if padding == "valid":
+        return 0, 0
+    if padding != "same":
+        raise ValueError(f"Conv2d: padding: expected numbers, 'valid' or 'same', got {padding!r}")
+    if stride != (1, 1):
+        raise ValueError(f"Conv2d: stride: expected 1 with padding 'same', got {stride}")
+    both_sides = [step * (size - 1) for step, size in zip(dilation, kernel_size, strict=True)]
+    if any(total % 2 for total in both_sides):
+        raise ValueError(
+            "Conv2d: kernel_size: expected an even dilation * (kernel_size - 1) with padding 'same' "
+            f"(a Pad layer pads one side more), got kernel_size {kernel_size} and dilation {dilation}"
+        )
+    return both_sides[0] // 2, both_sides[1] // 2
 
 
 def _forward(

@@ -69,7 +69,7 @@ class Linear(Layer):
         if len(input_shape) < 2 or input_shape[-1] != self.in_features:
             hint = "; put a Flatten() before it" if math.prod(input_shape[1:]) == self.in_features else ""
             raise ValueError(
-                f"{self.describe(name)}: input: expected shape (N, {self.in_features}) or (N, ..., {self.in_features}), "
+                f"{self.describe(name)}: input: expected shape (N, {self.in_features}), with or without axes between, "
                 f"got {input_shape}{hint}"
             )
         return *input_shape[:-1], self.out_features

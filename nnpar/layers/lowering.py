@@ -44,10 +44,12 @@ class Buffer:
 
     @property
     def size(self) -> int:
+        """How many numbers it has."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """What it takes."""
         return self.size * self.dtype.itemsize
 
     def like(self) -> Buffer:

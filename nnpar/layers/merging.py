@@ -92,7 +92,7 @@ class Concatenate(Merge):
         return (first[0], sum(shape[1] for shape in input_shapes), *first[2:])
 
     def forward(self, at: Lowering) -> None:
-        at.y = Buffer(self.merged_shape([x.shape for x in at.inputs], at.name))
+        at.y = Buffer(self.merged_shape([x.shape for x in at.inputs], at.name), channels_last=True)
         first = 0
         for x in at.inputs:
             at.step(elementwise.CopyChannels, x, at.y, 0, first, x.shape[1], writes=at.y)
@@ -102,7 +102,7 @@ class Concatenate(Merge):
         first = 0
         for number, x in enumerate(at.inputs):
             if at.needs[number]:
-                dx = Buffer(x.shape)
+                dx = x.like()
                 at.step(elementwise.CopyChannels, at.dy, dx, first, 0, x.shape[1])
                 at.pass_back(dx, number)
             first += x.shape[1]

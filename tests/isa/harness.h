@@ -33,6 +33,10 @@
     X(scale_shift)                                                                                                     \
     X(channel_grad_sums)                                                                                               \
     X(batch_norm_grad)                                                                                                 \
+    X(row_norm)                                                                                                        \
+    X(row_norm_grad)                                                                                                   \
+    X(local_response)                                                                                                  \
+    X(local_response_grad)                                                                                             \
     X(depthwise_rows)                                                                                                  \
     X(depthwise_weight_grad_rows)                                                                                      \
     X(convolve_planes)                                                                                                 \
@@ -46,6 +50,7 @@
     X(dropout)                                                                                                         \
     X(sum_rows)                                                                                                        \
     X(softmax)                                                                                                         \
+    X(softmax_grad)                                                                                                    \
     X(softmax_cross_entropy)                                                                                           \
     X(squared_error)                                                                                                   \
     X(sgd)                                                                                                             \

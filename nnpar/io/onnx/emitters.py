@@ -1,0 +1,178 @@
+"""Layers as ONNX nodes: one function for each, found by its class in EMITTERS; each returns its output's name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+
+from nnpar import layers
+from nnpar.io.onnx.exporter import Emitter
+from nnpar.layers.attention import Attention
+
+
+def _conv(e: Emitter, layer: layers.Conv2d) -> str:
+    return e.emit(
+        "Conv", *e.inputs, *e.parameters("weight", "bias"), kernel_shape=layer.kernel_size, strides=layer.stride,
+        pads=layer.padding * 2, dilations=layer.dilation, group=layer.groups,
+    )  # fmt: skip
+
+
+def _linear(e: Emitter, layer: layers.Linear) -> str:
+    if len(e.input_shapes[0]) == 2:
+        return e.emit("Gemm", *e.inputs, *e.parameters("weight", "bias"), transB=1)
+    y = e.emit("MatMul", *e.inputs, e.emit("Transpose", e.parameter("weight"), perm=[1, 0]))
+    return y if layer.bias is None else e.emit("Add", y, e.parameter("bias"))
+
+
+def _batch_norm(e: Emitter, layer: Any) -> str:
+    if not layer.track_running_stats:
+        raise ValueError("onnx.save: batch normalisation without running statistics is not supported")
+    ones, zeros = np.ones(layer.num_features, np.float32), np.zeros(layer.num_features, np.float32)
+    affine = [
+        e.parameter("weight", ones if layer.weight is None else layer.weight),
+        e.parameter("bias", zeros if layer.bias is None else layer.bias),
+    ]
+    statistics = e.parameters("running_mean", "running_var")
+    return e.emit("BatchNormalization", *e.inputs, *affine, *statistics, epsilon=layer.eps)
+
+
+def _layer_norm(e: Emitter, layer: layers.LayerNorm) -> str:
+    rows = layer.normalized_shape
+    weight = np.ones(rows, np.float32) if layer.weight is None else layer.weight
+    return e.emit(
+        "LayerNormalization", *e.inputs, e.parameter("weight", weight), *e.parameters("bias"),
+        axis=-len(rows), epsilon=layer.eps,
+    )  # fmt: skip
+
+
+def _rms_norm(e: Emitter, layer: layers.RMSNorm) -> str:
+    (x,) = e.inputs
+    axes = e.constant("axes", range(-len(layer.normalized_shape), 0))
+    mean = e.emit("ReduceMean", e.emit("Mul", x, x), axes, keepdims=1)
+    root = e.emit("Sqrt", e.emit("Add", mean, e.constant("eps", layer._eps(), np.float32)))
+    y = e.emit("Div", x, root)
+    return y if layer.weight is None else e.emit("Mul", y, e.parameter("weight"))
+
+
+def _group_norm(e: Emitter, layer: Any) -> str:
+    """Group and instance normalisation; an instance's groups are single channels."""
+    channels = e.input_shapes[0][1]
+    if getattr(layer, "track_running_stats", False):
+        raise ValueError("onnx.save: instance normalisation with running statistics is not supported")
+    weight = np.ones(channels, np.float32) if layer.weight is None else layer.weight
+    bias = np.zeros(channels, np.float32) if layer.bias is None else layer.bias
+    return e.emit(
+        "GroupNormalization", *e.inputs, e.parameter("weight", weight), e.parameter("bias", bias),
+        num_groups=getattr(layer, "num_groups", channels), epsilon=layer.eps,
+    )  # fmt: skip
+
+
+def _local_response_norm(e: Emitter, layer: layers.LocalResponseNorm) -> str:
+    if layer.size % 2 == 0:  # where ONNX and PyTorch, which nnpar follows, place the window's middle differently
+        raise ValueError(f"onnx.save: LocalResponseNorm of an even size, {layer.size}, has no form in ONNX")
+    return e.emit("LRN", *e.inputs, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
+
+
+def _max_pool(e: Emitter, layer: layers.MaxPool2d) -> str:
+    return e.emit("MaxPool", *e.inputs, kernel_shape=layer.kernel_size, strides=layer.stride, pads=layer.padding * 2)
+
+
+def _average_pool(e: Emitter, layer: layers.AvgPool2d) -> str:
+    return e.emit(
+        "AveragePool", *e.inputs, kernel_shape=layer.kernel_size, strides=layer.stride, pads=layer.padding * 2,
+        count_include_pad=int(layer.count_include_pad),
+    )  # fmt: skip
+
+
+def _upsample(e: Emitter, layer: layers.Upsample) -> str:
+    scales = e.constant("scales", [1, 1, *layer.scale_factor], np.float32)
+    return e.emit(
+        "Resize", *e.inputs, "", scales, mode="nearest", nearest_mode="floor",
+        coordinate_transformation_mode="asymmetric",
+    )  # fmt: skip
+
+
+def _embedding(e: Emitter, layer: layers.Embedding) -> str:
+    return e.emit("Gather", e.parameter("weight"), e.emit("Cast", *e.inputs, to=onnx.TensorProto.INT64), axis=0)
+
+
+def _position_embedding(e: Emitter, layer: layers.PositionEmbedding) -> str:
+    (x,) = e.inputs
+    if layer.class_token is not None:
+        batch = e.emit("Shape", x, start=0, end=1)
+        shape = e.emit("Concat", batch, e.constant("token_shape", [1, layer.embedding_dim]), axis=0)
+        x = e.emit("Concat", e.emit("Expand", e.parameter("class_token"), shape), x, axis=1)
+    return e.emit("Add", x, e.parameter("weight"))
+
+
+def _tokens(e: Emitter, layer: layers.Tokens) -> str:
+    shape = e.constant("shape", [0, e.input_shapes[0][1], -1])
+    return e.emit("Transpose", e.emit("Reshape", *e.inputs, shape), perm=[0, 2, 1])
+
+
+def _first_token(e: Emitter, layer: layers.FirstToken) -> str:
+    return e.emit("Gather", *e.inputs, e.constant("first", 0), axis=1)
+
+
+def _attention(e: Emitter, layer: Any) -> str:
+    """softmax(q k^T / sqrt(d)) v, after q, k and v are projected and cut into heads (N, heads, T, d)."""
+    heads, size = layer.num_heads, layer.dims[0] // layer.num_heads
+    shape = e.constant("heads", [0, 0, heads, size])
+    sources = e.inputs if len(e.inputs) == 3 else e.inputs * 3
+    parts = []
+    for x, (weight, bias), name in zip(sources, layer._projections(layer._arrays), "qkv", strict=True):
+        y = e.emit("MatMul", x, e.emit("Transpose", e.parameter(f"{name}_weight", weight), perm=[1, 0]))
+        y = y if bias is None else e.emit("Add", y, e.parameter(f"{name}_bias", bias))
+        parts.append(e.emit("Transpose", e.emit("Reshape", y, shape), perm=[0, 2, 1, 3]))
+    q, k, v = parts
+    scores = e.emit("MatMul", q, e.emit("Transpose", k, perm=[0, 1, 3, 2]))
+    scores = e.emit("Mul", scores, e.constant("scale", 1.0 / math.sqrt(size), np.float32))
+    if layer.causal:
+        queries, keys = e.input_shapes[0][1], e.input_shapes[-1][1]
+        hidden = np.triu(np.full((queries, keys), -np.inf, np.float32), 1)
+        scores = e.emit("Add", scores, e.constant("mask", hidden, np.float32))
+    y = e.emit("MatMul", e.emit("Softmax", scores, axis=-1), v)
+    return e.emit("Reshape", e.emit("Transpose", y, perm=[0, 2, 1, 3]), e.constant("joined", [0, 0, heads * size]))
+
+
+def _dropout(e: Emitter, layer: layers.Dropout) -> str:
+    return e.emit("Dropout", *e.inputs, e.constant("ratio", layer.p, np.float32))
+
+
+def _plain(operator: str, **attributes: Any) -> Callable[[Emitter, Any], str]:
+    """A layer that is one node without parameters."""
+    return lambda e, layer: e.emit(operator, *e.inputs, **attributes)
+
+
+EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
+    Attention: _attention,
+    layers.Add: _plain("Add"),
+    layers.AvgPool2d: _average_pool,
+    layers.BatchNorm1d: _batch_norm,
+    layers.BatchNorm2d: _batch_norm,
+    layers.BatchNorm3d: _batch_norm,
+    layers.Concatenate: _plain("Concat", axis=1),
+    layers.Conv2d: _conv,
+    layers.Dropout: _dropout,
+    layers.Dropout2d: _plain("Identity"),  # ONNX has none, and in prediction it does nothing
+    layers.Embedding: _embedding,
+    layers.FirstToken: _first_token,
+    layers.Flatten: _plain("Flatten", axis=1),
+    layers.GlobalAvgPool2d: _plain("GlobalAveragePool"),
+    layers.GroupNorm: _group_norm,
+    layers.InstanceNorm1d: _group_norm,
+    layers.InstanceNorm2d: _group_norm,
+    layers.LayerNorm: _layer_norm,
+    layers.Linear: _linear,
+    layers.LocalResponseNorm: _local_response_norm,
+    layers.MaxPool2d: _max_pool,
+    layers.PositionEmbedding: _position_embedding,
+    layers.RMSNorm: _rms_norm,
+    layers.ReLU: _plain("Relu"),
+    layers.Tokens: _tokens,
+    layers.Upsample: _upsample,
+}

@@ -1,0 +1,445 @@
+"""ONNX operators as layers: one function each, found by its operator's name in OPERATORS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from nnpar import layers
+from nnpar.io.onnx.importer import Data, Known, Op, UnsupportedError, Value
+from nnpar.layers.nodes import Symbol
+from nnpar.shapes import Shape
+
+BATCH_NORMS = {2: layers.BatchNorm1d, 3: layers.BatchNorm1d, 4: layers.BatchNorm2d, 5: layers.BatchNorm3d}
+
+
+def _window(op: Op, kernel: Sequence[int], dilated: bool = True) -> dict[str, Any]:
+    """Stride, padding and dilation of a window that moves over an image."""
+    rank = len(op.data().shape) - 2
+    if rank != 2 or len(kernel) != rank:
+        raise UnsupportedError(f"input of shape {op.data().shape}: expected (N, C, H, W)")
+    stride = tuple(op.attribute("strides", [1] * rank))
+    dilation = tuple(op.attribute("dilations", [1] * rank))
+    if min(stride) < 1 or min(dilation) < 1:
+        raise ValueError(f"strides {stride}, dilations {dilation}: expected at least 1")
+    before, after = _pads(op, kernel, stride, dilation)
+    if before != after:
+        raise UnsupportedError(f"pads {before} before, {after} after")
+    if not dilated and max(dilation) > 1:
+        raise UnsupportedError(f"dilations={dilation}")
+    return {"stride": stride, "padding": before} | ({"dilation": dilation} if dilated else {})
+
+
+def _pads(op: Op, kernel: Sequence[int], stride: Shape, dilation: Shape) -> tuple[Shape, Shape]:
+    """Zeros before and after each axis, given or automatic."""
+    mode, rank = op.attribute("auto_pad", "NOTSET"), len(kernel)
+    pads = op.attribute("pads", [0] * (2 * rank))
+    if mode in ("NOTSET", "VALID"):
+        pads = pads if mode == "NOTSET" else [0] * (2 * rank)
+        if len(pads) != 2 * rank or min(pads) < 0:
+            raise ValueError(f"pads: expected {2 * rank} sizes, got {pads}")
+        return tuple(pads[:rank]), tuple(pads[rank:])
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        raise ValueError(f"auto_pad: got {mode!r}")
+    sums = [
+        max(0, (math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size)
+        for size, k, s, d in zip(op.data().shape[2:], kernel, stride, dilation, strict=True)
+    ]
+    less, more = tuple(total // 2 for total in sums), tuple(total - total // 2 for total in sums)
+    return (less, more) if mode == "SAME_UPPER" else (more, less)
+
+
+def _conv(op: Op) -> Value:
+    weight, channels = op.weights(1), op.data().shape[1]
+    groups = op.attribute("group", 1)
+    kernel = tuple(op.attribute("kernel_shape", list(weight.shape[2:])))
+    if kernel != weight.shape[2:]:
+        raise ValueError(f"kernel_shape: expected {weight.shape[2:]}, got {kernel}")
+    if channels != weight.shape[1] * groups:
+        raise ValueError(f"input of {channels} channels: expected {weight.shape[1]} for each of {groups} groups")
+    layer = layers.Conv2d(
+        channels, weight.shape[0], kernel, groups=groups, bias=op.has(2), weight_init=lambda shape: weight,
+        **_window(op, kernel),
+    )  # fmt: skip
+    if op.has(2):
+        layer.bias = op.weights(2)
+    return op.emit(layer, op.data())
+
+
+def _dense(op: Op, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> Data:
+    """``x @ weight.T + bias``."""
+    out_features, in_features = weight.shape
+    layer = layers.Linear(in_features, out_features, bias is not None, weight_init=lambda shape: weight)
+    if bias is not None:
+        layer.bias = bias
+    return op.emit(layer, op.data())
+
+
+def _gemm(op: Op) -> Value:
+    op.expect("transA", 0)
+    op.attribute("broadcast")
+    alpha, beta = np.float32(op.attribute("alpha", 1.0)), np.float32(op.attribute("beta", 1.0))
+    weight = op.weights(1) if op.attribute("transB", 0) else op.weights(1).T
+    if weight.ndim != 2 or len(op.data().shape) != 2:
+        raise ValueError(f"expected matrices, got {op.data().shape} and {weight.shape}")
+    bias = None
+    if op.has(2):
+        bias = op.weights(2)
+        if bias.size != 1 and bias.shape[:-1] not in ((), (1,)):
+            raise UnsupportedError(f"input 2 of shape {bias.shape}: expected ({weight.shape[0]},)")
+        bias = np.broadcast_to(beta * bias.reshape(-1), weight.shape[:1])
+    return _dense(op, alpha * weight, bias)
+
+
+def _matmul(op: Op) -> Value:
+    weight = op.weights(1)
+    if weight.ndim != 2 or len(op.data().shape) < 2:
+        raise UnsupportedError(f"of {op.data().shape} and {weight.shape}")
+    return _dense(op, weight.T, None)
+
+
+def _batch_normalization(op: Op) -> Value:
+    op.expect("training_mode", 0)
+    op.expect("spatial", 1)
+    op.attribute("is_test")
+    op.attribute("consumed_inputs")
+    x = op.data()
+    if len(x.shape) not in BATCH_NORMS:
+        raise UnsupportedError(f"input of shape {x.shape}")
+    weights = [op.weights(number, x.shape[1:2]) for number in (1, 2, 3, 4)]
+    before = x.symbol.layer
+    if op.fold and op.alone[0] and isinstance(before, layers.Conv2d):
+        return _folded(op, before, *weights)
+    # ONNX's momentum is the share of the old statistics.
+    momentum = 1.0 - op.attribute("momentum", 0.9)
+    layer = BATCH_NORMS[len(x.shape)](x.shape[1], op.attribute("epsilon", 1e-5), momentum)
+    layer.weight, layer.bias, layer.running_mean, layer.running_var = weights
+    return op.emit(layer, x)
+
+
+def _folded(op: Op, conv: layers.Conv2d, *weights: NDArray[np.float32]) -> Data:
+    """A convolution that normalises what it gives: of weight * s, with s = scale / sqrt(var + eps)."""
+    scale, shift, mean, var = (array.astype(np.float64) for array in weights)
+    op.attribute("momentum")
+    factor = scale / np.sqrt(var + op.attribute("epsilon", 1e-5))
+    arguments = conv.settings() | {"bias": True}
+    layer = layers.Conv2d(**arguments, weight_init=lambda shape: conv.weight * factor[:, None, None, None])
+    layer.bias = shift + factor * ((0.0 if conv.bias is None else conv.bias) - mean)
+    x = op.data()
+    return Data(Symbol(layer, x.symbol.inputs, x.symbol.shape), x.shapes)
+
+
+def _layer_normalization(op: Op) -> Value:
+    x = op.data()
+    axis = op.axis(op.attribute("axis", -1), len(x.shape))
+    op.expect("stash_type", 1)
+    if axis == 0:
+        raise UnsupportedError("axis=0, the batch's")
+    rows, scale = x.shape[axis:], op.weights(1)
+    bias = np.broadcast_to(op.weights(2), rows) if op.has(2) else None
+    layer = layers.LayerNorm(rows, op.attribute("epsilon", 1e-5), bias=bias is not None)
+    layer.weight = np.broadcast_to(scale, rows)
+    if bias is not None:
+        layer.bias = bias
+    return op.emit(layer, x)
+
+
+def _rms_normalization(op: Op) -> Value:
+    x = op.data()
+    axis = op.axis(op.attribute("axis", -1), len(x.shape))
+    op.expect("stash_type", 1)
+    if axis == 0:
+        raise UnsupportedError("axis=0, the batch's")
+    layer = layers.RMSNorm(x.shape[axis:], op.attribute("epsilon", 1e-5))
+    layer.weight = np.broadcast_to(op.weights(1), x.shape[axis:])
+    return op.emit(layer, x)
+
+
+def _instance_normalization(op: Op) -> Value:
+    x = op.data()
+    kinds = {3: layers.InstanceNorm1d, 4: layers.InstanceNorm2d}
+    if len(x.shape) not in kinds:
+        raise UnsupportedError(f"input of shape {x.shape}")
+    weight, bias = (op.weights(number, x.shape[1:2]) for number in (1, 2))
+    layer = kinds[len(x.shape)](x.shape[1], op.attribute("epsilon", 1e-5), affine=True)
+    layer.weight, layer.bias = weight, bias
+    return op.emit(layer, x)
+
+
+def _group_normalization(op: Op) -> Value:
+    x, groups = op.data(), op.attribute("num_groups")
+    op.expect("stash_type", 1)
+    size = x.shape[1] if op.version >= 21 else groups  # versions before have a weight for each group
+    weight, bias = (op.weights(number, (size,)) for number in (1, 2))
+    layer = layers.GroupNorm(groups, x.shape[1], op.attribute("epsilon", 1e-5))
+    layer.weight, layer.bias = (np.repeat(array, x.shape[1] // size) for array in (weight, bias))
+    return op.emit(layer, x)
+
+
+def _lrn(op: Op) -> Value:
+    size = op.attribute("size")
+    if size % 2 == 0:
+        raise UnsupportedError(f"size={size}, which is even")
+    alpha, beta, k = op.attribute("alpha", 1e-4), op.attribute("beta", 0.75), op.attribute("bias", 1.0)
+    return op.emit(layers.LocalResponseNorm(size, alpha, beta, k), op.data())
+
+
+def _pool_window(op: Op) -> dict[str, Any]:
+    """Kernel, stride and padding; rounding up is possible where there is nothing to round."""
+    kernel = tuple(op.attribute("kernel_shape"))
+    window = {"kernel_size": kernel} | _window(op, kernel, dilated=False)
+    rests = [
+        (size + 2 * pad - k) % step
+        for size, pad, k, step in zip(op.data().shape[2:], window["padding"], kernel, window["stride"], strict=True)
+    ]
+    op.expect("ceil_mode", 0, *([] if any(rests) else [1]))
+    return window
+
+
+def _max_pool(op: Op) -> Value:
+    op.expect("storage_order", 0)
+    return op.emit(layers.MaxPool2d(**_pool_window(op)), op.data())
+
+
+def _average_pool(op: Op) -> Value:
+    count = bool(op.attribute("count_include_pad", 0))
+    return op.emit(layers.AvgPool2d(**_pool_window(op), count_include_pad=count), op.data())
+
+
+def _global_max_pool(op: Op) -> Value:
+    x = op.data()
+    if len(x.shape) != 4:
+        raise UnsupportedError(f"input of shape {x.shape}: expected (N, C, H, W)")
+    return op.emit(layers.MaxPool2d(x.shape[2:]), x)
+
+
+def _global_average_pool(op: Op) -> Value:
+    return op.emit(layers.GlobalAvgPool2d(), op.data())
+
+
+def _reduce_mean(op: Op) -> Value:
+    x = op.data()
+    axes = op.integers(1, "axes") or range(len(x.shape))
+    axes = sorted(op.axis(axis, len(x.shape)) for axis in axes)
+    op.expect("noop_with_empty_axes", 0)
+    if len(x.shape) != 4 or axes != [2, 3]:
+        raise UnsupportedError(f"axes={axes} of shape {x.shape}: expected 2 and 3 of (N, C, H, W)")
+    y = op.emit(layers.GlobalAvgPool2d(), x)
+    return y if op.attribute("keepdims", 1) else op.emit(layers.Flatten(), y)
+
+
+def _reshaped(op: Op, shapes: Sequence[Shape]) -> Data:
+    """The data in other shapes, one for each trial size of the batch."""
+    x = op.data()
+    if tuple(shapes) == x.shapes:
+        return x
+    if tuple(shapes) == tuple((shape[0], math.prod(shape[1:])) for shape in x.shapes):
+        return op.emit(layers.Flatten(), x)
+    raise UnsupportedError(f"from shape {x.shape} to {shapes[0]}")
+
+
+def _flatten(op: Op) -> Value:
+    x = op.data()
+    axis = op.attribute("axis", 1)
+    axis = axis if axis == len(x.shape) else op.axis(axis, len(x.shape))
+    return _reshaped(op, [(math.prod(shape[:axis]), math.prod(shape[axis:])) for shape in x.shapes])
+
+
+def _reshape(op: Op) -> Value:
+    x = op.data()
+    targets = [np.array(op.attribute("shape"))] * op.trials
+    if op.has(1):
+        known = op.inputs[1]
+        if not isinstance(known, Known):
+            raise UnsupportedError("input 1: expected a shape that is known")
+        targets = list(known.arrays)
+    keep_zeros = bool(op.attribute("allowzero", 0))
+    return _reshaped(op, [_target(s, t, keep_zeros) for s, t in zip(x.shapes, targets, strict=True)])
+
+
+def _target(shape: Shape, target: NDArray[Any], keep_zeros: bool) -> Shape:
+    """The shape that Reshape's second input stands for."""
+    sizes = [int(size) for size in target.reshape(-1)]
+    if not keep_zeros:
+        sizes = [shape[axis] if size == 0 and axis < len(shape) else size for axis, size in enumerate(sizes)]
+    rest = math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) == 1 and rest > 0:
+        sizes[sizes.index(-1)] = math.prod(shape) // rest
+    if any(size < 0 for size in sizes) or math.prod(sizes) != math.prod(shape):
+        raise ValueError(f"expected a shape of {math.prod(shape)} numbers, got {target.tolist()}")
+    return tuple(sizes)
+
+
+def _squeeze(op: Op) -> Value:
+    x = op.data()
+    axes = op.integers(1, "axes")
+    if axes is None:
+        axes = [axis for axis, size in enumerate(x.shape) if size == 1]
+    axes = [op.axis(axis, len(x.shape)) for axis in axes]
+    if any(shape[axis] != 1 for shape in x.shapes for axis in axes):
+        raise ValueError(f"axes {axes} of shape {x.shape}: expected sizes of 1")
+    return _reshaped(op, [tuple(size for axis, size in enumerate(s) if axis not in axes) for s in x.shapes])
+
+
+def _transpose(op: Op) -> Value:
+    x = op.data()
+    order = op.attribute("perm", list(range(len(x.shape)))[::-1])
+    if list(order) != list(range(len(x.shape))):
+        raise UnsupportedError(f"perm={order}")
+    return x
+
+
+def _concat(op: Op) -> Value:
+    inputs = [op.data(number) for number in range(len(op.inputs))]
+    axis = op.axis(op.attribute("axis", 1), len(inputs[0].shape))
+    if len(inputs) == 1:
+        return inputs[0]
+    if axis != 1:
+        raise UnsupportedError(f"axis={axis}")
+    return op.emit(layers.Concatenate(), *inputs)
+
+
+def _sum(op: Op) -> Value:
+    """Add, Sum."""
+    for name in ("axis", "broadcast", "consumed_inputs"):
+        op.attribute(name)
+    if len(op.inputs) == 2 and any(isinstance(value, Known) for value in op.inputs):
+        return _with_bias(op)
+    inputs = [op.data(number) for number in range(len(op.inputs))]
+    if any(x.shapes != inputs[0].shapes for x in inputs):
+        raise UnsupportedError(f"inputs of different shapes: {', '.join(str(x.shape) for x in inputs)}")
+    return reduce(lambda a, b: op.emit(layers.Add(), a, b), inputs)
+
+
+def _with_bias(op: Op) -> Data:
+    """A constant added to what a dense layer without bias gives: such layers of tokens are two operators in ONNX."""
+    number = 0 if isinstance(op.inputs[0], Data) else 1
+    x, bias = op.data(number), op.weights(1 - number)
+    before = x.symbol.layer
+    plain = isinstance(before, layers.Linear) and before.bias is None and op.alone[number]
+    if not plain or bias.shape != x.shape[-1:]:
+        raise UnsupportedError(f"of a constant of shape {bias.shape} to data of shape {x.shape}")
+    assert isinstance(before, layers.Linear)
+    layer = layers.Linear(before.in_features, before.out_features, weight_init=lambda shape: before.weight)
+    layer.bias = bias
+    return Data(Symbol(layer, x.symbol.inputs, x.symbol.shape), x.shapes)
+
+
+def _dropout(op: Op) -> list[Value]:
+    op.attribute("seed")
+    op.attribute("is_test")
+    ratio = float(op.known(1)) if op.has(1) else op.attribute("ratio", 0.5)
+    if op.has(2) and bool(op.known(2)) and ratio > 0.0:
+        raise UnsupportedError("training_mode=True")
+    mask = Known(tuple(np.ones(shape, bool) for shape in op.data().shapes)) if op.wants_output(1) else None
+    return [op.emit(layers.Dropout(ratio), op.data()), mask]
+
+
+def _identity(op: Op) -> Value:
+    return op.inputs[0]
+
+
+def _cast(op: Op) -> Value:
+    x, to = op.inputs[0], op.attribute("to")
+    op.attribute("saturate")
+    op.attribute("round_mode")
+    if not isinstance(x, Data):
+        raise UnsupportedError("of nothing")
+    if to == onnx.TensorProto.FLOAT and not x.whole:
+        return x
+    if to in (onnx.TensorProto.INT64, onnx.TensorProto.INT32) and x.symbol.layer is None:
+        return Data(x.symbol, x.shapes, whole=True)
+    raise UnsupportedError(f"to {onnx.TensorProto.DataType.Name(to)}")
+
+
+def _gather(op: Op) -> Value:
+    """Rows of a table."""
+    table, rows = op.weights(0), op.inputs[1]
+    if not isinstance(rows, Data) or not rows.whole or table.ndim != 2 or op.attribute("axis", 0) != 0:
+        raise UnsupportedError("other than whole rows of a matrix")
+    layer = layers.Embedding(*table.shape)
+    layer.weight = table
+    return op.emit(layer, rows)
+
+
+def _shape(op: Op) -> Value:
+    x, part = op.inputs[0], slice(op.attribute("start", 0), op.attribute("end"))
+    if x is None:
+        raise UnsupportedError("of nothing")
+    shapes = x.shapes if isinstance(x, Data) else tuple(array.shape for array in x.arrays)
+    return Known(tuple(np.array(shape[part], np.int64) for shape in shapes))
+
+
+def _size(op: Op) -> Value:
+    (shape,) = [_shape(op)]
+    assert isinstance(shape, Known)
+    return Known(tuple(np.array(sizes.prod(), np.int64) for sizes in shape.arrays))
+
+
+def _resize(op: Op) -> Value:
+    """Resize and Upsample by the nearest pixel, whole times larger."""
+    x = op.data()
+    number = 1 if op.node.op_type == "Upsample" or op.version < 11 else 2
+    for name, default, *more in (
+        ("mode", "nearest"), ("coordinate_transformation_mode", "half_pixel", "asymmetric"), ("antialias", 0),
+        ("nearest_mode", "round_prefer_floor", "floor"), ("keep_aspect_ratio_policy", "stretch"), ("axes", None),
+    ):  # fmt: skip
+        op.expect(name, default, *more)
+    for name in ("cubic_coeff_a", "exclude_outside", "extrapolation_value"):
+        op.attribute(name)
+    if op.has(number) and op.known(number).size:
+        scales = [float(scale) for scale in op.known(number)]
+    elif op.has(3):
+        scales = [size / old for size, old in zip(op.known(3).tolist(), x.shape, strict=True)]
+    else:
+        scales = op.attribute("scales")
+    if len(x.shape) != 4 or len(scales) != 4 or scales[:2] != [1.0, 1.0] or any(s % 1 or s < 1 for s in scales):
+        raise UnsupportedError(
+            f"scales {scales} of shape {x.shape}: expected whole numbers, and 1 for batch and channels"
+        )
+    return op.emit(layers.Upsample(scale_factor=[int(s) for s in scales[2:]]), x)
+
+
+def _relu(op: Op) -> Value:
+    op.attribute("consumed_inputs")
+    return op.emit(layers.ReLU(), op.data())
+
+
+OPERATORS: dict[str, Callable[[Op], Value | list[Value]]] = {
+    "Add": _sum,
+    "AveragePool": _average_pool,
+    "BatchNormalization": _batch_normalization,
+    "Cast": _cast,
+    "Concat": _concat,
+    "Conv": _conv,
+    "Dropout": _dropout,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Gemm": _gemm,
+    "GlobalAveragePool": _global_average_pool,
+    "GlobalMaxPool": _global_max_pool,
+    "GroupNormalization": _group_normalization,
+    "Identity": _identity,
+    "InstanceNormalization": _instance_normalization,
+    "LRN": _lrn,
+    "LayerNormalization": _layer_normalization,
+    "MatMul": _matmul,
+    "MaxPool": _max_pool,
+    "RMSNormalization": _rms_normalization,
+    "ReduceMean": _reduce_mean,
+    "Relu": _relu,
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Shape": _shape,
+    "Size": _size,
+    "Squeeze": _squeeze,
+    "Sum": _sum,
+    "Transpose": _transpose,
+    "Upsample": _resize,
+}
