@@ -70,7 +70,8 @@ def _nearby(v: Array, before: int, after: int) -> Array:
     """The sum over the channels c - before to c + after of v (N, C, ...)."""
     padded = np.zeros((v.shape[0], v.shape[1] + before + after, *v.shape[2:]), v.dtype)
     padded[:, before : before + v.shape[1]] = v
-    total: Array = sum(padded[:, k : k + v.shape[1]] for k in range(before + after + 1))
+    parts = [padded[:, k : k + v.shape[1]] for k in range(before + after + 1)]
+    total: Array = np.sum(parts, axis=0)
     return total
 
 

@@ -40,8 +40,9 @@ def densenet_small(num_classes: int = 10, in_channels: int = 3) -> Sequential:
     Sequential
         Input (N, in_channels, 32, 32), output (N, num_classes). 161,002 parameters, 59.7 M multiply-adds.
     """
+    stem = Conv2d(in_channels, 24, 3, padding=1, bias=False)
     layers, channels = _dense(24, (6, 6, 6), 12, 0)
-    return Sequential(Conv2d(in_channels, 24, 3, padding=1, bias=False), *layers, *classifier(channels, num_classes))
+    return Sequential(stem, *layers, *classifier(channels, num_classes))
 
 
 def densenet121(num_classes: int = 1000, in_channels: int = 3) -> Sequential:
@@ -58,6 +59,6 @@ def densenet121(num_classes: int = 1000, in_channels: int = 3) -> Sequential:
         Input (N, in_channels, 224, 224) or larger, output (N, num_classes). 7,978,856 parameters, 2.83 G
         multiply-adds.
     """
-    layers, channels = _dense(64, (6, 12, 24, 16), 32, 128)
     stem = [*conv_norm(in_channels, 64, 7, 2), ReLU(), MaxPool2d(3, 2, 1)]
+    layers, channels = _dense(64, (6, 12, 24, 16), 32, 128)
     return Sequential(*stem, *layers, *classifier(channels, num_classes))

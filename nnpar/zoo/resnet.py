@@ -30,8 +30,8 @@ def _bottleneck(channels: int, out: int, stride: int) -> list[Layer]:
 def _block(body: Body, channels: int, out: int, stride: int) -> list[Layer]:
     """A residual block, with a projection where the shape changes."""
     same = stride == 1 and channels == out
-    shortcut = None if same else Sequential(*conv_norm(channels, out, 1, stride))
-    return [Residual(Sequential(*body(channels, out, stride)), shortcut), ReLU()]
+    layers = Sequential(*body(channels, out, stride))
+    return [Residual(layers, None if same else Sequential(*conv_norm(channels, out, 1, stride))), ReLU()]
 
 
 def _stages(body: Body, channels: int, widths: tuple[int, ...], counts: tuple[int, ...]) -> list[Layer]:
@@ -45,8 +45,8 @@ def _stages(body: Body, channels: int, widths: tuple[int, ...], counts: tuple[in
 
 def _for_32(blocks: int, num_classes: int, in_channels: int) -> Sequential:
     """Section 4.2: three stages of 16, 32 and 64 channels."""
-    stages = _stages(_basic, 16, (16, 32, 64), (blocks,) * 3)
-    return Sequential(*conv_norm(in_channels, 16, 3), ReLU(), *stages, *classifier(64, num_classes))
+    stem = [*conv_norm(in_channels, 16, 3), ReLU()]
+    return Sequential(*stem, *_stages(_basic, 16, (16, 32, 64), (blocks,) * 3), *classifier(64, num_classes))
 
 
 def resnet20(num_classes: int = 10, in_channels: int = 3) -> Sequential:

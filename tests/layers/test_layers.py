@@ -93,7 +93,7 @@ def test_load_state_dict_reports_every_difference_and_changes_nothing():
         "2.weight": np.zeros((1, 3)),
         "x": np.zeros(1),
     }
-    with pytest.raises(ValueError, match=r"missing 2.bias \(1,\); 0.weight: expected shape .*; 0.bias: .*; unknown x"):
+    with pytest.raises(ValueError, match=r"missing 2.bias \(1,\); unknown x .*; 0.weight: expected shape .*; 0.bias: "):
         model.load_state_dict(state)
     for name, array in model.parameters().items():
         np.testing.assert_array_equal(array, before[name])
@@ -126,7 +126,7 @@ CONV = Sequential(Conv2d(3, 4, 3), ReLU(), Flatten(), Linear(16, 2))
             r"layer '0' \(Conv2d\): input: expected a height of at least 3",
         ),
         (lambda: CONV(np.zeros((1, 3))), ValueError, r"layer '0' \(Conv2d\): input: expected shape \(N, C, H, W\)"),
-        (lambda: CONV(np.zeros(3)), ValueError, "expected 2 or 4 axes"),
+        (lambda: CONV(np.zeros(3)), ValueError, r"input: expected shape \(N, C, H, W\), got \(3,\)"),
         (lambda: CONV(np.zeros((1, 3, 4, 4), complex)), TypeError, "expected numbers that float32 can hold"),
         (lambda: Linear(4, 2)(np.zeros((1, 1, 2, 2))), ValueError, r"put a Flatten\(\) before it"),
         (lambda: MaxPool2d(2)(np.zeros((1, 1, 1, 1))), ValueError, "MaxPool2d: input: expected a height of at least 2"),
