@@ -53,6 +53,7 @@ MODULES = [
     "scatter",
     "depthwise",
     "pool",
+    "activation",
     "batch_norm",
     "norm",
     "tokens",

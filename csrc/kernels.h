@@ -99,6 +99,34 @@ typedef struct {
     ptrdiff_t before, after;
     float scale, beta, k;
 } nnp_response;
+/* An activation y = f(x), and what its gradient reads, x or y. Kinds without a letter have no constants. */
+enum {
+    NNP_ABS,         /* |x|; x */
+    NNP_CLIP,        /* max(a, x), then min(b, .); y. The gradient is 0 at a and b. */
+    NNP_ELU,         /* a x for x > 0, else b (exp(c x) - 1), a and c > 0, b >= 0; y */
+    NNP_ERF,         /* x */
+    NNP_EXP,         /* y */
+    NNP_GELU,        /* x times the normal distribution up to x; x */
+    NNP_GELU_TANH,   /* its approximation; x */
+    NNP_HARDSIGMOID, /* a x + b between 0 and 1; y */
+    NNP_HARDSWISH,   /* x times that; x */
+    NNP_LEAKY,       /* x for x > 0, else a x; x, or y if a >= 0 */
+    NNP_LOG,         /* x */
+    NNP_MISH,        /* x tanh(log(1 + exp(x))); x */
+    NNP_RECIPROCAL,  /* y */
+    NNP_SCALE,       /* a x; either */
+    NNP_SIGMOID,     /* 1 / (1 + exp(-x)); y */
+    NNP_SILU,        /* x times that; x */
+    NNP_SOFTPLUS,    /* log(1 + exp(a x)) / a, or x where a x > b; x */
+    NNP_SOFTSIGN,    /* x / (1 + |x|); y */
+    NNP_SQRT,        /* y */
+    NNP_TANH,        /* y */
+    NNP_THRESHOLD,   /* x for x > a, else b; x */
+};
+typedef struct {
+    int kind;
+    float a, b, c;
+} nnp_activation;
 
 /* fresh = 1 - dampening: differences from 1 are taken in double, where they keep their digits. */
 typedef struct {
@@ -265,6 +293,14 @@ typedef struct {
 
     /* y[i] = a[i] + b[i], or another of nnp_arithmetic; with step 0, a[0] or b[0] in all places. y may be a or b. */
     void (*arithmetic)(int kind, ptrdiff_t n, const float *a, int a_step, const float *b, int b_step, float *y);
+    /* y = f(x), and dx = dy f'(x), where v is what the kind says; y may be x, dx may be dy or v. */
+    void (*activation)(nnp_activation s, ptrdiff_t n, const float *x, float *y);
+    void (*activation_grad)(nnp_activation s, ptrdiff_t n, const float *dy, const float *v, float *dx);
+
+    /* y = x, or w x where not x > 0; w one number, or with w_step n of them. Gradients: dx, which may be dy, and of each
+     * element its part of dw. */
+    void (*prelu)(ptrdiff_t n, const float *x, const float *w, int w_step, float *y);
+    void (*prelu_grad)(ptrdiff_t n, const float *dy, const float *x, const float *w, int w_step, float *dx, float *dw);
 
     /* dst (cols, rows) = src (rows, cols) transposed, each row-major with its leading dimension. Few hundred columns at
      * once keep the lines that are written in the first-level cache until they are full. */
@@ -281,6 +317,9 @@ typedef struct {
     void (*softmax)(ptrdiff_t samples, ptrdiff_t classes, const float *z, float *y);
     /* dx = factor * (dy - sum of dy y) * y of each row, the gradient of y = softmax(factor * x); dx may be dy. */
     void (*softmax_grad)(ptrdiff_t rows, ptrdiff_t cols, const float *dy, const float *y, float factor, float *dx);
+    /* y (rows, cols) = log softmax(x), each row by itself, and dx of dy and y; y may be x, dx may be dy. */
+    void (*log_softmax)(ptrdiff_t rows, ptrdiff_t cols, const float *x, float *y);
+    void (*log_softmax_grad)(ptrdiff_t rows, ptrdiff_t cols, const float *dy, const float *y, float *dx);
     /* Returns the sum of -log softmax(z)[label] over samples <= NNP_SOFTMAX_SAMPLES, writes grad (samples, classes) =
      * (softmax(z) - onehot) * scale unless NULL, and of how many samples the largest logit (the first, if equal; a NaN
      * is never the largest) is the label's. */

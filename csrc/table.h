@@ -1,6 +1,9 @@
 /* The table of one instruction set. A file in isa/ includes a header of simd/, then this one, and is compiled with that
  * set's flags. Only the table has external linkage: nothing compiled for one set can be linked in place of another's.
  */
+#include <float.h>
+#include <math.h>
+
 #include "kernels.h"
 
 #include "tiles/gemm.h"
@@ -8,9 +11,11 @@
 #include "tiles/rows.h"
 
 #include "tiles/exp.h"
+#include "tiles/functions.h"
 #include "tiles/parts.h"
 
 #include "tiles/arithmetic.h"
+#include "tiles/activation.h"
 #include "tiles/batch_norm.h"
 #include "tiles/pool.h"
 
@@ -67,6 +72,12 @@
         .split_planes = split_planes,                                                                                  \
         .join_planes = join_planes,                                                                                    \
         .arithmetic = arithmetic,                                                                                      \
+        .activation = activation,                                                                                      \
+        .activation_grad = activation_grad,                                                                            \
+        .prelu = prelu,                                                                                                \
+        .prelu_grad = prelu_grad,                                                                                      \
+        .log_softmax = log_softmax,                                                                                    \
+        .log_softmax_grad = log_softmax_grad,                                                                          \
         .relu = relu,                                                                                                  \
         .relu_grad = relu_grad,                                                                                        \
         .scale = scale,                                                                                                \

@@ -14,7 +14,7 @@ from nnpar import random
 from nnpar._checks import Array
 from nnpar.shapes import Shape
 
-__all__ = ["he_normal", "he_uniform", "ones", "torch_default", "xavier_normal", "xavier_uniform", "zeros"]
+__all__ = ["constant", "he_normal", "he_uniform", "ones", "torch_default", "xavier_normal", "xavier_uniform", "zeros"]
 
 Initializer = Callable[[Shape], Array]
 
@@ -143,6 +143,21 @@ def ones(shape: Shape) -> Array:
     ndarray of the shape given, float32
     """
     return np.ones(shape, np.float32)
+
+
+def constant(value: float) -> Initializer:
+    """All one number.
+
+    Parameters
+    ----------
+    value : float
+
+    Returns
+    -------
+    callable
+        Shape to array, float32.
+    """
+    return lambda shape: np.full(shape, value, np.float32)
 
 
 def bias_default(fan_in: int) -> Initializer:

@@ -34,7 +34,9 @@ def test_shapes_are_checked_when_a_layer_is_called():
     x = Input((3, 8, 8))
     with pytest.raises(ValueError, match=r"Conv2d.*expected 4 channels"):
         Conv2d(4, 4, 3)(x)
-    with pytest.raises(ValueError, match=r"Add: expected two inputs of one shape, got \(1, 3, 8, 8\), \(1, 4, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"Add: expected inputs whose shapes broadcast, got \(1, 3, 8, 8\), \(1, 4, 8, 8\)"
+    ):
         Add()(x, Conv2d(3, 4, 1)(x))
     with pytest.raises(ValueError, match="Concatenate: expected inputs that differ in channels at most"):
         Concatenate()(x, Conv2d(3, 4, 3)(x))
@@ -51,7 +53,7 @@ def test_shapes_are_checked_when_a_layer_is_called():
 
 def test_wrong_shapes_inside_name_the_layer():
     model = Sequential(Conv2d(3, 4, 3), Residual(Conv2d(4, 5, 1)))
-    with pytest.raises(ValueError, match=r"layer '1.add' \(Add\): expected two inputs of one shape"):
+    with pytest.raises(ValueError, match=r"layer '1.add' \(Add\): expected inputs whose shapes broadcast"):
         model(np.ones((1, 3, 5, 5)))
     model = Sequential(Concat(None, Conv2d(3, 4, 3)))
     with pytest.raises(ValueError, match=r"layer '0.concat' \(Concatenate\)"):

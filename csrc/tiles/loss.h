@@ -215,3 +215,32 @@ static double squared_error(ptrdiff_t n, const float *p, const float *t, float s
     for (int j = 0; j < LANES; j++) total += sums[j];
     return total;
 }
+
+/* x - largest - log(sum of exp(x - largest)), each row by itself; y may be x. */
+static void log_softmax(ptrdiff_t rows, ptrdiff_t cols, const float *x, float *y) {
+    for (ptrdiff_t r = 0; r < rows; r++, x += cols, y += cols) {
+        float largest = -INFINITY, rest[NNP_VECTOR];
+        for (ptrdiff_t i = 0; i < cols; i++) largest = x[i] > largest ? x[i] : largest;
+        const vec shift = vec_set(largest);
+        double sum = 0.0;
+        for (ptrdiff_t i = 0; i < cols; i += NNP_VECTOR) {
+            vec_store(rest, exp_of_negative(vec_sub(load_part(x + i, cols - i), shift)));
+            for (ptrdiff_t k = 0; k < NNP_VECTOR && i + k < cols; k++) sum += rest[k];
+        }
+        const vec log_sum = vec_set((float)log(sum));
+        for (ptrdiff_t i = 0; i < cols; i += NNP_VECTOR)
+            store_part(y + i, cols - i, vec_sub(vec_sub(load_part(x + i, cols - i), shift), log_sum));
+    }
+}
+
+/* dx = dy - exp(y) * sum of dy, of each row; dx may be dy. */
+static void log_softmax_grad(ptrdiff_t rows, ptrdiff_t cols, const float *dy, const float *y, float *dx) {
+    for (ptrdiff_t r = 0; r < rows; r++, dy += cols, y += cols, dx += cols) {
+        wide total = wide_of(vec_zero());
+        for (ptrdiff_t i = 0; i < cols; i += NNP_VECTOR) total = wide_add(total, wide_part(dy + i, cols - i));
+        const vec sum = vec_set((float)wide_total(total));
+        for (ptrdiff_t i = 0; i < cols; i += NNP_VECTOR)
+            store_part(dx + i, cols - i,
+                       vec_sub_mul(load_part(dy + i, cols - i), exp_of_negative(load_part(y + i, cols - i)), sum));
+    }
+}

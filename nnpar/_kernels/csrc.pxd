@@ -49,6 +49,32 @@ cdef extern from "kernels.h" nogil:
     enum: NNP_MUL
     enum: NNP_DIV
 
+    enum: NNP_ABS
+    enum: NNP_CLIP
+    enum: NNP_ELU
+    enum: NNP_ERF
+    enum: NNP_EXP
+    enum: NNP_GELU
+    enum: NNP_GELU_TANH
+    enum: NNP_HARDSIGMOID
+    enum: NNP_HARDSWISH
+    enum: NNP_LEAKY
+    enum: NNP_LOG
+    enum: NNP_MISH
+    enum: NNP_RECIPROCAL
+    enum: NNP_SCALE
+    enum: NNP_SIGMOID
+    enum: NNP_SILU
+    enum: NNP_SOFTPLUS
+    enum: NNP_SOFTSIGN
+    enum: NNP_SQRT
+    enum: NNP_TANH
+    enum: NNP_THRESHOLD
+
+    ctypedef struct nnp_activation:
+        int kind
+        float a, b, c
+
     ctypedef struct nnp_philox:
         uint32_t key[2]
         uint32_t sample, epoch, layer
@@ -146,6 +172,13 @@ cdef extern from "kernels.h" nogil:
         void relu_grad(Py_ssize_t n, const float *dy, const float *y, int stream, float *dx) noexcept nogil
         void scale(Py_ssize_t n, float factor, float *x) noexcept nogil
         void add(Py_ssize_t n, const float *a, const float *b, int relu, float *y) noexcept nogil
+        void activation(nnp_activation s, Py_ssize_t n, const float *x, float *y) noexcept nogil
+        void activation_grad(nnp_activation s, Py_ssize_t n, const float *dy, const float *v, float *dx) noexcept nogil
+        void prelu(Py_ssize_t n, const float *x, const float *w, int w_step, float *y) noexcept nogil
+        void prelu_grad(Py_ssize_t n, const float *dy, const float *x, const float *w, int w_step, float *dx,
+                        float *dw) noexcept nogil
+        void log_softmax(Py_ssize_t rows, Py_ssize_t cols, const float *x, float *y) noexcept nogil
+        void log_softmax_grad(Py_ssize_t rows, Py_ssize_t cols, const float *dy, const float *y, float *dx) noexcept nogil
         void arithmetic(int kind, Py_ssize_t n, const float *a, int a_step, const float *b, int b_step,
                         float *y) noexcept nogil
         void turn(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t src_ld, float *dst,

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnpar._kernels import elementwise
-from nnpar.layers.base import Layer
-from nnpar.layers.lowering import Lowering
+import numpy as np
+
+from nnpar import _checks, initializers
+from nnpar._checks import Array
+from nnpar._kernels import activation, elementwise
+from nnpar._kernels.strided import StridedCopy, SumAxes
+from nnpar.layers.base import Layer, Parameter, new_parameter
+from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
 
@@ -48,3 +53,483 @@ class ReLU(Layer):
 
     def settings(self) -> dict[str, Any]:
         return {}
+
+
+class Activation(Layer):
+    """Base of the activations, functions of each element; `kind` and constants are those of ``nnp_activation`` in
+    csrc/kernels.h.
+    """
+
+    kind = ""
+    of_input = False  # whether the gradient reads the input, rather than the output
+
+    def __init__(self) -> None:
+        self._arrays = {}
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """Constants of the kernel."""
+        return ()
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
+        return input_shape
+
+    def forward(self, at: Lowering) -> None:
+        at.y = at.x.like() if self.of_input and at.training else at.overwritable()
+        at.step(activation.Activation, self.kind, at.x, at.y, *self.constants, writes=at.y)
+
+    def backward(self, at: Lowering) -> None:
+        if at.needs_dx:
+            dx, v = at.overwritable_dy(), at.x if self.of_input else at.y
+            at.step(activation.ActivationGrad, self.kind, at.dy, v, dx, *self.constants)
+            at.pass_back(dx)
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+
+class ReLU6(Activation):
+    """``min(max(x, 0), 6)``: Howard et al., arXiv:1704.04861."""
+
+    kind = "clip"
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (0.0, 6.0)
+
+
+class Hardtanh(Activation):
+    """``min(max(x, min_val), max_val)``.
+
+    Parameters
+    ----------
+    min_val, max_val : float
+
+    Raises
+    ------
+    ValueError
+        If min_val is not below max_val.
+    """
+
+    kind = "clip"
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        super().__init__()
+        self.min_val = _checks.number(min_val, "Hardtanh", "min_val")
+        self.max_val = _checks.number(max_val, "Hardtanh", "max_val")
+        if self.min_val >= self.max_val:
+            raise ValueError(f"Hardtanh: min_val: expected less than max_val {self.max_val}, got {self.min_val}")
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (self.min_val, self.max_val)
+
+    def settings(self) -> dict[str, Any]:
+        return {"min_val": self.min_val, "max_val": self.max_val}
+
+
+class LeakyReLU(Activation):
+    """``x`` where it is positive, else ``negative_slope * x``.
+
+    Parameters
+    ----------
+    negative_slope : float
+    """
+
+    kind, of_input = "leaky", True
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__()
+        self.negative_slope = _checks.number(negative_slope, "LeakyReLU", "negative_slope")
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (self.negative_slope,)
+
+    def settings(self) -> dict[str, Any]:
+        return {"negative_slope": self.negative_slope}
+
+
+class ELU(Activation):
+    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``: Clevert, Unterthiner, Hochreiter, arXiv:1511.07289.
+
+    Parameters
+    ----------
+    alpha : float
+        At least 0.
+
+    Raises
+    ------
+    ValueError
+        If alpha is negative.
+    """
+
+    kind = "elu"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = _checks.number(alpha, "ELU", "alpha")
+        if self.alpha < 0.0:
+            raise ValueError(f"ELU: alpha: expected at least 0, got {self.alpha}")
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (1.0, self.alpha, 1.0)
+
+    def settings(self) -> dict[str, Any]:
+        return {"alpha": self.alpha}
+
+
+class SELU(Activation):
+    """ELU with constants that keep mean and variance: Klambauer et al., arXiv:1706.02515."""
+
+    kind = "elu"
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (SELU_SCALE, SELU_SCALE * SELU_ALPHA, 1.0)
+
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+class CELU(Activation):
+    """``x`` where it is positive, else ``alpha * (exp(x / alpha) - 1)``: Barron, arXiv:1704.07483.
+
+    Parameters
+    ----------
+    alpha : float
+        Above 0.
+
+    Raises
+    ------
+    ValueError
+        If alpha is not above 0.
+    """
+
+    kind = "elu"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = _checks.number(alpha, "CELU", "alpha")
+        if self.alpha <= 0.0:
+            raise ValueError(f"CELU: alpha: expected a number above 0, got {self.alpha}")
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (1.0, self.alpha, 1.0 / self.alpha)
+
+    def settings(self) -> dict[str, Any]:
+        return {"alpha": self.alpha}
+
+
+class GELU(Activation):
+    """x times the normal distribution up to x: Hendrycks, Gimpel, arXiv:1606.08415.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+        With "tanh", ``0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+
+    of_input = True
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"GELU: approximate: expected 'none' or 'tanh', got {approximate!r}")
+        self.approximate = approximate
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """The kernel's name of the function."""
+        return "gelu" if self.approximate == "none" else "gelu_tanh"
+
+    def settings(self) -> dict[str, Any]:
+        return {"approximate": self.approximate}
+
+
+class SiLU(Activation):
+    """``x / (1 + exp(-x))``, also called swish: Elfwing, Uchibe, Doya, arXiv:1702.03118."""
+
+    kind, of_input = "silu", True
+
+
+class Hardswish(Activation):
+    """``x * min(max(x + 3, 0), 6) / 6``: Howard et al., arXiv:1905.02244."""
+
+    kind, of_input = "hardswish", True
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (1 / 6, 0.5)
+
+
+class Hardsigmoid(Activation):
+    """``min(max(x + 3, 0), 6) / 6``."""
+
+    kind = "hardsigmoid"
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (1 / 6, 0.5)
+
+
+class Mish(Activation):
+    """``x * tanh(log(1 + exp(x)))``: Misra, arXiv:1908.08681."""
+
+    kind, of_input = "mish", True
+
+
+class Softplus(Activation):
+    """``log(1 + exp(beta * x)) / beta``, and x itself where ``beta * x`` is above a threshold.
+
+    Parameters
+    ----------
+    beta : float
+        Above 0.
+    threshold : float
+
+    Raises
+    ------
+    ValueError
+        If beta is not above 0.
+    """
+
+    kind, of_input = "softplus", True
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__()
+        self.beta = _checks.number(beta, "Softplus", "beta")
+        self.threshold = _checks.number(threshold, "Softplus", "threshold")
+        if self.beta <= 0.0:
+            raise ValueError(f"Softplus: beta: expected a number above 0, got {self.beta}")
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (self.beta, self.threshold)
+
+    def settings(self) -> dict[str, Any]:
+        return {"beta": self.beta, "threshold": self.threshold}
+
+
+class Softsign(Activation):
+    """``x / (1 + |x|)``."""
+
+    kind = "softsign"
+
+
+class Sigmoid(Activation):
+    """``1 / (1 + exp(-x))``."""
+
+    kind = "sigmoid"
+
+
+class Tanh(Activation):
+    """Hyperbolic tangent."""
+
+    kind = "tanh"
+
+
+class Abs(Activation):
+    """``|x|``."""
+
+    kind, of_input = "abs", True
+
+
+class Exp(Activation):
+    """Exponential."""
+
+    kind = "exp"
+
+
+class Erf(Activation):
+    """Error function."""
+
+    kind, of_input = "erf", True
+
+
+class Log(Activation):
+    """Natural logarithm."""
+
+    kind, of_input = "log", True
+
+
+class Reciprocal(Activation):
+    """``1 / x``."""
+
+    kind = "reciprocal"
+
+
+class Sqrt(Activation):
+    """Square root."""
+
+    kind = "sqrt"
+
+
+class PReLU(Layer):
+    """``x`` where it is positive, else ``weight * x``: He, Zhang, Ren, Sun, arXiv:1502.01852.
+
+    Parameters
+    ----------
+    num_parameters : int
+        1, or as many as there are channels, on the second axis.
+    init : float
+
+    Attributes
+    ----------
+    weight : ndarray of shape (num_parameters,), float32
+
+    Raises
+    ------
+    ValueError
+        If num_parameters is below 1, or an input has another number of channels.
+    """
+
+    weight = Parameter()
+    channels_last = True
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        self.num_parameters = _checks.integer(num_parameters, "PReLU", "num_parameters", 1)
+        self.init = _checks.number(init, "PReLU", "init")
+        first = initializers.constant(self.init)
+        self._arrays = {"weight": new_parameter(first, (self.num_parameters,), "PReLU")}
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
+        if self.num_parameters > 1 and (len(input_shape) < 2 or input_shape[1] != self.num_parameters):
+            raise ValueError(
+                f"{self.describe(name)}: input: expected {self.num_parameters} channels, got shape {input_shape}"
+            )
+        return input_shape
+
+    def forward(self, at: Lowering) -> None:
+        at.y = at.x.like() if at.training else at.overwritable()
+        at.step(activation.PRelu, at.x, self.weight, at.y, writes=at.y)
+
+    def backward(self, at: Lowering) -> None:
+        parts, dx = at.x.like(), at.overwritable_dy()
+        at.step(activation.PReluGrad, at.dy, at.x, self.weight, dx, parts)
+        at.step(_sum_of_columns, parts, at.gradients["weight"])
+        if at.needs_dx:
+            at.pass_back(dx)
+
+    def settings(self) -> dict[str, Any]:
+        return {"num_parameters": self.num_parameters, "init": self.init}
+
+
+def _sum_of_columns(parts: Array, gradient: Array) -> SumAxes:
+    """Of a value whose channels are last in memory, or of all its elements."""
+    rows = np.moveaxis(parts, 1, -1) if parts.ndim > 1 else parts
+    return SumAxes(rows.reshape(-1, gradient.size), gradient.reshape(1, -1))
+
+
+class Softmax(Layer):
+    """``exp(x) / sum(exp(x))`` along an axis.
+
+    Parameters
+    ----------
+    dim : int
+
+    Raises
+    ------
+    ValueError
+        When it is used: if there is no such axis.
+
+    Examples
+    --------
+    >>> from nnpar import Softmax
+    >>> Softmax(1)([[0.0, 0.0]])
+    array([[0.5, 0.5]], dtype=float32)
+    """
+
+    log = False
+
+    def __init__(self, dim: int = -1) -> None:
+        if isinstance(dim, bool) or not isinstance(dim, int):
+            raise TypeError(f"{type(self).__name__}: dim: expected an int, got {type(dim).__name__}")
+        self.dim = dim
+        self._arrays = {}
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
+        if not -len(input_shape) <= self.dim < len(input_shape):
+            raise ValueError(f"{self.describe(name)}: dim: expected an axis of {input_shape}, got {self.dim}")
+        return input_shape
+
+    def forward(self, at: Lowering) -> None:
+        self.output_shape(at.x.shape, at.name)
+        axis = self.dim % len(at.x.shape)
+        x, at.y = at.x, at.x.like()
+        if self._is_last(x, axis):
+            at.step(_rows, x, at.y, self.log, writes=at.y)
+            return
+        rows = Buffer(_moved(x.shape, axis), channels_last=False)
+        at.step(_copy_moved, x, rows, axis, False)
+        at.step(activation.SoftmaxRows, rows, rows, self.log, writes=rows)
+        at.step(_copy_moved, at.y, rows, axis, True, writes=at.y)
+        at.saved["rows"] = rows
+
+    def backward(self, at: Lowering) -> None:
+        if not at.needs_dx:
+            return
+        axis, rows = self.dim % len(at.x.shape), at.saved.get("rows")
+        if rows is None:
+            dx = at.overwritable_dy()
+            at.step(_rows_grad, at.dy, at.y, dx, self.log)
+        else:
+            dx, slopes = at.dy.like(), rows.like()
+            at.step(_copy_moved, at.dy, slopes, axis, False)
+            at.step(activation.SoftmaxRowsGrad, slopes, rows, slopes, self.log)
+            at.step(_copy_moved, dx, slopes, axis, True)
+        at.pass_back(dx)
+
+    def settings(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+    @staticmethod
+    def _is_last(x: Buffer, axis: int) -> bool:
+        """Whether the axis is the last one in memory."""
+        return axis == (1 if x.channels_last and len(x.shape) > 2 else len(x.shape) - 1)
+
+
+class LogSoftmax(Softmax):
+    """``x - log(sum(exp(x)))`` along an axis.
+
+    Parameters
+    ----------
+    dim : int
+
+    Raises
+    ------
+    ValueError
+        When it is used: if there is no such axis.
+    """
+
+    log = True
+
+
+def _in_memory(x: Array) -> Array:
+    """The array with its axes in the order of its memory."""
+    return x if x.flags.c_contiguous else np.moveaxis(x, 1, -1)
+
+
+def _rows(x: Array, y: Array, log: bool) -> activation.SoftmaxRows:
+    return activation.SoftmaxRows(_in_memory(x), _in_memory(y), log)
+
+
+def _rows_grad(dy: Array, y: Array, dx: Array, log: bool) -> activation.SoftmaxRowsGrad:
+    return activation.SoftmaxRowsGrad(_in_memory(dy), _in_memory(y), _in_memory(dx), log)
+
+
+def _moved(shape: Shape, axis: int) -> Shape:
+    return (*shape[:axis], *shape[axis + 1 :], shape[axis])
+
+
+def _copy_moved(x: Array, rows: Array, axis: int, back: bool) -> StridedCopy:
+    """Copies between x and rows, in which that axis is last."""
+    view = np.moveaxis(x, axis, -1)
+    return StridedCopy(rows, view) if back else StridedCopy(view, rows)

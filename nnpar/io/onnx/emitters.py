@@ -148,31 +148,137 @@ def _plain(operator: str, **attributes: Any) -> Callable[[Emitter, Any], str]:
     return lambda e, layer: e.emit(operator, *e.inputs, **attributes)
 
 
+def _with(operator: str, **names: str) -> Callable[[Emitter, Any], str]:
+    """A layer that is one node, whose attributes (ONNX's name = the layer's) are the layer's."""
+    return lambda e, layer: e.emit(operator, *e.inputs, **{key: getattr(layer, name) for key, name in names.items()})
+
+
+def _clip(low: float | None = None, high: float | None = None) -> Callable[[Emitter, Any], str]:
+    def clip(e: Emitter, layer: Any) -> str:
+        ends = (layer.min_val, layer.max_val) if low is None else (low, high)
+        return e.emit(
+            "Clip", *e.inputs, *(e.constant(n, v, np.float32) for n, v in zip(("min", "max"), ends, strict=True))
+        )
+
+    return clip
+
+
+def _silu(e: Emitter, layer: layers.SiLU) -> str:
+    return e.emit("Mul", *e.inputs, e.emit("Sigmoid", *e.inputs))
+
+
+def _softplus(e: Emitter, layer: layers.Softplus) -> str:
+    """ONNX's has beta 1, and no threshold, which changes nothing that float32 shows from 20 on."""
+    beta = e.constant("beta", layer.beta, np.float32)
+    return e.emit("Div", e.emit("Softplus", e.emit("Mul", *e.inputs, beta)), beta)
+
+
+def _prelu(e: Emitter, layer: layers.PReLU) -> str:
+    slope = layer.weight.reshape(-1, *[1] * (len(e.input_shapes[0]) - 2))
+    return e.emit("PRelu", *e.inputs, e.parameter("weight", slope))
+
+
+def _reshape(e: Emitter, layer: layers.Reshape) -> str:
+    return e.emit("Reshape", *e.inputs, e.constant("shape", layer.shape))
+
+
+def _slice(e: Emitter, layer: layers.Slice) -> str:
+    far = 2**62
+    start = layer.start if layer.start is not None else (0 if layer.step > 0 else far)
+    end = layer.end if layer.end is not None else (far if layer.step > 0 else -far)
+    limits = [
+        e.constant(n, [v]) for n, v in (("starts", start), ("ends", end), ("axes", layer.dim), ("steps", layer.step))
+    ]
+    return e.emit("Slice", *e.inputs, *limits)
+
+
+def _pad(e: Emitter, layer: layers.ConstantPad) -> str:
+    return e.emit(
+        "Pad",
+        *e.inputs,
+        e.constant("pads", [*layer.before, *layer.after]),
+        e.constant("value", layer.value, np.float32),
+    )
+
+
+def _channel_shuffle(e: Emitter, layer: layers.ChannelShuffle) -> str:
+    _, c, h, w = e.input_shapes[0]
+    groups = e.constant("groups", [0, layer.groups, c // layer.groups, h, w])
+    turned = e.emit("Transpose", e.emit("Reshape", *e.inputs, groups), perm=[0, 2, 1, 3, 4])
+    return e.emit("Reshape", turned, e.constant("channels", [0, c, h, w]))
+
+
+def _reduce(operator: str) -> Callable[[Emitter, Any], str]:
+    return lambda e, layer: e.emit(operator, *e.inputs, e.constant("axes", layer.dim), keepdims=int(layer.keepdim))
+
+
+def _with_weight(operator: str) -> Callable[[Emitter, Any], str]:
+    return lambda e, layer: e.emit(operator, *e.inputs, e.parameter("weight"))
+
+
 EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     Attention: _attention,
+    layers.Abs: _plain("Abs"),
     layers.Add: _plain("Add"),
     layers.AvgPool2d: _average_pool,
     layers.BatchNorm1d: _batch_norm,
     layers.BatchNorm2d: _batch_norm,
     layers.BatchNorm3d: _batch_norm,
-    layers.Concatenate: _plain("Concat", axis=1),
+    layers.CELU: _with("Celu", alpha="alpha"),
+    layers.ChannelShuffle: _channel_shuffle,
+    layers.Concatenate: _with("Concat", axis="dim"),
+    layers.ConstantPad: _pad,
     layers.Conv2d: _conv,
-    layers.Dropout: _dropout,
+    layers.Div: _plain("Div"),
     layers.Dropout2d: _plain("Identity"),  # ONNX has none, and in prediction it does nothing
+    layers.Dropout: _dropout,
+    layers.ELU: _with("Elu", alpha="alpha"),
     layers.Embedding: _embedding,
+    layers.Erf: _plain("Erf"),
+    layers.Exp: _plain("Exp"),
     layers.FirstToken: _first_token,
     layers.Flatten: _plain("Flatten", axis=1),
+    layers.GELU: _with("Gelu", approximate="approximate"),
     layers.GlobalAvgPool2d: _plain("GlobalAveragePool"),
     layers.GroupNorm: _group_norm,
+    layers.Hardsigmoid: _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
+    layers.Hardswish: _plain("HardSwish"),
+    layers.Hardtanh: _clip(),
     layers.InstanceNorm1d: _group_norm,
     layers.InstanceNorm2d: _group_norm,
     layers.LayerNorm: _layer_norm,
+    layers.LeakyReLU: _with("LeakyRelu", alpha="negative_slope"),
     layers.Linear: _linear,
     layers.LocalResponseNorm: _local_response_norm,
+    layers.Log: _plain("Log"),
+    layers.LogSoftmax: _with("LogSoftmax", axis="dim"),
     layers.MaxPool2d: _max_pool,
+    layers.Mean: _reduce("ReduceMean"),
+    layers.Mish: _plain("Mish"),
+    layers.Mul: _plain("Mul"),
+    layers.PReLU: _prelu,
+    layers.Permute: _with("Transpose", perm="dims"),
+    layers.PixelShuffle: lambda e, layer: e.emit("DepthToSpace", *e.inputs, blocksize=layer.upscale_factor, mode="CRD"),
     layers.PositionEmbedding: _position_embedding,
     layers.RMSNorm: _rms_norm,
+    layers.ReLU6: _clip(0.0, 6.0),
     layers.ReLU: _plain("Relu"),
+    layers.Reciprocal: _plain("Reciprocal"),
+    layers.Reshape: _reshape,
+    layers.SELU: _plain("Selu"),
+    layers.Scale: _with_weight("Mul"),
+    layers.Shift: _with_weight("Add"),
+    layers.SiLU: _silu,
+    layers.Sigmoid: _plain("Sigmoid"),
+    layers.Slice: _slice,
+    layers.Softmax: _with("Softmax", axis="dim"),
+    layers.Softplus: _softplus,
+    layers.Softsign: _plain("Softsign"),
+    layers.Sqrt: _plain("Sqrt"),
+    layers.Sub: _plain("Sub"),
+    layers.Sum: _reduce("ReduceSum"),
+    layers.Tanh: _plain("Tanh"),
     layers.Tokens: _tokens,
     layers.Upsample: _upsample,
+    layers.ZeroPad2d: _pad,
 }

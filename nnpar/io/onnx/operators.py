@@ -223,17 +223,6 @@ def _global_average_pool(op: Op) -> Value:
     return op.emit(layers.GlobalAvgPool2d(), op.data())
 
 
-def _reduce_mean(op: Op) -> Value:
-    x = op.data()
-    axes = op.integers(1, "axes") or range(len(x.shape))
-    axes = sorted(op.axis(axis, len(x.shape)) for axis in axes)
-    op.expect("noop_with_empty_axes", 0)
-    if len(x.shape) != 4 or axes != [2, 3]:
-        raise UnsupportedError(f"axes={axes} of shape {x.shape}: expected 2 and 3 of (N, C, H, W)")
-    y = op.emit(layers.GlobalAvgPool2d(), x)
-    return y if op.attribute("keepdims", 1) else op.emit(layers.Flatten(), y)
-
-
 def _reshaped(op: Op, shapes: Sequence[Shape]) -> Data:
     """The data in other shapes, one for each trial size of the batch."""
     x = op.data()
@@ -241,7 +230,14 @@ def _reshaped(op: Op, shapes: Sequence[Shape]) -> Data:
         return x
     if tuple(shapes) == tuple((shape[0], math.prod(shape[1:])) for shape in x.shapes):
         return op.emit(layers.Flatten(), x)
-    raise UnsupportedError(f"from shape {x.shape} to {shapes[0]}")
+    if len({len(shape) for shape in shapes}) > 1:
+        raise UnsupportedError(f"from shape {x.shape} to several numbers of axes")
+    sizes = [column[0] if len(set(column)) == 1 else -1 for column in zip(*shapes, strict=True)]
+    if sizes and len(x.shape) > 0 and all(shape[0] == old[0] for shape, old in zip(shapes, x.shapes, strict=True)):
+        sizes[0] = 0
+    if sizes.count(-1) > 1 or 0 in sizes[1:]:
+        raise UnsupportedError(f"from shape {x.shape} to {shapes[0]}")
+    return op.emit(layers.Reshape(sizes), x)
 
 
 def _flatten(op: Op) -> Value:
@@ -290,9 +286,7 @@ def _squeeze(op: Op) -> Value:
 def _transpose(op: Op) -> Value:
     x = op.data()
     order = op.attribute("perm", list(range(len(x.shape)))[::-1])
-    if list(order) != list(range(len(x.shape))):
-        raise UnsupportedError(f"perm={order}")
-    return x
+    return x if list(order) == list(range(len(x.shape))) else op.emit(layers.Permute(order), x)
 
 
 def _concat(op: Op) -> Value:
@@ -300,21 +294,256 @@ def _concat(op: Op) -> Value:
     axis = op.axis(op.attribute("axis", 1), len(inputs[0].shape))
     if len(inputs) == 1:
         return inputs[0]
-    if axis != 1:
-        raise UnsupportedError(f"axis={axis}")
-    return op.emit(layers.Concatenate(), *inputs)
+    return op.emit(layers.Concatenate(axis), *inputs)
 
 
 def _sum(op: Op) -> Value:
     """Add, Sum."""
-    for name in ("axis", "broadcast", "consumed_inputs"):
-        op.attribute(name)
+    _old_broadcast(op)
     if len(op.inputs) == 2 and any(isinstance(value, Known) for value in op.inputs):
         return _with_bias(op)
     inputs = [op.data(number) for number in range(len(op.inputs))]
-    if any(x.shapes != inputs[0].shapes for x in inputs):
-        raise UnsupportedError(f"inputs of different shapes: {', '.join(str(x.shape) for x in inputs)}")
+    if len(inputs) == 1:
+        return op.emit(layers.Dropout(0.0), inputs[0])
     return reduce(lambda a, b: op.emit(layers.Add(), a, b), inputs)
+
+
+def _old_broadcast(op: Op) -> None:
+    """Attributes of versions below 7: broadcasting from another axis than the last is not supported."""
+    op.attribute("consumed_inputs")
+    op.attribute("broadcast")
+    op.expect("axis", None)
+
+
+def _mean(op: Op) -> Value:
+    total = _sum(op)
+    assert isinstance(total, Data)
+    return _scaled(op, total, np.float32(1.0 / len(op.inputs)))
+
+
+def _scaled(op: Op, x: Data, factor: NDArray[np.float32] | np.float32) -> Data:
+    """x times a constant that does not make it larger."""
+    return _with_parameter(op, layers.Scale, x, np.asarray(factor, np.float32))
+
+
+def _with_parameter(op: Op, kind: type[layers.Scale] | type[layers.Shift], x: Data, value: NDArray[np.float32]) -> Data:
+    if any(np.broadcast_shapes(shape, value.shape) != shape for shape in x.shapes):
+        raise UnsupportedError(f"of data of shape {x.shape} and a larger constant of shape {value.shape}")
+    layer = kind(value.shape)
+    layer.weight = value
+    return op.emit(layer, x)
+
+
+def _sub(op: Op) -> Value:
+    _old_broadcast(op)
+    if isinstance(op.inputs[1], Known):
+        return _with_parameter(op, layers.Shift, op.data(), -op.weights(1))
+    if isinstance(op.inputs[0], Known):
+        negative = _scaled(op, op.data(1), np.float32(-1.0))
+        return _with_parameter(op, layers.Shift, negative, op.weights(0))
+    return op.emit(layers.Sub(), op.data(0), op.data(1))
+
+
+def _mul(op: Op) -> Value:
+    _old_broadcast(op)
+    for number in (0, 1):
+        if isinstance(op.inputs[number], Known):
+            return _scaled(op, op.data(1 - number), op.weights(number))
+    return op.emit(layers.Mul(), op.data(0), op.data(1))
+
+
+def _div(op: Op) -> Value:
+    _old_broadcast(op)
+    if isinstance(op.inputs[1], Known):
+        divisor = op.weights(1)
+        return _scaled(op, op.data(), np.float32(1.0) / divisor)
+    if isinstance(op.inputs[0], Known):
+        return _scaled(op, op.emit(layers.Reciprocal(), op.data(1)), op.weights(0))
+    return op.emit(layers.Div(), op.data(0), op.data(1))
+
+
+def _neg(op: Op) -> Value:
+    return _scaled(op, op.data(), np.float32(-1.0))
+
+
+def _slice(op: Op) -> Value:
+    x = op.data()
+    starts, ends = op.integers(1, "starts"), op.integers(2, "ends")
+    axes = op.integers(3, "axes") or list(range(len(starts)))
+    steps = op.integers(4, "steps") or [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis = op.axis(axis, len(x.shape))
+        sizes = {shape[axis] for shape in x.shapes}
+        if step < 0:
+            if len(sizes) > 1:
+                raise UnsupportedError(f"steps {step} of the batch")
+            (size,) = sizes
+            first = min(max(start + size if start < 0 else start, -1), size - 1)
+            last = max(end + size if end < 0 else end, -1)
+            x = op.emit(layers.Slice(axis, max(first, 0) if first >= 0 else 0, None if last < 0 else last, step), x)
+        else:
+            x = op.emit(layers.Slice(axis, start, min(end, 2**61), step), x)
+    return x if starts else op.emit(layers.Dropout(0.0), x)
+
+
+def _split(op: Op) -> list[Value]:
+    x, count = op.data(), len(op.node.output)
+    axis = op.axis(op.attribute("axis", 0), len(x.shape))
+    op.attribute("num_outputs")
+    sizes = op.integers(1, "split")
+    length = x.shape[axis]
+    if axis == 0 and op.trials > 1:
+        raise UnsupportedError("of the batch")
+    if sizes is None:
+        each = -(-length // count)
+        sizes = [min(each, max(0, length - k * each)) for k in range(count)]
+    if sum(sizes) != length or len(sizes) != count or min(sizes) < 0:
+        raise ValueError(f"split: expected {count} sizes of {length} in all, got {sizes}")
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    return [op.emit(layers.Slice(axis, int(a), int(b)), x) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+
+
+def _unsqueeze(op: Op) -> Value:
+    x = op.data()
+    axes = op.integers(1, "axes")
+    if not axes:
+        raise ValueError("axes: expected some")
+    rank = len(x.shape) + len(axes)
+    places = {op.axis(axis, rank) for axis in axes}
+    if len(places) < len(axes):
+        raise ValueError(f"axes: expected different ones, got {axes}")
+    shapes = []
+    for shape in x.shapes:
+        sizes = iter(shape)
+        shapes.append(tuple(1 if axis in places else next(sizes) for axis in range(rank)))
+    return _reshaped(op, shapes)
+
+
+def _pad(op: Op) -> Value:
+    x = op.data()
+    op.expect("mode", "constant")
+    pads, rank = op.integers(1, "pads"), len(x.shape)
+    if pads is None:
+        pads = op.attribute("paddings")
+    value = float(op.known(2)) if op.has(2) and op.known(2).size else float(op.attribute("value", 0.0))
+    axes = [op.axis(axis, rank) for axis in op.known(3).reshape(-1).tolist()] if op.has(3) else list(range(rank))
+    if pads is None or len(pads) != 2 * len(axes):
+        raise ValueError(f"pads: expected {2 * len(axes)} sizes, got {pads}")
+    before, after = [0] * rank, [0] * rank
+    for axis, first, last in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        before[axis], after[axis] = first, last
+    return op.emit(layers.ConstantPad(before, after, value), x)
+
+
+def _reduce(kind: type[layers.Mean]) -> Callable[[Op], Value]:
+    def reduced(op: Op) -> Value:
+        x = op.data()
+        axes = op.integers(1, "axes")
+        if not axes and op.attribute("noop_with_empty_axes", 0):
+            return op.emit(layers.Dropout(0.0), x)
+        op.attribute("noop_with_empty_axes")
+        axes = axes or list(range(len(x.shape)))
+        keep = bool(op.attribute("keepdims", 1))
+        if kind is layers.Mean and keep and sorted(op.axis(a, len(x.shape)) for a in axes) == [2, 3]:
+            if len(x.shape) == 4:
+                return op.emit(layers.GlobalAvgPool2d(), x)
+        return op.emit(kind(axes, keep), x)
+
+    return reduced
+
+
+def _depth_to_space(op: Op) -> Value:
+    x, r = op.data(), op.attribute("blocksize")
+    mode = op.attribute("mode", "DCR")
+    if mode == "CRD":
+        return op.emit(layers.PixelShuffle(r), x)
+    if mode != "DCR" or len(x.shape) != 4 or r < 1 or x.shape[1] % (r * r):
+        raise ValueError(f"blocksize={r}, mode={mode!r} of shape {x.shape}")
+    _, c, h, w = x.shape
+    parts = op.emit(layers.Reshape((0, r, r, c // (r * r), h, w)), x)
+    moved = op.emit(layers.Permute((0, 3, 4, 1, 5, 2)), parts)
+    return op.emit(layers.Reshape((0, c // (r * r), h * r, w * r)), moved)
+
+
+def _space_to_depth(op: Op) -> Value:
+    x, r = op.data(), op.attribute("blocksize")
+    op.expect("mode", "DCR")
+    if len(x.shape) != 4 or r < 1 or x.shape[2] % r or x.shape[3] % r:
+        raise ValueError(f"blocksize={r} of shape {x.shape}")
+    _, c, h, w = x.shape
+    parts = op.emit(layers.Reshape((0, c, h // r, r, w // r, r)), x)
+    moved = op.emit(layers.Permute((0, 3, 5, 1, 2, 4)), parts)
+    return op.emit(layers.Reshape((0, c * r * r, h // r, w // r)), moved)
+
+
+def _softmax(kind: type[layers.Softmax]) -> Callable[[Op], Value]:
+    def softmax(op: Op) -> Value:
+        x = op.data()
+        axis = op.axis(op.attribute("axis", -1 if op.version >= 13 else 1), len(x.shape))
+        if op.version >= 13 or axis == len(x.shape) - 1:
+            return op.emit(kind(axis), x)
+        rows = [(math.prod(shape[:axis]), math.prod(shape[axis:])) for shape in x.shapes]
+        y = op.emit(kind(1), _reshaped(op, rows))
+        sizes = [0 if axis > 1 else -1, *x.shape[1:]] if axis == 1 else list(x.shape)
+        if axis != 1 and op.trials > 1:
+            raise UnsupportedError(f"axis={axis} of any batch")
+        return op.emit(layers.Reshape([-1, *sizes[1:]]), y)
+
+    return softmax
+
+
+def _clip(op: Op) -> Value:
+    op.attribute("consumed_inputs")
+    limit = float(np.finfo(np.float32).max)
+    low = float(op.known(1)) if op.has(1) else op.attribute("min", -limit)
+    high = float(op.known(2)) if op.has(2) else op.attribute("max", limit)
+    low, high = max(low, -limit), min(high, limit)
+    if low >= high:
+        raise UnsupportedError(f"min={low}, max={high}")
+    return op.emit(layers.Hardtanh(low, high), op.data())
+
+
+def _prelu(op: Op) -> Value:
+    x, slope = op.data(), op.weights(1)
+    if slope.size == 1:
+        layer = layers.PReLU()
+    elif len(x.shape) > 1 and slope.shape == (x.shape[1], *[1] * (len(x.shape) - 2)):
+        layer = layers.PReLU(x.shape[1])
+    else:
+        raise UnsupportedError(f"slopes of shape {slope.shape} for data of shape {x.shape}")
+    layer.weight = slope.reshape(-1)
+    return op.emit(layer, x)
+
+
+def _function(kind: type[layers.Layer], **names: tuple[str, float]) -> Callable[[Op], Value]:
+    """A layer whose arguments are attributes: the layer's name = (ONNX's name, default)."""
+
+    def function(op: Op) -> Value:
+        op.attribute("consumed_inputs")
+        arguments = {name: op.attribute(attribute, default) for name, (attribute, default) in names.items()}
+        return op.emit(kind(**arguments), op.data())
+
+    return function
+
+
+def _selu(op: Op) -> Value:
+    op.attribute("consumed_inputs")
+    alpha, gamma = op.attribute("alpha", 1.6732632), op.attribute("gamma", 1.050701)
+    if abs(alpha - 1.6732632) < 1e-6 and abs(gamma - 1.050701) < 1e-6:
+        return op.emit(layers.SELU(), op.data())
+    return _scaled(op, op.emit(layers.ELU(alpha), op.data()), np.float32(gamma))
+
+
+def _gelu(op: Op) -> Value:
+    return op.emit(layers.GELU(op.attribute("approximate", "none")), op.data())
+
+
+def _hard_sigmoid(op: Op) -> Value:
+    alpha, beta = op.attribute("alpha", 0.2), op.attribute("beta", 0.5)
+    op.attribute("consumed_inputs")
+    x = op.data()
+    scaled = _with_parameter(op, layers.Shift, _scaled(op, x, np.float32(alpha)), np.array(beta, np.float32))
+    return op.emit(layers.Hardtanh(0.0, 1.0), scaled)
 
 
 def _with_bias(op: Op) -> Data:
@@ -324,7 +553,7 @@ def _with_bias(op: Op) -> Data:
     before = x.symbol.layer
     plain = isinstance(before, layers.Linear) and before.bias is None and op.alone[number]
     if not plain or bias.shape != x.shape[-1:]:
-        raise UnsupportedError(f"of a constant of shape {bias.shape} to data of shape {x.shape}")
+        return _with_parameter(op, layers.Shift, x, bias)
     assert isinstance(before, layers.Linear)
     layer = layers.Linear(before.in_features, before.out_features, weight_init=lambda shape: before.weight)
     layer.bias = bias
@@ -412,34 +641,68 @@ def _relu(op: Op) -> Value:
 
 
 OPERATORS: dict[str, Callable[[Op], Value | list[Value]]] = {
+    "Abs": _function(layers.Abs),
     "Add": _sum,
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_normalization,
     "Cast": _cast,
+    "Celu": _function(layers.CELU, alpha=("alpha", 1.0)),
+    "Clip": _clip,
     "Concat": _concat,
     "Conv": _conv,
+    "DepthToSpace": _depth_to_space,
+    "Div": _div,
     "Dropout": _dropout,
+    "Elu": _function(layers.ELU, alpha=("alpha", 1.0)),
+    "Erf": _function(layers.Erf),
+    "Exp": _function(layers.Exp),
     "Flatten": _flatten,
     "Gather": _gather,
+    "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": _global_average_pool,
     "GlobalMaxPool": _global_max_pool,
     "GroupNormalization": _group_normalization,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _function(layers.Hardswish),
     "Identity": _identity,
     "InstanceNormalization": _instance_normalization,
     "LRN": _lrn,
     "LayerNormalization": _layer_normalization,
+    "LeakyRelu": _function(layers.LeakyReLU, negative_slope=("alpha", 0.01)),
+    "Log": _function(layers.Log),
+    "LogSoftmax": _softmax(layers.LogSoftmax),
     "MatMul": _matmul,
     "MaxPool": _max_pool,
+    "Mean": _mean,
+    "Mish": _function(layers.Mish),
+    "Mul": _mul,
+    "Neg": _neg,
+    "PRelu": _prelu,
+    "Pad": _pad,
     "RMSNormalization": _rms_normalization,
-    "ReduceMean": _reduce_mean,
+    "Reciprocal": _function(layers.Reciprocal),
+    "ReduceMean": _reduce(layers.Mean),
+    "ReduceSum": _reduce(layers.Sum),
     "Relu": _relu,
     "Reshape": _reshape,
     "Resize": _resize,
+    "Selu": _selu,
     "Shape": _shape,
+    "Sigmoid": _function(layers.Sigmoid),
     "Size": _size,
+    "Slice": _slice,
+    "Softmax": _softmax(layers.Softmax),
+    "Softplus": _function(layers.Softplus),
+    "Softsign": _function(layers.Softsign),
+    "SpaceToDepth": _space_to_depth,
+    "Split": _split,
+    "Sqrt": _function(layers.Sqrt),
     "Squeeze": _squeeze,
+    "Sub": _sub,
     "Sum": _sum,
+    "Tanh": _function(layers.Tanh),
     "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
     "Upsample": _resize,
 }

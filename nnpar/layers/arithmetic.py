@@ -1,0 +1,179 @@
+"""Arithmetic of two inputs, or of an input and parameters, with broadcasting as in NumPy."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from nnpar import _checks, initializers
+from nnpar._kernels.activation import Activation
+from nnpar.layers.base import Layer, Parameter, new_parameter
+from nnpar.layers.broadcasting import arithmetic, broadcast, pass_back_sum, sum_to
+from nnpar.layers.lowering import Buffer, Lowering
+from nnpar.layers.merging import Merge
+from nnpar.shapes import Shape
+
+
+class _Pair(Merge):
+    """Base of the layers that combine two inputs."""
+
+    kind = ""
+
+    def merged_shape(self, input_shapes: Sequence[Shape], name: str = "") -> Shape:
+        if len(input_shapes) != 2:
+            raise ValueError(f"{self.describe(name)}: expected two inputs, got {len(input_shapes)}")
+        return broadcast(input_shapes, self.describe(name))
+
+    def forward(self, at: Lowering) -> None:
+        shape = self.merged_shape([x.shape for x in at.inputs], at.name)
+        at.y = Buffer(shape, channels_last=max(at.inputs, key=lambda x: len(x.shape)).channels_last)
+        at.step(functools.partial(arithmetic, self.kind), *at.inputs, at.y, writes=at.y)
+
+
+class Sub(_Pair):
+    """Difference of two inputs whose shapes broadcast.
+
+    Examples
+    --------
+    >>> from nnpar import Sub
+    >>> Sub()([[3.0, 4.0]], [[1.0]])
+    array([[2., 3.]], dtype=float32)
+    """
+
+    kind = "sub"
+
+    def backward(self, at: Lowering) -> None:
+        if at.needs[0]:
+            pass_back_sum(at, at.dy, 0, at.owns_dy and not at.needs[1])
+        if at.needs[1]:
+            negative = at.dy.like()
+            at.step(Activation, "scale", at.dy, negative, -1.0)
+            pass_back_sum(at, negative, 1, True)
+
+
+class Mul(_Pair):
+    """Product of two inputs whose shapes broadcast, such as images and a weight for each of their channels
+    (squeeze and excitation: Hu, Shen, Albanie, Sun, Wu, arXiv:1709.01507).
+
+    Examples
+    --------
+    >>> from nnpar import Mul
+    >>> Mul()([[3.0, 4.0]], [[2.0]])
+    array([[6., 8.]], dtype=float32)
+    """
+
+    kind = "mul"
+
+    def backward(self, at: Lowering) -> None:
+        for number in range(2):
+            if at.needs[number]:
+                gradient = at.dy.like()
+                at.step(functools.partial(arithmetic, "mul"), at.dy, at.inputs[1 - number], gradient)
+                pass_back_sum(at, gradient, number, True)
+
+
+class Div(_Pair):
+    """Quotient of two inputs whose shapes broadcast.
+
+    Examples
+    --------
+    >>> from nnpar import Div
+    >>> Div()([[3.0, 4.0]], [[2.0]])
+    array([[1.5, 2. ]], dtype=float32)
+    """
+
+    kind = "div"
+
+    def backward(self, at: Lowering) -> None:
+        a_gradient = at.dy.like()
+        at.step(functools.partial(arithmetic, "div"), at.dy, at.inputs[1], a_gradient)
+        if at.needs[1]:  # -dy a / b^2 = -(dy / b) y
+            product, negative = at.dy.like(), at.dy.like()
+            at.step(functools.partial(arithmetic, "mul"), a_gradient, at.y, product)
+            at.step(Activation, "scale", product, negative, -1.0)
+            pass_back_sum(at, negative, 1, True)
+        if at.needs[0]:
+            pass_back_sum(at, a_gradient, 0, True)
+
+
+class _WithParameter(Layer):
+    """Base of the layers that combine an input and a parameter."""
+
+    kind, start = "", 0.0
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        who = type(self).__name__
+        self.shape = _checks.shape(shape, who, "shape", len(tuple(shape)))
+        self._arrays = {"weight": new_parameter(initializers.constant(self.start), self.shape, who)}
+
+    weight = Parameter()
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
+        shape = broadcast([input_shape, self.shape], self.describe(name))
+        if shape != input_shape:
+            raise ValueError(
+                f"{self.describe(name)}: input: expected a shape that {self.shape} fits, got {input_shape}"
+            )
+        return shape
+
+    def forward(self, at: Lowering) -> None:
+        at.y = at.x.like()
+        at.step(functools.partial(arithmetic, self.kind), at.x, self.weight, at.y, writes=at.y)
+
+    def settings(self) -> dict[str, Any]:
+        return {"shape": self.shape}
+
+
+class Scale(_WithParameter):
+    """``x * weight``, a parameter of any shape that broadcasts to that of x; ones at first.
+
+    Parameters
+    ----------
+    shape : tuple of int
+
+    Attributes
+    ----------
+    weight : ndarray of that shape, float32
+
+    Raises
+    ------
+    ValueError
+        When it is used: if the shape does not fit.
+    """
+
+    kind, start = "mul", 1.0
+
+    def backward(self, at: Lowering) -> None:
+        parts = at.x.like()
+        at.step(functools.partial(arithmetic, "mul"), at.dy, at.x, parts)
+        at.step(sum_to, parts, at.gradients["weight"])
+        if at.needs_dx:
+            dx = at.overwritable_dy()
+            at.step(functools.partial(arithmetic, "mul"), at.dy, self.weight, dx)
+            at.pass_back(dx)
+
+
+class Shift(_WithParameter):
+    """``x + weight``, a parameter of any shape that broadcasts to that of x; zeros at first.
+
+    Parameters
+    ----------
+    shape : tuple of int
+
+    Attributes
+    ----------
+    weight : ndarray of that shape, float32
+
+    Raises
+    ------
+    ValueError
+        When it is used: if the shape does not fit.
+    """
+
+    kind, start = "add", 0.0
+
+    def backward(self, at: Lowering) -> None:
+        at.step(sum_to, at.dy, at.gradients["weight"])
+        if at.needs_dx:
+            at.pass_back(at.dy, owned=at.owns_dy)
