@@ -215,18 +215,19 @@ typedef struct {
     void (*batch_norm_grad)(ptrdiff_t pixels, ptrdiff_t channels, const float *dy, const float *x, const float *y,
                             const float *scale, const float *shift, const float *of_dy, const float *of_x,
                             const float *rest, float *dx, float *dresidual);
-    /* y = (x - mean) * invstd * gamma + beta of each row of x (rows, cols), where mean is the row's, or 0 unless centred,
-     * and invstd = 1 / sqrt(mean of (x - mean)^2 + eps); both are written for each row. gamma, beta (cols). y may be x.
+    /* y = (x - mean) * invstd * gamma + beta of each row of x (rows, cols), where mean is the row's, or 0 unless
+     * centred, and invstd = 1 / sqrt(mean of (x - mean)^2 + eps); both are written for each row. gamma, beta (cols). y
+     * may be x.
      */
     void (*row_norm)(ptrdiff_t rows, ptrdiff_t cols, const float *x, const float *gamma, const float *beta, double eps,
                      int centred, float *mean, float *invstd, float *y);
-    /* Its gradients: dx, which may be dy; dgamma += sum over rows of dy * (x - mean) * invstd, dbeta += sum of dy, which
-     * are read and written up to whole vectors. */
+    /* Its gradients: dx, which may be dy; dgamma += sum over rows of dy * (x - mean) * invstd, dbeta += sum of dy,
+     * which are read and written up to whole vectors. */
     void (*row_norm_grad)(ptrdiff_t rows, ptrdiff_t cols, const float *dy, const float *x, const float *mean,
                           const float *invstd, const float *gamma, int centred, float *dx, double *dgamma,
                           double *dbeta);
-    /* Of x (pixels, channels): y = x * (k + scale * the sum of x^2 over the channels nearby)^-beta; scratch has room for
-     * 2 channels. And the gradient, whose scratch has room for 3 channels. y may be x, dx may be dy. */
+    /* Of x (pixels, channels): y = x * (k + scale * the sum of x^2 over the channels nearby)^-beta; scratch has room
+     * for 2 channels. And the gradient, whose scratch has room for 3 channels. y may be x, dx may be dy. */
     void (*local_response)(ptrdiff_t pixels, ptrdiff_t channels, const nnp_response *s, const float *x, float *scratch,
                            float *y);
     void (*local_response_grad)(ptrdiff_t pixels, ptrdiff_t channels, const nnp_response *s, const float *dy,

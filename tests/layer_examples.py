@@ -6,7 +6,7 @@ import itertools
 from nnpar.layers import Layer
 
 # Tried in turn for arguments without a default.
-VALUES = (4, 2, 1, (2, 2), (1, 2, 0), 0.5, "nearest")
+VALUES = (4, 2, 1, (2, 2), (1, 2, 0), 0.5, "nearest", True)
 # Tried for an argument in place of its default.
 OTHERS = {
     bool: (True, False),

@@ -265,6 +265,15 @@ def test_errors(call, message):
         call()
 
 
+def test_no_samples_give_no_output():
+    layer = EncoderLayer(6, 2, 9, batch_first=True)
+    assert layer(np.zeros((0, 3, 6))).shape == (0, 3, 6)
+    plan = Plan(layer, (0, 3, 6), training=True, needs_dx=True)
+    plan.run_forward()
+    plan.run_backward()
+    assert not any(gradient.any() for gradient in plan.gradients.values())
+
+
 def test_models_are_saved_and_loaded(tmp_path):
     """Every layer on tokens, and every normalisation."""
     query, image = Input((5, 6)), Input((3, 4, 4))

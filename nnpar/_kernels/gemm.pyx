@@ -336,7 +336,7 @@ cdef class ThinGemm(Step):
         nnp_restore_float_mode(mode)
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            for task in prange(ceil_div(self.cols, width), schedule="static"):
+            for task in prange(ceil_div(self.cols, width) if self.rows > 0 else 0, schedule="static"):
                 if self.by_rows:
                     self.add_rows(kernel, task * width, min(width, self.cols - task * width))
                 else:

@@ -78,7 +78,7 @@ cdef class AttentionStep(Step):
         cdef Py_ssize_t team = self.team(), heads = self.samples * self.heads, parts = 1, task
         cdef nnp_float_mode mode = 0
         if self.divides:
-            parts = min(ceil_div(self.queries, QUERIES), ceil_div(team, heads))
+            parts = min(ceil_div(self.queries, QUERIES), ceil_div(team, max(1, heads)))
         with parallel(num_threads=team):
             mode = nnp_flush_denormals()
             for task in prange(heads * parts, schedule="dynamic"):

@@ -248,5 +248,5 @@ class MultiheadAttention(Composite):
 
 def batch_first_only(batch_first: bool, who: str) -> None:
     """The caller knows that tokens are (N, T, E)."""
-    if not batch_first:
+    if batch_first is not True:
         raise ValueError(f"{who}: batch_first: expected True, got {batch_first}: inputs are of shape (N, T, E)")
