@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nnpar import Conv2d, CrossEntropy, Linear, num_threads, zoo
+from nnpar.layers.attention import Attention
 from nnpar.layers.base import without_initial_values
 from nnpar.layers.nodes import output_shapes
 from nnpar.plan import Plan
@@ -31,6 +32,7 @@ COUNTS = {
     "resnet50": (RGB, 25_557_032, "4.09G"),  # (t)
     "mobilenet_v1": (RGB, 4_231_976, "569M"),  # (p) table 8: 4.2 M, 569 M
     "densenet121": (RGB, 7_978_856, "2.83G"),  # (t)
+    "vit_tiny": (RGB, 5_717_416, "1.25G"),  # (h); (p) DeiT, table 1: 5 M
 }
 WITH_BATCH_NORM = {"vgg11": 132_868_840, "vgg13": 133_053_736, "vgg16": 138_365_992, "vgg19": 143_678_248}  # (t)
 
@@ -55,6 +57,7 @@ RUNS = {
     "densenet_small": ((3, 32, 32), 2),
     "densenet121": ((3, 64, 64), 2),
     "unet_small": ((3, 32, 48), 2),
+    "vit_tiny": (RGB, 2),
 }
 
 
@@ -78,13 +81,16 @@ def filled(name):
 
 
 def multiply_adds(model, shape):
-    """Of convolutions and dense layers, for one sample."""
+    """Of convolutions, dense layers and attention, for one sample."""
     nodes = model.nodes()
     shapes = output_shapes(nodes, [(1, *shape)])
     total = 0
     for node, output in zip(nodes, shapes, strict=True):
         if isinstance(node.layer, (Conv2d, Linear)):
             total += math.prod(output) * math.prod(node.layer.weight.shape[1:])
+        if isinstance(node.layer, Attention):
+            _, tokens, width = output
+            total += tokens * width * (3 * width + 2 * tokens)
     return total
 
 

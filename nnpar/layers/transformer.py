@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nnpar import _checks
-from nnpar.layers.activation import ReLU
+from nnpar.layers.activation import GELU, ReLU
 from nnpar.layers.attention import MultiheadAttention, batch_first_only
 from nnpar.layers.base import Layer
 from nnpar.layers.composite import Composite
@@ -16,7 +16,7 @@ from nnpar.layers.linear import Linear
 from nnpar.layers.merging import Add
 from nnpar.layers.nodes import Wiring, child
 
-ACTIVATIONS: dict[str, Callable[[], Layer]] = {"relu": ReLU}
+ACTIVATIONS: dict[str, Callable[[], Layer]] = {"relu": ReLU, "gelu": GELU}
 
 
 class TransformerEncoderLayer(Composite):

@@ -9,6 +9,7 @@ from nnpar.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet50, r
 from nnpar.zoo.small import digits_cnn, lenet5, mlp, mnist_cnn
 from nnpar.zoo.unet import unet_small
 from nnpar.zoo.vgg import vgg11, vgg13, vgg16, vgg19, vgg_small
+from nnpar.zoo.vit import vit_tiny
 
 __all__ = [
     "MODELS",
@@ -31,6 +32,7 @@ __all__ = [
     "vgg16",
     "vgg19",
     "vgg_small",
+    "vit_tiny",
 ]
 
 MODELS: dict[str, Callable[..., Composite]] = {name: globals()[name] for name in __all__ if name != "MODELS"}
