@@ -93,7 +93,7 @@ def test_every_function_is_within_a_few_units_over_a_wide_range(name):
     if "Softmax" in name:
         pytest.skip("not of one element")
     x = np.concatenate([np.linspace(-30, 30, 100_001), np.geomspace(1e-30, 1e3, 2000), -np.geomspace(1e-30, 80, 2000)])
-    x = x.astype(np.float32)
+    x = x[x < 80].astype(np.float32)
     expected = function(x.astype(np.float64))
     # Sums of nearly opposite numbers: the error is relative to these.
     size = 0.5 if name.startswith("Hard") else 1e-30

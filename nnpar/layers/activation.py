@@ -89,7 +89,14 @@ class Activation(Layer):
 
 
 class ReLU6(Activation):
-    """``min(max(x, 0), 6)``: Howard et al., arXiv:1704.04861."""
+    """``min(max(x, 0), 6)``: Howard et al., arXiv:1704.04861.
+
+    Examples
+    --------
+    >>> from nnpar import ReLU6
+    >>> ReLU6()([[-1.0, 2.0]])
+    array([[0., 2.]], dtype=float32)
+    """
 
     kind = "clip"
 
@@ -109,6 +116,12 @@ class Hardtanh(Activation):
     ------
     ValueError
         If min_val is not below max_val.
+
+    Examples
+    --------
+    >>> from nnpar import Hardtanh
+    >>> Hardtanh()([[-1.0, 2.0]])
+    array([[-1.,  1.]], dtype=float32)
     """
 
     kind = "clip"
@@ -134,6 +147,12 @@ class LeakyReLU(Activation):
     Parameters
     ----------
     negative_slope : float
+
+    Examples
+    --------
+    >>> from nnpar import LeakyReLU
+    >>> LeakyReLU()([[-1.0, 2.0]])
+    array([[-0.01,  2.  ]], dtype=float32)
     """
 
     kind, of_input = "leaky", True
@@ -162,6 +181,12 @@ class ELU(Activation):
     ------
     ValueError
         If alpha is negative.
+
+    Examples
+    --------
+    >>> from nnpar import ELU
+    >>> ELU()([[-1.0, 2.0]])
+    array([[-0.63212055,  2.        ]], dtype=float32)
     """
 
     kind = "elu"
@@ -181,7 +206,14 @@ class ELU(Activation):
 
 
 class SELU(Activation):
-    """ELU with constants that keep mean and variance: Klambauer et al., arXiv:1706.02515."""
+    """ELU with constants that keep mean and variance: Klambauer et al., arXiv:1706.02515.
+
+    Examples
+    --------
+    >>> from nnpar import SELU
+    >>> SELU()([[-1.0, 2.0]])
+    array([[-1.1113307,  2.101402 ]], dtype=float32)
+    """
 
     kind = "elu"
 
@@ -205,6 +237,12 @@ class CELU(Activation):
     ------
     ValueError
         If alpha is not above 0.
+
+    Examples
+    --------
+    >>> from nnpar import CELU
+    >>> CELU()([[-1.0, 2.0]])
+    array([[-0.63212055,  2.        ]], dtype=float32)
     """
 
     kind = "elu"
@@ -235,6 +273,12 @@ class GELU(Activation):
     ------
     ValueError
         If it is neither.
+
+    Examples
+    --------
+    >>> from nnpar import GELU
+    >>> GELU()([[-1.0, 2.0]])
+    array([[-0.15865527,  1.9544997 ]], dtype=float32)
     """
 
     of_input = True
@@ -255,13 +299,27 @@ class GELU(Activation):
 
 
 class SiLU(Activation):
-    """``x / (1 + exp(-x))``, also called swish: Elfwing, Uchibe, Doya, arXiv:1702.03118."""
+    """``x / (1 + exp(-x))``, also called swish: Elfwing, Uchibe, Doya, arXiv:1702.03118.
+
+    Examples
+    --------
+    >>> from nnpar import SiLU
+    >>> SiLU()([[-1.0, 2.0]])
+    array([[-0.26894143,  1.761594  ]], dtype=float32)
+    """
 
     kind, of_input = "silu", True
 
 
 class Hardswish(Activation):
-    """``x * min(max(x + 3, 0), 6) / 6``: Howard et al., arXiv:1905.02244."""
+    """``x * min(max(x + 3, 0), 6) / 6``: Howard et al., arXiv:1905.02244.
+
+    Examples
+    --------
+    >>> from nnpar import Hardswish
+    >>> Hardswish()([[-1.0, 2.0]])
+    array([[-0.3333333,  1.6666667]], dtype=float32)
+    """
 
     kind, of_input = "hardswish", True
 
@@ -271,7 +329,14 @@ class Hardswish(Activation):
 
 
 class Hardsigmoid(Activation):
-    """``min(max(x + 3, 0), 6) / 6``."""
+    """``min(max(x + 3, 0), 6) / 6``.
+
+    Examples
+    --------
+    >>> from nnpar import Hardsigmoid
+    >>> Hardsigmoid()([[-1.0, 2.0]])
+    array([[0.3333333, 0.8333334]], dtype=float32)
+    """
 
     kind = "hardsigmoid"
 
@@ -281,7 +346,14 @@ class Hardsigmoid(Activation):
 
 
 class Mish(Activation):
-    """``x * tanh(log(1 + exp(x)))``: Misra, arXiv:1908.08681."""
+    """``x * tanh(log(1 + exp(x)))``: Misra, arXiv:1908.08681.
+
+    Examples
+    --------
+    >>> from nnpar import Mish
+    >>> Mish()([[-1.0, 2.0]])
+    array([[-0.30340147,  1.943959  ]], dtype=float32)
+    """
 
     kind, of_input = "mish", True
 
@@ -299,6 +371,12 @@ class Softplus(Activation):
     ------
     ValueError
         If beta is not above 0.
+
+    Examples
+    --------
+    >>> from nnpar import Softplus
+    >>> Softplus()([[-1.0, 2.0]])
+    array([[0.31326172, 2.126928  ]], dtype=float32)
     """
 
     kind, of_input = "softplus", True
@@ -319,55 +397,118 @@ class Softplus(Activation):
 
 
 class Softsign(Activation):
-    """``x / (1 + |x|)``."""
+    """``x / (1 + |x|)``.
+
+    Examples
+    --------
+    >>> from nnpar import Softsign
+    >>> Softsign()([[-1.0, 2.0]])
+    array([[-0.5      ,  0.6666667]], dtype=float32)
+    """
 
     kind = "softsign"
 
 
 class Sigmoid(Activation):
-    """``1 / (1 + exp(-x))``."""
+    """``1 / (1 + exp(-x))``.
+
+    Examples
+    --------
+    >>> from nnpar import Sigmoid
+    >>> Sigmoid()([[-1.0, 2.0]])
+    array([[0.26894143, 0.880797  ]], dtype=float32)
+    """
 
     kind = "sigmoid"
 
 
 class Tanh(Activation):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    Examples
+    --------
+    >>> from nnpar import Tanh
+    >>> Tanh()([[-1.0, 2.0]])
+    array([[-0.76159424,  0.9640277 ]], dtype=float32)
+    """
 
     kind = "tanh"
 
 
 class Abs(Activation):
-    """``|x|``."""
+    """``|x|``.
+
+    Examples
+    --------
+    >>> from nnpar import Abs
+    >>> Abs()([[-1.0, 2.0]])
+    array([[1., 2.]], dtype=float32)
+    """
 
     kind, of_input = "abs", True
 
 
 class Exp(Activation):
-    """Exponential."""
+    """Exponential.
+
+    Examples
+    --------
+    >>> from nnpar import Exp
+    >>> Exp()([[-1.0, 2.0]])
+    array([[0.36787945, 7.389056  ]], dtype=float32)
+    """
 
     kind = "exp"
 
 
 class Erf(Activation):
-    """Error function."""
+    """Error function.
+
+    Examples
+    --------
+    >>> from nnpar import Erf
+    >>> Erf()([[-1.0, 2.0]])
+    array([[-0.8427008,  0.9953223]], dtype=float32)
+    """
 
     kind, of_input = "erf", True
 
 
 class Log(Activation):
-    """Natural logarithm."""
+    """Natural logarithm.
+
+    Examples
+    --------
+    >>> from nnpar import Log
+    >>> Log()([[1.0, 4.0]])
+    array([[0.       , 1.3862944]], dtype=float32)
+    """
 
     kind, of_input = "log", True
 
 
 class Reciprocal(Activation):
-    """``1 / x``."""
+    """``1 / x``.
+
+    Examples
+    --------
+    >>> from nnpar import Reciprocal
+    >>> Reciprocal()([[1.0, 4.0]])
+    array([[1.  , 0.25]], dtype=float32)
+    """
 
     kind = "reciprocal"
 
 
 class Sqrt(Activation):
-    """Square root."""
+    """Square root.
+
+    Examples
+    --------
+    >>> from nnpar import Sqrt
+    >>> Sqrt()([[1.0, 4.0]])
+    array([[1., 2.]], dtype=float32)
+    """
 
     kind = "sqrt"
 
@@ -389,6 +530,12 @@ class PReLU(Layer):
     ------
     ValueError
         If num_parameters is below 1, or an input has another number of channels.
+
+    Examples
+    --------
+    >>> from nnpar import PReLU
+    >>> PReLU()([[-1.0, 2.0]])
+    array([[-0.25,  2.  ]], dtype=float32)
     """
 
     weight = Parameter()
@@ -507,6 +654,12 @@ class LogSoftmax(Softmax):
     ------
     ValueError
         When it is used: if there is no such axis.
+
+    Examples
+    --------
+    >>> from nnpar import LogSoftmax
+    >>> LogSoftmax(1)([[0.0, 0.0]])
+    array([[-0.6931472, -0.6931472]], dtype=float32)
     """
 
     log = True

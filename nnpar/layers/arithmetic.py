@@ -140,6 +140,12 @@ class Scale(_WithParameter):
     ------
     ValueError
         When it is used: if the shape does not fit.
+
+    Examples
+    --------
+    >>> from nnpar import Scale
+    >>> Scale((2,))([[1.0, 4.0]])
+    array([[1., 4.]], dtype=float32)
     """
 
     kind, start = "mul", 1.0
@@ -169,6 +175,12 @@ class Shift(_WithParameter):
     ------
     ValueError
         When it is used: if the shape does not fit.
+
+    Examples
+    --------
+    >>> from nnpar import Shift
+    >>> Shift((2,))([[1.0, 4.0]])
+    array([[1., 4.]], dtype=float32)
     """
 
     kind, start = "add", 0.0

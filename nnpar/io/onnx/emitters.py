@@ -168,7 +168,11 @@ def _silu(e: Emitter, layer: layers.SiLU) -> str:
 
 
 def _softplus(e: Emitter, layer: layers.Softplus) -> str:
-    """ONNX's has beta 1, and no threshold, which changes nothing that float32 shows from 20 on."""
+    """ONNX's has beta 1, and no threshold, which changes nothing that float32 shows from 17 on."""
+    if layer.threshold < 17.0:
+        raise ValueError(
+            f"onnx.save: Softplus with a threshold of {layer.threshold} has no form in ONNX, 17 or more has"
+        )
     beta = e.constant("beta", layer.beta, np.float32)
     return e.emit("Div", e.emit("Softplus", e.emit("Mul", *e.inputs, beta)), beta)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -322,7 +323,7 @@ def _mean(op: Op) -> Value:
 
 
 def _scaled(op: Op, x: Data, factor: NDArray[np.float32] | np.float32) -> Data:
-    """x times a constant that does not make it larger."""
+    """Data times a constant that does not make them larger."""
     return _with_parameter(op, layers.Scale, x, np.asarray(factor, np.float32))
 
 
@@ -400,7 +401,7 @@ def _split(op: Op) -> list[Value]:
     if sum(sizes) != length or len(sizes) != count or min(sizes) < 0:
         raise ValueError(f"split: expected {count} sizes of {length} in all, got {sizes}")
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    return [op.emit(layers.Slice(axis, int(a), int(b)), x) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [op.emit(layers.Slice(axis, int(a), int(b)), x) for a, b in itertools.pairwise(starts)]
 
 
 def _unsqueeze(op: Op) -> Value:
@@ -439,14 +440,13 @@ def _reduce(kind: type[layers.Mean]) -> Callable[[Op], Value]:
     def reduced(op: Op) -> Value:
         x = op.data()
         axes = op.integers(1, "axes")
-        if not axes and op.attribute("noop_with_empty_axes", 0):
+        keep, as_it_is = bool(op.attribute("keepdims", 1)), bool(op.attribute("noop_with_empty_axes", 0))
+        if not axes and as_it_is:
             return op.emit(layers.Dropout(0.0), x)
-        op.attribute("noop_with_empty_axes")
         axes = axes or list(range(len(x.shape)))
-        keep = bool(op.attribute("keepdims", 1))
-        if kind is layers.Mean and keep and sorted(op.axis(a, len(x.shape)) for a in axes) == [2, 3]:
-            if len(x.shape) == 4:
-                return op.emit(layers.GlobalAvgPool2d(), x)
+        of_pixels = len(x.shape) == 4 and sorted(op.axis(axis, 4) for axis in axes) == [2, 3]
+        if kind is layers.Mean and keep and of_pixels:
+            return op.emit(layers.GlobalAvgPool2d(), x)
         return op.emit(kind(axes, keep), x)
 
     return reduced
@@ -503,11 +503,17 @@ def _clip(op: Op) -> Value:
     return op.emit(layers.Hardtanh(low, high), op.data())
 
 
+def _channel_shapes(op: Op, x: Data) -> list[Shape]:
+    """Shapes of a number for each channel; before version 7 they were without axes for the pixels."""
+    channels = x.shape[1]
+    return [(channels, *[1] * (len(x.shape) - 2)), *([(channels,)] if op.version < 7 else [])]
+
+
 def _prelu(op: Op) -> Value:
     x, slope = op.data(), op.weights(1)
     if slope.size == 1:
         layer = layers.PReLU()
-    elif len(x.shape) > 1 and slope.shape == (x.shape[1], *[1] * (len(x.shape) - 2)):
+    elif len(x.shape) > 1 and slope.shape in _channel_shapes(op, x):
         layer = layers.PReLU(x.shape[1])
     else:
         raise UnsupportedError(f"slopes of shape {slope.shape} for data of shape {x.shape}")
