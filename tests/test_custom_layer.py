@@ -9,7 +9,7 @@ from nnpar import Conv2d, CustomLayer, Flatten, Graph, Input, Linear, Parameter,
 from nnpar.plan import Plan
 
 
-class Scale(CustomLayer):
+class PerChannel(CustomLayer):
     """Each channel times a number."""
 
     scale = Parameter()
@@ -48,7 +48,7 @@ class Broken(CustomLayer):
 
 def model():
     x = Input((2, 4, 4))
-    a = Scale(3)(Conv2d(2, 3, 3, padding=1)(x))
+    a = PerChannel(3)(Conv2d(2, 3, 3, padding=1)(x))
     return Graph(x, Linear(48, 2)(Flatten()(Product()(a, Conv2d(2, 3, 1)(x)))))
 
 
@@ -83,9 +83,9 @@ def test_it_trains_and_comes_back_from_a_file(tmp_path):
     losses = [trainer.train_step(x, y) for _ in range(20)]
     assert losses[-1] < losses[0] / 2
     net.save(tmp_path / "net.safetensors")
-    with pytest.raises(ValueError, match="unknown layer type 'Scale'"):
+    with pytest.raises(ValueError, match="unknown layer type 'PerChannel'"):
         nnpar.load(tmp_path / "net.safetensors")
-    again = nnpar.load(tmp_path / "net.safetensors", layers=[Scale, Product])
+    again = nnpar.load(tmp_path / "net.safetensors", layers=[PerChannel, Product])
     cases.assert_equal(again(x), net(x))
     with pytest.raises(TypeError, match="load: layers: expected classes made from CustomLayer, got <class 'int'>"):
         nnpar.load(tmp_path / "net.safetensors", layers=[int])
@@ -134,7 +134,7 @@ def test_errors_leave_the_weights(layer, error, message):
 
 
 def test_gradients_of_parameters_are_checked():
-    scale = Scale(2)
+    scale = PerChannel(2)
     scale.compute_parameter_gradients = lambda dy, x: {"weight": 0}
     with pytest.raises(ValueError, match=r"compute_parameter_gradients: expected a dict of scale, got \{'weight'"):
         Trainer(Sequential(scale, Flatten(), Linear(8, 2))).train_step(np.ones((1, 2, 2, 2)), [0])

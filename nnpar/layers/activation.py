@@ -148,6 +148,11 @@ class LeakyReLU(Activation):
     ----------
     negative_slope : float
 
+    Raises
+    ------
+    ValueError
+        If it is not finite.
+
     Examples
     --------
     >>> from nnpar import LeakyReLU

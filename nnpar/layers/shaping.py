@@ -339,17 +339,17 @@ class ChannelShuffle(Layer):
         self.groups = _checks.integer(groups, "ChannelShuffle", "groups", 1)
         self._arrays = {}
 
-    def check(self, input_shape: Shape, who: str) -> None:
+    def _check(self, input_shape: Shape, who: str) -> None:
         images_only(input_shape, who)
         if input_shape[1] % self.groups:
             raise ValueError(f"{who}: groups: expected a divisor of {input_shape[1]} channels, got {self.groups}")
 
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
-        self.check(input_shape, self.describe(name))
+        self._check(input_shape, self.describe(name))
         return input_shape
 
     def forward(self, at: Lowering) -> None:
-        self.check(at.x.shape, self.describe(at.name))
+        self._check(at.x.shape, self.describe(at.name))
         at.y = at.x.like()
         at.step(functools.partial(_shuffle, self.groups), at.x, at.y, writes=at.y)
 

@@ -42,6 +42,13 @@
     X(convolve_planes)                                                                                                 \
     X(split_planes)                                                                                                    \
     X(join_planes)                                                                                                     \
+    X(arithmetic)                                                                                                      \
+    X(activation)                                                                                                      \
+    X(activation_grad)                                                                                                 \
+    X(prelu)                                                                                                           \
+    X(prelu_grad)                                                                                                      \
+    X(log_softmax)                                                                                                     \
+    X(log_softmax_grad)                                                                                                \
     X(relu)                                                                                                            \
     X(relu_grad)                                                                                                       \
     X(scale)                                                                                                           \

@@ -20,8 +20,8 @@ from nnpar.shapes import Shape
 BATCH_NORMS = {2: layers.BatchNorm1d, 3: layers.BatchNorm1d, 4: layers.BatchNorm2d, 5: layers.BatchNorm3d}
 
 
-def _window(op: Op, kernel: Sequence[int], dilated: bool = True) -> dict[str, Any]:
-    """Stride, padding and dilation of a window that moves over an image."""
+def _window(op: Op, kernel: Sequence[int], dilated: bool = True, uneven: bool = False) -> dict[str, Any]:
+    """Stride, padding and dilation of a window that moves over an image; with `uneven`, padding (before, after)."""
     rank = len(op.data().shape) - 2
     if rank != 2 or len(kernel) != rank:
         raise UnsupportedError(f"input of shape {op.data().shape}: expected (N, C, H, W)")
@@ -30,11 +30,12 @@ def _window(op: Op, kernel: Sequence[int], dilated: bool = True) -> dict[str, An
     if min(stride) < 1 or min(dilation) < 1:
         raise ValueError(f"strides {stride}, dilations {dilation}: expected at least 1")
     before, after = _pads(op, kernel, stride, dilation)
-    if before != after:
+    if before != after and not uneven:
         raise UnsupportedError(f"pads {before} before, {after} after")
     if not dilated and max(dilation) > 1:
         raise UnsupportedError(f"dilations={dilation}")
-    return {"stride": stride, "padding": before} | ({"dilation": dilation} if dilated else {})
+    padding = (before, after) if uneven else before
+    return {"stride": stride, "padding": padding} | ({"dilation": dilation} if dilated else {})
 
 
 def _pads(op: Op, kernel: Sequence[int], stride: Shape, dilation: Shape) -> tuple[Shape, Shape]:
@@ -64,13 +65,18 @@ def _conv(op: Op) -> Value:
         raise ValueError(f"kernel_shape: expected {weight.shape[2:]}, got {kernel}")
     if channels != weight.shape[1] * groups:
         raise ValueError(f"input of {channels} channels: expected {weight.shape[1]} for each of {groups} groups")
+    window, x = _window(op, kernel, uneven=True), op.data()
+    before, after = window.pop("padding")
+    if before != after:  # zeros of their own
+        x = op.emit(layers.ConstantPad((0, 0, *before), (0, 0, *after)), x)
+        before = (0, 0)
     layer = layers.Conv2d(
         channels, weight.shape[0], kernel, groups=groups, bias=op.has(2), weight_init=lambda shape: weight,
-        **_window(op, kernel),
+        padding=before, **window,
     )  # fmt: skip
     if op.has(2):
         layer.bias = op.weights(2)
-    return op.emit(layer, op.data())
+    return op.emit(layer, x)
 
 
 def _dense(op: Op, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> Data:
@@ -205,7 +211,26 @@ def _pool_window(op: Op) -> dict[str, Any]:
 
 def _max_pool(op: Op) -> Value:
     op.expect("storage_order", 0)
-    return op.emit(layers.MaxPool2d(**_pool_window(op)), op.data())
+    kernel, x = tuple(op.attribute("kernel_shape")), op.data()
+    window = _window(op, kernel, dilated=False, uneven=True)
+    before, after = window.pop("padding")
+    if op.attribute("ceil_mode", 0):
+        after = _rounded_up(x.shape[2:], kernel, window["stride"], before, after)
+    if before == after and all(2 * p <= k for p, k in zip(before, kernel, strict=True)):
+        return op.emit(layers.MaxPool2d(kernel, padding=before, **window), x)
+    least = -float(np.finfo(np.float32).max)
+    padded = op.emit(layers.ConstantPad((0, 0, *before), (0, 0, *after), least), x)
+    return op.emit(layers.MaxPool2d(kernel, **window), padded)
+
+
+def _rounded_up(size: Shape, kernel: Shape, stride: Shape, before: Shape, after: Shape) -> Shape:
+    """The padding after each axis with which another window fits, if it begins before what follows the image."""
+    result = []
+    for n, k, step, b, a in zip(size, kernel, stride, before, after, strict=True):
+        rest = (n + b + a - k) % step
+        begin = n + b + a - k - rest + step  # of the window more
+        result.append(a + step - rest if rest and begin < n + b else a)
+    return tuple(result)
 
 
 def _average_pool(op: Op) -> Value:
