@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from nnpar.layers import Dropout, Layer
 from nnpar.layers.nodes import Symbol
 from nnpar.shapes import Shape
 
+LARGEST_VALUE = 2**38  # numbers of one value: a terabyte
 TRIALS = (2, 3)  # sizes of a batch whose size is free: what differs between them follows the batch
 OWN_DOMAINS = ("", "ai.onnx")
 
@@ -154,6 +156,8 @@ class Op:
     def emit(self, layer: Layer, *inputs: Data) -> Data:
         """The layer's output."""
         shapes = tuple(layer.merged_shape([x.shapes[t] for x in inputs]) for t in range(self.trials))
+        if any(math.prod(shape) >= LARGEST_VALUE for shape in shapes):
+            raise ValueError(f"an output of shape {shapes[0]} is too large")
         return Data(Symbol(layer, tuple(x.symbol for x in inputs), shapes[0][1:]), shapes)
 
 
