@@ -97,7 +97,8 @@ def softmax_grad(dy: Array, y: Array, factor: float) -> Array:
 
 def _heads(x: Array, heads: int) -> Array:
     """(N, T, heads * d) as (N, heads, T, d)."""
-    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+    heads_first: Array = x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+    return heads_first
 
 
 def _joined(x: Array) -> Array:
