@@ -21,7 +21,7 @@ KINDS = {"abs": NNP_ABS, "clip": NNP_CLIP, "elu": NNP_ELU, "erf": NNP_ERF, "exp"
 
 
 cdef class Activation(Step):
-    """y = f(x), arrays of one memory layout; y may be x. Kinds and their constants: nnp_activation in csrc/kernels.h."""
+    """y = f(x), arrays of one memory layout; y may be x. Kinds and constants: nnp_activation in csrc/kernels.h."""
 
     cdef const float *x
     cdef float *y
@@ -72,8 +72,8 @@ cdef class ActivationGrad(Step):
 
 
 cdef class PRelu(Step):
-    """y = x where x > 0, else w x; x and y (rows, cols) in one memory layout, w one number for all or one for each of the
-    columns. y may be x."""
+    """y = x where x > 0, else w x; x and y (rows, cols) in one memory layout, w one number for all or one for each
+    column. y may be x."""
 
     cdef const float *x
     cdef const float *w

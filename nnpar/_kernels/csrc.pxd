@@ -178,7 +178,8 @@ cdef extern from "kernels.h" nogil:
         void prelu_grad(Py_ssize_t n, const float *dy, const float *x, const float *w, int w_step, float *dx,
                         float *dw) noexcept nogil
         void log_softmax(Py_ssize_t rows, Py_ssize_t cols, const float *x, float *y) noexcept nogil
-        void log_softmax_grad(Py_ssize_t rows, Py_ssize_t cols, const float *dy, const float *y, float *dx) noexcept nogil
+        void log_softmax_grad(Py_ssize_t rows, Py_ssize_t cols, const float *dy, const float *y,
+                              float *dx) noexcept nogil
         void arithmetic(int kind, Py_ssize_t n, const float *a, int a_step, const float *b, int b_step,
                         float *y) noexcept nogil
         void turn(Py_ssize_t rows, Py_ssize_t cols, const float *src, Py_ssize_t src_ld, float *dst,

@@ -172,7 +172,7 @@ cdef class Arithmetic(Step):
         self.cost(y.size, 12.0 * y.size)
 
     cdef void split(self) noexcept:
-        """One long row as many of BLOCK elements, and what is left over as part of the last, so that threads share it."""
+        """One long row as several of up to BLOCK elements, where these divide it, so that threads share it."""
         cdef Py_ssize_t n = self.s.size[0], k, block = BLOCK
         while block > 1 and n % block:
             block //= 2
