@@ -31,6 +31,10 @@ COUNTS = {
     "resnet34": (RGB, 21_797_672, "3.66G"),  # (t); (p) 3.6 G
     "resnet50": (RGB, 25_557_032, "4.09G"),  # (t)
     "mobilenet_v1": (RGB, 4_231_976, "569M"),  # (p) table 8: 4.2 M, 569 M
+    "mobilenet_v2": (RGB, 3_504_872, "0.30G"),  # (t); (p) table 4: 3.4 M, 300 M
+    "squeezenet": (RGB, 1_235_496, "0.35G"),  # (t)
+    "shufflenet_v2": (RGB, 2_278_604, "0.14G"),  # (t); (p) table 8: 2.3 M, 146 M
+    "inception_v1": (RGB, 6_998_552, "1.58G"),  # (h); (p) table 1: 1.5 G operations of its rounded counts
     "densenet121": (RGB, 7_978_856, "2.83G"),  # (t)
     "vit_tiny": (RGB, 5_717_416, "1.25G"),  # (h); (p) DeiT, table 1: 5 M
 }
@@ -56,6 +60,10 @@ RUNS = {
     "mobilenet_v1": ((3, 64, 64), 2),
     "densenet_small": ((3, 32, 32), 2),
     "densenet121": ((3, 64, 64), 2),
+    "mobilenet_v2": ((3, 64, 64), 2),
+    "squeezenet": ((3, 64, 64), 2),
+    "shufflenet_v2": ((3, 64, 64), 2),
+    "inception_v1": ((3, 64, 64), 2),
     "unet_small": ((3, 32, 48), 2),
     "vit_tiny": (RGB, 2),
 }

@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 from nnpar.layers import Composite
 from nnpar.zoo.densenet import densenet121, densenet_small
-from nnpar.zoo.mobilenet import mobilenet_v1
+from nnpar.zoo.inception import inception_v1
+from nnpar.zoo.mobilenet import mobilenet_v1, mobilenet_v2
 from nnpar.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
+from nnpar.zoo.shufflenet import shufflenet_v2
 from nnpar.zoo.small import digits_cnn, lenet5, mlp, mnist_cnn
+from nnpar.zoo.squeezenet import squeezenet
 from nnpar.zoo.unet import unet_small
 from nnpar.zoo.vgg import vgg11, vgg13, vgg16, vgg19, vgg_small
 from nnpar.zoo.vit import vit_tiny
@@ -16,16 +19,20 @@ __all__ = [
     "densenet121",
     "densenet_small",
     "digits_cnn",
+    "inception_v1",
     "lenet5",
     "mlp",
     "mnist_cnn",
     "mobilenet_v1",
+    "mobilenet_v2",
     "resnet18",
     "resnet20",
     "resnet32",
     "resnet34",
     "resnet50",
     "resnet56",
+    "shufflenet_v2",
+    "squeezenet",
     "unet_small",
     "vgg11",
     "vgg13",
