@@ -41,7 +41,7 @@ REASONS = {
     r"min=2.0, max=1.0": "clipping between limits in the wrong order",
     r"slopes of shape": "slopes that are not those of channels",
 }
-PASSING = 449  # so that no reason hides what has once been possible
+PASSING = 452  # so that no reason hides what has once been possible
 counts: Counter[str] = Counter()
 
 

@@ -19,7 +19,7 @@ MODELS = {
     "mlp": (1, 28, 28), "lenet5": (1, 28, 28), "digits_cnn": (1, 8, 8), "resnet20": (3, 32, 32),
     "densenet_small": (3, 32, 32), "unet_small": (3, 32, 32), "mobilenet_v1": (3, 64, 64), "resnet18": (3, 32, 32),
     "mobilenet_v2": (3, 64, 64), "squeezenet": (3, 64, 64), "shufflenet_v2": (3, 64, 64), "inception_v1": (3, 64, 64),
-    "resnet56": (3, 32, 32), "resnet50": (3, 64, 64), "densenet121": (3, 64, 64),
+    "unet": (1, 32, 32), "resnet56": (3, 32, 32), "resnet50": (3, 64, 64), "densenet121": (3, 64, 64),
 }  # fmt: skip
 # One sample for each type of layer.
 SHAPES = {

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nnpar import Conv2d, CrossEntropy, Linear, num_threads, zoo
+from nnpar import Conv2d, ConvTranspose2d, CrossEntropy, Linear, num_threads, zoo
 from nnpar.layers.attention import Attention
 from nnpar.layers.base import without_initial_values
 from nnpar.layers.nodes import output_shapes
@@ -35,6 +35,7 @@ COUNTS = {
     "squeezenet": (RGB, 1_235_496, "0.35G"),  # (t)
     "shufflenet_v2": (RGB, 2_278_604, "0.14G"),  # (t); (p) table 8: 2.3 M, 146 M
     "inception_v1": (RGB, 6_998_552, "1.58G"),  # (h); (p) table 1: 1.5 G operations of its rounded counts
+    "unet": ((1, 256, 256), 31_030_658, "48.1G"),  # (h)
     "densenet121": (RGB, 7_978_856, "2.83G"),  # (t)
     "vit_tiny": (RGB, 5_717_416, "1.25G"),  # (h); (p) DeiT, table 1: 5 M
 }
@@ -64,6 +65,7 @@ RUNS = {
     "squeezenet": ((3, 64, 64), 2),
     "shufflenet_v2": ((3, 64, 64), 2),
     "inception_v1": ((3, 64, 64), 2),
+    "unet": ((1, 32, 32), 2),
     "unet_small": ((3, 32, 48), 2),
     "vit_tiny": (RGB, 2),
 }
@@ -96,6 +98,9 @@ def multiply_adds(model, shape):
     for node, output in zip(nodes, shapes, strict=True):
         if isinstance(node.layer, (Conv2d, Linear)):
             total += math.prod(output) * math.prod(node.layer.weight.shape[1:])
+        if isinstance(node.layer, ConvTranspose2d):  # each pixel of the input meets all weights of its channel
+            pixels = math.prod(output[2:]) // math.prod(node.layer.stride)
+            total += pixels * node.layer.weight.size
         if isinstance(node.layer, Attention):
             _, tokens, width = output
             total += tokens * width * (3 * width + 2 * tokens)

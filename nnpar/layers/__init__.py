@@ -33,6 +33,7 @@ from nnpar.layers.base import Layer, Parameter
 from nnpar.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from nnpar.layers.composite import Composite, Concat, Residual, Sequential
 from nnpar.layers.conv import Conv2d
+from nnpar.layers.conv_transpose import ConvTranspose2d
 from nnpar.layers.custom import CustomLayer
 from nnpar.layers.dropout import Dropout, Dropout2d
 from nnpar.layers.embedding import Embedding, FirstToken, PositionEmbedding, Tokens
@@ -75,6 +76,7 @@ __all__ = [
     "Concatenate",
     "ConstantPad",
     "Conv2d",
+    "ConvTranspose2d",
     "CustomLayer",
     "Div",
     "Dropout",

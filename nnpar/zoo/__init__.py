@@ -10,7 +10,7 @@ from nnpar.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet50, r
 from nnpar.zoo.shufflenet import shufflenet_v2
 from nnpar.zoo.small import digits_cnn, lenet5, mlp, mnist_cnn
 from nnpar.zoo.squeezenet import squeezenet
-from nnpar.zoo.unet import unet_small
+from nnpar.zoo.unet import unet, unet_small
 from nnpar.zoo.vgg import vgg11, vgg13, vgg16, vgg19, vgg_small
 from nnpar.zoo.vit import vit_tiny
 
@@ -33,6 +33,7 @@ __all__ = [
     "resnet56",
     "shufflenet_v2",
     "squeezenet",
+    "unet",
     "unet_small",
     "vgg11",
     "vgg13",

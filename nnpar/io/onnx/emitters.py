@@ -21,6 +21,14 @@ def _conv(e: Emitter, layer: layers.Conv2d) -> str:
     )  # fmt: skip
 
 
+def _conv_transpose(e: Emitter, layer: layers.ConvTranspose2d) -> str:
+    return e.emit(
+        "ConvTranspose", *e.inputs, *e.parameters("weight", "bias"), kernel_shape=layer.kernel_size,
+        strides=layer.stride, pads=layer.padding * 2, output_padding=layer.output_padding, dilations=layer.dilation,
+        group=layer.groups,
+    )  # fmt: skip
+
+
 def _linear(e: Emitter, layer: layers.Linear) -> str:
     if len(e.input_shapes[0]) == 2:
         return e.emit("Gemm", *e.inputs, *e.parameters("weight", "bias"), transB=1)
@@ -233,6 +241,7 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.Concatenate: _with("Concat", axis="dim"),
     layers.ConstantPad: _pad,
     layers.Conv2d: _conv,
+    layers.ConvTranspose2d: _conv_transpose,
     layers.Div: _plain("Div"),
     layers.Dropout2d: _plain("Identity"),  # ONNX has none, and in prediction it does nothing
     layers.Dropout: _dropout,

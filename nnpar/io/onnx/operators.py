@@ -79,6 +79,47 @@ def _conv(op: Op) -> Value:
     return op.emit(layer, x)
 
 
+def _conv_transpose(op: Op) -> Value:
+    weight, x, groups = op.weights(1), op.data(), op.attribute("group", 1)
+    rank = len(x.shape) - 2
+    if rank != 2 or weight.ndim != 4:
+        raise UnsupportedError(f"input of shape {x.shape}: expected (N, C, H, W)")
+    stride, dilation = (tuple(op.attribute(name, [1, 1])) for name in ("strides", "dilations"))
+    more, kernel = tuple(op.attribute("output_padding", [0, 0])), weight.shape[2:]
+    if tuple(op.attribute("kernel_shape", list(kernel))) != kernel:
+        raise ValueError(f"kernel_shape: expected {kernel}")
+    layer = layers.ConvTranspose2d(
+        x.shape[1], weight.shape[1] * groups, kernel, stride, 0, more, groups, op.has(2), dilation,
+        weight_init=lambda shape: weight,
+    )  # fmt: skip
+    if op.has(2):
+        layer.bias = op.weights(2)
+    before, after = _cut_off(op, layer.output_shape(x.shape)[2:])
+    if before == after:
+        layer.padding = (before[0], before[1])
+        return op.emit(layer, x)
+    whole = op.emit(layer, x)
+    return op.emit(layers.ConstantPad((0, 0, *(-b for b in before)), (0, 0, *(-a for a in after))), whole)
+
+
+def _cut_off(op: Op, whole: Shape) -> tuple[Shape, Shape]:
+    """What is cut off before and after each axis of a transposed convolution's whole output."""
+    mode, size = op.attribute("auto_pad", "NOTSET"), op.attribute("output_shape")
+    pads = op.attribute("pads", [0, 0, 0, 0])
+    if size is None and mode in ("NOTSET", "VALID"):
+        if len(pads) != 4 or min(pads) < 0:
+            raise ValueError(f"pads: expected 4 sizes, got {pads}")
+        return (tuple(pads[:2]), tuple(pads[2:])) if mode == "NOTSET" else ((0, 0), (0, 0))
+    if size is None:
+        strides = op.attribute("strides", [1, 1])
+        size = [n * step for n, step in zip(op.data().shape[2:], strides, strict=True)]
+    totals = [n - wanted for n, wanted in zip(whole, size[-2:], strict=True)]
+    if min(totals) < 0:
+        raise UnsupportedError(f"output_shape={size}, larger than {whole}")
+    less, larger = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
+    return (less, larger) if mode == "SAME_UPPER" else (larger, less)
+
+
 def _dense(op: Op, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> Data:
     """``x @ weight.T + bias``."""
     out_features, in_features = weight.shape
@@ -681,6 +722,7 @@ OPERATORS: dict[str, Callable[[Op], Value | list[Value]]] = {
     "Clip": _clip,
     "Concat": _concat,
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
     "Div": _div,
     "Dropout": _dropout,
