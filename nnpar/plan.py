@@ -187,6 +187,7 @@ class Plan:
     ) -> list[Lowering]:
         readers = Counter([*output_nodes, *(number for node in nodes for number in node.inputs)])
         writers: dict[int, Call] = {}
+        read_again: dict[int, str] = {}
         shared = {id(x) for k, x in enumerate(self._inputs) if readers[INPUT - k] > 1}
         places: list[Lowering] = []
         for index, node in enumerate(nodes):
@@ -194,10 +195,12 @@ class Plan:
             owned = tuple(id(x.memory) not in shared for x in inputs)
             at = Lowering(
                 node.name or type(node.layer).__name__, index, inputs, node.inputs, owned, training,
-                self._weights is not None, position, self._calls, writers,
+                self._weights is not None, position, self._calls, writers, read_again,
             )  # fmt: skip
             at.lay_out(node.layer.channels_last)
             node.layer.forward(at)
+            if at.reads_y and read_again.get(id(at.y.memory)) != "values":
+                read_again[id(at.y.memory)] = at.reads_y
             if readers[index] > 1:
                 shared.add(id(at.y.memory))
             places.append(at)

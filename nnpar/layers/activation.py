@@ -36,10 +36,11 @@ class ReLU(Layer):
         if call is not None:
             at.y = at.x
         else:
-            at.y = at.overwritable()
+            at.y = at.overwritable(keeps_sign=True)
             call = at.step(elementwise.Relu, at.x, at.y, writes=at.y)
             call.ends_with_relu = True
         at.saved["call"] = call
+        at.reads_y = "sign"
 
     def backward(self, at: Lowering) -> None:
         if not at.needs_dx:
@@ -77,6 +78,7 @@ class Activation(Layer):
     def forward(self, at: Lowering) -> None:
         at.y = at.x.like() if self.of_input and at.training else at.overwritable()
         at.step(activation.Activation, self.kind, at.x, at.y, *self.constants, writes=at.y)
+        at.reads_y = "" if self.of_input else "values"
 
     def backward(self, at: Lowering) -> None:
         if at.needs_dx:
@@ -618,6 +620,7 @@ class Softmax(Layer):
         x, at.y = at.x, at.x.like()
         if self._is_last(x, axis):
             at.step(_rows, x, at.y, self.log, writes=at.y)
+            at.reads_y = "values"
             return
         rows = Buffer(_moved(x.shape, axis), channels_last=False)
         at.step(_copy_moved, x, rows, axis, False)

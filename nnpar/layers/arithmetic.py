@@ -85,6 +85,10 @@ class Div(_Pair):
 
     kind = "div"
 
+    def forward(self, at: Lowering) -> None:
+        super().forward(at)
+        at.reads_y = "values"
+
     def backward(self, at: Lowering) -> None:
         a_gradient = at.dy.like()
         at.step(functools.partial(arithmetic, "div"), at.dy, at.inputs[1], a_gradient)

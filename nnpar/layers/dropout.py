@@ -45,7 +45,7 @@ class Dropout(Layer):
         if not at.training or self.p == 0.0:
             at.y = at.x
             return
-        at.y = at.overwritable()
+        at.y = at.overwritable(keeps_sign=True)
         at.step(elementwise.Dropout, *self._arguments(at, at.x, at.y), writes=at.y)
 
     def backward(self, at: Lowering) -> None:

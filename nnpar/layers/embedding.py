@@ -170,8 +170,7 @@ class PositionEmbedding(Layer):
 
     def forward(self, at: Lowering) -> None:
         if self.class_token is None:
-            # In training, who made the input may read it again for its gradient.
-            at.y = at.x.like() if at.training else at.overwritable()
+            at.y = at.overwritable()
             at.step(tokens.AddToEach, at.x, self.weight, at.y, writes=at.y)
             return
         at.y = Buffer(self.output_shape(at.x.shape, at.name), channels_last=False)

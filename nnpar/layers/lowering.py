@@ -171,8 +171,13 @@ class Lowering:
         The plan's, in order; `step` appends.
     writers : dict
         Identity of a buffer's memory to the step that wrote it last, of those into which another layer may fuse.
+    read_again : dict
+        Identity of a buffer's memory to what of it some backward pass reads: see `reads_y`.
     y : Buffer
         Output; set by ``forward``. May be an input that is owned.
+    reads_y : {"", "sign", "values"}
+        What the backward pass reads of y: nothing, whether it is positive, or all; set by ``forward``. Layers that
+        follow do not overwrite what is read.
     dy : Buffer
         Gradient of y, for ``backward``.
     owns_dy : bool
@@ -197,7 +202,9 @@ class Lowering:
     position: Position
     calls: list[Call]
     writers: dict[int, Call]
+    read_again: dict[int, str]
     sources: tuple[Buffer, ...] = ()
+    reads_y: str = ""
     y: Buffer = field(init=False)
     dy: Buffer = field(init=False)
     owns_dy: bool = True
@@ -301,10 +308,14 @@ class Lowering:
                 return call
         return None
 
-    def overwritable(self, number: int = 0) -> Buffer:
-        """Input `number` itself if it is owned, else a new buffer like it."""
+    def overwritable(self, number: int = 0, keeps_sign: bool = False) -> Buffer:
+        """Input `number` itself if it is owned and no backward pass reads of it what will be lost, else a new buffer
+        like it. `keeps_sign` says that what is positive stays so, or gets no gradient, and the rest stays as it is.
+        """
         x = self.inputs[number]
-        return x if self.owned[number] else x.like()
+        read = self.read_again.get(id(x.memory), "") if self.training else ""
+        lost = read == "values" or (read == "sign" and not keeps_sign)
+        return x.like() if lost or not self.owned[number] else x
 
     def overwritable_dy(self) -> Buffer:
         """The gradient of y itself if it is owned, else a new buffer like it."""

@@ -63,8 +63,7 @@ class Add(Merge):
         if call is not None:
             at.y = at.inputs[call.fused_input]
             return
-        # In training, who made an input may read it again for its gradient.
-        at.y = at.x.like() if at.training else at.overwritable()
+        at.y = at.overwritable()
         at.step(elementwise.Add, *at.inputs, at.y, writes=at.y, fuses=("relu",))
 
     def backward(self, at: Lowering) -> None:

@@ -61,6 +61,7 @@ class MaxPool2d(Layer):
         at.saved["argmax"] = Buffer(at.y.shape, np.uint8) if at.training else None
         at.step(pool.MaxPool2d, at.x, at.y, at.saved["argmax"], self.kernel_size, self.stride, self.padding)
         at.saved["relu"] = at.mask_gradient()
+        at.reads_y = "" if at.saved["relu"] is None else "sign"
 
     def backward(self, at: Lowering) -> None:
         if not at.needs_dx:
