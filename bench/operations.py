@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 import nnpar
 from nnpar import arrays, shapes, zoo
 from nnpar._checks import IntOrPair, Pair
-from nnpar._kernels import elementwise, loss, pool
+from nnpar._kernels import activation, elementwise, loss, pool
 from nnpar.benchmark import Operation, numbers
 from nnpar.layers import Composite
 from nnpar.optimizers import Optimizer
@@ -114,7 +114,7 @@ def bias_grad(name: str, shape: Shape) -> Operation:
 
 def softmax(name: str, shape: Shape) -> Operation:
     y = arrays.empty(shape)
-    return Operation(name, str(shape), loss.Softmax(numbers(shape, 1), y), y)
+    return Operation(name, str(shape), activation.SoftmaxRows(numbers(shape, 1), y, False), y)
 
 
 def cross_entropy(name: str, shape: Shape) -> Operation:

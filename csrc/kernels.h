@@ -313,6 +313,9 @@ typedef struct {
     /* out (cols) = sum of the rows of x (rows, cols), or out += it; the sizes and the stride decide in which order. */
     void (*sum_rows)(ptrdiff_t rows, ptrdiff_t cols, const float *x, ptrdiff_t row_stride, int accumulate, float *out);
 
+    /* The sum of n elements, `step` apart. */
+    double (*sum_strided)(ptrdiff_t n, const float *x, ptrdiff_t step);
+
     /* y (samples <= NNP_SOFTMAX_SAMPLES, classes) = softmax(z), each row by itself; both contiguous. */
     void (*softmax)(ptrdiff_t samples, ptrdiff_t classes, const float *z, float *y);
     /* dx = factor * (dy - sum of dy y) * y of each row, the gradient of y = softmax(factor * x); dx may be dy. */

@@ -85,6 +85,7 @@
         .add = add,                                                                                                    \
         .turn = turn,                                                                                                  \
         .dropout = dropout,                                                                                            \
+        .sum_strided = sum_strided,                                                                                    \
         .sum_rows = sum_rows,                                                                                          \
         .softmax = softmax,                                                                                            \
         .softmax_grad = softmax_grad,                                                                                  \

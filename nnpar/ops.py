@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnpar import _checks, arrays, convolution, random, shapes
 from nnpar._checks import Array, IntOrPair
-from nnpar._kernels import elementwise, loss, pool
+from nnpar._kernels import activation, elementwise, loss, pool
 from nnpar._kernels.gemm import gemm_step
 from nnpar._results import Result, images_of
 from nnpar.batch_norm import (
@@ -712,7 +712,7 @@ def softmax(logits: ArrayLike, *, out: Array | None = None) -> Array:
     """
     scores = arrays.ready(_checks.floats(logits, "softmax", "logits", 2))
     result = Result(out, scores.shape, "softmax", scores)
-    return result.after(loss.Softmax(scores, result.array))
+    return result.after(activation.SoftmaxRows(scores, result.array, False))
 
 
 def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike, *, out: Array | None = None) -> tuple[float, Array]:

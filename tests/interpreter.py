@@ -15,7 +15,7 @@ from nnpar.layers.nodes import INPUT
 Values = dict[str, np.ndarray[Any, Any]]
 
 
-def _window(layer: nnpar.Conv2d) -> tuple[Any, ...]:
+def _window(layer: nnpar.Conv2d | nnpar.ConvTranspose2d) -> tuple[Any, ...]:
     return layer.stride, layer.padding, layer.dilation, layer.groups
 
 
@@ -26,14 +26,13 @@ def _forward(
     match layer:
         case nnpar.Conv2d():
             return reference.conv2d(x, p["weight"], p.get("bias"), *_window(layer))
+        case nnpar.ConvTranspose2d():
+            y = reference.conv2d_input_grad(x, p["weight"], layer.output_shape(x.shape), *_window(layer))
+            return y + p["bias"][:, None, None] if "bias" in p else y
         case nnpar.Linear():
             return x @ p["weight"].T + p.get("bias", 0.0)
         case nnpar.ReLU():
             return np.maximum(x, 0)
-        case nnpar.Add():
-            return xs[0] + xs[1]
-        case nnpar.Concatenate():
-            return np.concatenate(xs, axis=1)
         case nnpar.Flatten():
             return x.reshape(len(x), -1)
         case nnpar.GlobalAvgPool2d():
@@ -60,6 +59,11 @@ def _backward(
             if "bias" in p:
                 grads["bias"] = dy.sum((0, 2, 3))
             return [reference.conv2d_input_grad(dy, p["weight"], x.shape, *_window(layer))], grads
+        case nnpar.ConvTranspose2d():
+            grads["weight"] = reference.conv2d_weight_grad(dy, x, p["weight"].shape, *_window(layer))
+            if "bias" in p:
+                grads["bias"] = dy.sum((0, 2, 3))
+            return [reference.conv2d(dy, p["weight"], None, *_window(layer))], grads
         case nnpar.Linear():
             grads["weight"] = np.tensordot(dy, x, (range(dy.ndim - 1),) * 2)
             if "bias" in p:
@@ -67,9 +71,9 @@ def _backward(
             return [dy @ p["weight"]], grads
         case nnpar.ReLU():
             return [dy * (x > 0)], grads
-        case nnpar.Add():
+        case nnpar.Add() if xs[0].shape == xs[1].shape:
             return [dy, dy], grads
-        case nnpar.Concatenate():
+        case nnpar.Concatenate() if layer.dim == 1:
             return np.split(dy, np.cumsum([x.shape[1] for x in xs])[:-1], axis=1), grads
         case nnpar.Flatten():
             return [dy.reshape(x.shape)], grads

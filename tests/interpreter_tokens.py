@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import interpreter_arrays
 import numpy as np
 
 import nnpar
@@ -66,15 +67,13 @@ def forward(layer: nnpar.Layer, p: Values, xs: list[np.ndarray[Any, Any]], train
             return p["weight"][x.astype(int)]
         case nnpar.Tokens():
             return x.reshape(*x.shape[:2], -1).transpose(0, 2, 1)
-        case nnpar.FirstToken():
-            return x[:, 0]
         case nnpar.PositionEmbedding():
             before = [np.repeat(p["class_token"][None], len(x), 0)] if "class_token" in p else []
             return np.concatenate([*before, x], axis=1) + p["weight"]
         case Attention():
             kept["qkv"] = [a @ weight.T + bias for a, weight, bias in _projections(layer, p, xs)]
             return reference_tokens.attention(*kept["qkv"], layer.num_heads, layer.causal)
-    raise NotImplementedError(type(layer).__name__)
+    return interpreter_arrays.forward(layer, p, xs)
 
 
 def backward(
@@ -115,10 +114,6 @@ def backward(
             return [np.zeros(x.shape)], {"weight": dweight}
         case nnpar.Tokens():
             return [dy.transpose(0, 2, 1).reshape(x.shape)], grads
-        case nnpar.FirstToken():
-            dx = np.zeros(x.shape)
-            dx[:, 0] = dy
-            return [dx], grads
         case nnpar.PositionEmbedding():
             grads["weight"] = dy.sum(0)
             if "class_token" not in p:
@@ -138,4 +133,4 @@ def backward(
             if "in_proj_bias" in p:
                 grads["in_proj_bias"] = np.concatenate(dbiases)
             return dxs if len(xs) == 3 else [sum(dxs)], grads
-    raise NotImplementedError(type(layer).__name__)
+    return interpreter_arrays.backward(layer, p, xs, dy)

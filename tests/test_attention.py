@@ -257,7 +257,6 @@ CROSS_LAYER = MultiheadAttention(6, 2, kdim=4, batch_first=True)
         (lambda: PositionEmbedding(4, 6)(X), r"PositionEmbedding: input: expected shape \(N, 4, 6\), got \(2, 3, 6\)"),
         (lambda: PositionEmbedding(1, 6, True), "PositionEmbedding: tokens: expected at least 2, got 1"),
         (lambda: nnpar.Tokens()(X[0]), r"Tokens: input: expected shape \(N, C, ...\)"),
-        (lambda: nnpar.FirstToken()(X[0]), r"FirstToken: input: expected shape \(N, T, E\)"),
     ],
 )
 def test_errors(call, message):
@@ -283,7 +282,7 @@ def test_models_are_saved_and_loaded(tmp_path):
     a = nnpar.LayerNorm(6, elementwise_affine=False)(a)
     b = nnpar.GroupNorm(1, 3)(nnpar.InstanceNorm2d(3, affine=True)(nnpar.LocalResponseNorm(3)(image)))
     b = nnpar.Dropout2d(0.1)(nnpar.BatchNorm2d(3, affine=False)(b))
-    b = nnpar.FirstToken()(PositionEmbedding(17, 3, True)(nnpar.Tokens()(b)))
+    b = nnpar.Slice(1, 0, 1)(PositionEmbedding(17, 3, True)(nnpar.Tokens()(b)))
     model = Graph((query, image), (a, b))
     model.save(tmp_path / "model.safetensors")
     again = nnpar.load(tmp_path / "model.safetensors")

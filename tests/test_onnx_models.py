@@ -23,7 +23,7 @@ MODELS = {
 }  # fmt: skip
 # One sample for each type of layer.
 SHAPES = {
-    "BatchNorm1d": (4,), "BatchNorm3d": (4, 2, 2, 2), "Embedding": (5,), "FirstToken": (4, 4), "InstanceNorm1d": (4, 6),
+    "BatchNorm1d": (4,), "BatchNorm3d": (4, 2, 2, 2), "Embedding": (5,), "InstanceNorm1d": (4, 6),
     "LayerNorm": (4, 4), "Linear": (4,), "MultiheadAttention": (5, 4), "PositionEmbedding": (4, 4), "RMSNorm": (4, 4),
     "TransformerEncoderLayer": (5, 4), "ConstantPad": (6,), "Permute": (4, 6), "PixelShuffle": (16, 2, 2),
     "Scale": (2, 2), "Shift": (2, 2), "Slice": (2, 2, 2, 6),

@@ -1,5 +1,6 @@
 """Plans of models of many shapes against the interpreter, and where their memory lies."""
 
+import array_models
 import interpreter
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ MODELS = {
     "residual after relu": (lambda: Residual(Sequential(*conv_norm(3, 3), ReLU())), (2, 3, 4, 4)),
     "both sides normalised": (both_sides_normalised, (2, 2, 5, 5)),
 }  # fmt: skip
-MODELS |= token_models.MODELS
+MODELS |= token_models.MODELS | array_models.MODELS
 every_model = pytest.mark.parametrize("name", MODELS)
 
 

@@ -13,7 +13,7 @@ def small_vit():
     return Sequential(
         nnpar.Conv2d(1, 32, 2, 2), nnpar.Tokens(), PositionEmbedding(17, 32, class_token=True),
         *(EncoderLayer(32, 4, 64, 0.0, batch_first=True, norm_first=True) for _ in range(2)),
-        nnpar.LayerNorm(32), nnpar.FirstToken(), Linear(32, 10),
+        nnpar.LayerNorm(32), nnpar.Slice(1, 0, 1), nnpar.Flatten(), Linear(32, 10),
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ from nnpar import (
     BatchNorm2d,
     BatchNorm3d,
     Conv2d,
-    FirstToken,
     Flatten,
     Graph,
     GroupNorm,
@@ -23,6 +22,7 @@ from nnpar import (
     Residual,
     RMSNorm,
     Sequential,
+    Slice,
     Tokens,
     TransformerEncoderLayer,
 )
@@ -55,7 +55,7 @@ def vision_transformer(**options):
         Conv2d(1, 6, 2, 2), Tokens(), PositionEmbedding(7, 6, class_token=True),
         TransformerEncoderLayer(6, 2, 10, 0.0, batch_first=True, **options),
         TransformerEncoderLayer(6, 3, 8, 0.0, batch_first=True, **options),
-        LayerNorm(6), FirstToken(), Linear(6, 3),
+        LayerNorm(6), Slice(1, 0, 1), Flatten(), Linear(6, 3),
     )  # fmt: skip
 
 
@@ -104,7 +104,9 @@ MODELS = {
         lambda: Sequential(Linear(4, 3), ReLU(), PositionEmbedding(5, 3), ReLU(), Linear(3, 2)), (2, 5, 4)
     ),
     "tokens of a relu": (
-        lambda: Sequential(Conv2d(2, 3, 1), Tokens(), ReLU(), PositionEmbedding(7, 3, True), FirstToken(), ReLU()),
+        lambda: Sequential(
+            Conv2d(2, 3, 1), Tokens(), ReLU(), PositionEmbedding(7, 3, True), Slice(1, 0, 1), Flatten(), ReLU(),
+        ),
         (2, 2, 2, 3),
     ),
     "vision transformer": (vision_transformer, (2, 1, 4, 6)),

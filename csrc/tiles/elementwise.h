@@ -73,6 +73,16 @@ static void sum_rows(ptrdiff_t rows, ptrdiff_t cols, const float *x, ptrdiff_t r
     }
 }
 
+static double sum_strided(ptrdiff_t n, const float *x, ptrdiff_t step) {
+    wide sum = wide_of(vec_zero());
+    double rest = 0.0;
+    ptrdiff_t i = 0;
+    if (step == 1)
+        for (; i + NNP_VECTOR <= n; i += NNP_VECTOR) sum = wide_add(sum, wide_of_floats(x + i));
+    for (; i < n; i++) rest += (double)x[i * step];
+    return wide_total(sum) + rest;
+}
+
 /* A square of vectors, or its part of rows x cols. The lines that the next rows' squares write are asked for, and those
  * that they read if FETCH. */
 NNP_INLINE void turn_square(const int FETCH, const int whole, ptrdiff_t rows, ptrdiff_t cols, const float *src,

@@ -186,6 +186,7 @@ cdef extern from "kernels.h" nogil:
                   Py_ssize_t dst_ld) noexcept nogil
         void dropout(Py_ssize_t n, const float *x, nnp_philox at, uint32_t threshold, float factor,
                      float *y) noexcept nogil
+        double sum_strided(Py_ssize_t n, const float *x, Py_ssize_t step) noexcept nogil
         void sum_rows(Py_ssize_t rows, Py_ssize_t cols, const float *x, Py_ssize_t row_stride, int accumulate,
                       float *out) noexcept nogil
         void softmax(Py_ssize_t samples, Py_ssize_t classes, const float *z, float *y) noexcept nogil

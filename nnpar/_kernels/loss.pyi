@@ -6,9 +6,6 @@ from numpy.typing import NDArray
 from nnpar._checks import Array
 from nnpar._kernels.step import Step
 
-class Softmax(Step):
-    def __init__(self, logits: Array, y: Array) -> None: ...
-
 class Loss(Step): ...
 
 class SoftmaxCrossEntropy(Loss):

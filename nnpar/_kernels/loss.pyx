@@ -17,31 +17,6 @@ cdef enum:
     BLOCK = 4096           # elements of a task
 
 
-cdef class Softmax(Step):
-    """y = softmax(logits), each sample by itself; ndarrays of shape (N, K), float32, contiguous; y may be logits."""
-
-    cdef const float *logits
-    cdef float *y
-    cdef Py_ssize_t samples, classes
-
-    def __init__(self, logits, y):
-        self.name = "softmax"
-        self.logits, self.y = self.floats(logits), self.floats(y, write=True)
-        self.samples, self.classes = logits.shape
-        self.cost(20.0 * logits.size, 8.0 * logits.size)
-
-    cdef void run(self) noexcept nogil:
-        cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t i
-        cdef nnp_float_mode mode = 0
-        with parallel(num_threads=self.team()):
-            mode = nnp_flush_denormals()
-            for i in prange(0, self.samples, NNP_SOFTMAX_SAMPLES, schedule="static"):
-                kernel.softmax(min(NNP_SOFTMAX_SAMPLES, self.samples - i), self.classes,
-                               self.logits + i * self.classes, self.y + i * self.classes)
-            nnp_restore_float_mode(mode)
-
-
 cdef class Loss(Step):
     """Common part: `result`, ndarray of shape (2,), float64, gets the sum of the losses and the number of correct
     samples. A task is `size_of_task` of the `things`: samples or elements. Where a sample has `parts`, both are divided

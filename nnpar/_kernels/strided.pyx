@@ -6,6 +6,7 @@ are done one by one, and threads share the rows.
 """
 
 from cython.parallel cimport parallel, prange
+from libc.string cimport memset
 
 from nnpar._kernels.csrc cimport (NNP_ADD, NNP_DIV, NNP_MUL, NNP_SUB, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
                                   nnp_restore_float_mode)
@@ -13,8 +14,9 @@ from nnpar._kernels.runtime cimport kernels
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
 cdef enum:
-    MOST_AXES = 8
+    MOST_AXES = 10
     BLOCK = 4096     # elements of a task, about
+    TURN = 256       # columns of a matrix that is transposed
     CHUNKS = 64      # partial sums, at most: their number depends on the shape alone
     CHUNK = 16384    # elements of a partial sum, at least
 
@@ -88,40 +90,62 @@ cdef void place(const Axes *s, Py_ssize_t row, Py_ssize_t *offset) noexcept nogi
         row //= s.size[i]
 
 
-cdef class StridedCopy(Step):
+cdef class Strided(Step):
+    """Common part of the steps that go over all elements: a task is `block` rows, of each `width` elements."""
+
+    cdef Axes s
+    cdef Py_ssize_t rows, cols, block, width
+
+    cdef share(self, axes, size, Py_ssize_t width):
+        fill(&self.s, axes)
+        self.cols = self.s.size[self.s.count - 1]
+        self.rows = rows_of(&self.s) if size else 0
+        self.width = max(1, min(width, self.cols))
+        self.block = max(1, BLOCK // self.width)
+
+    cdef void some(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t col,
+                   Py_ssize_t cols) noexcept nogil:
+        pass
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t across = ceil_div(self.cols, self.width), task, row, col
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for task in prange(ceil_div(self.rows, self.block) * across, schedule="static"):
+                row, col = task // across * self.block, task % across * self.width
+                self.some(kernel, row, min(self.block, self.rows - row), col, min(self.width, self.cols - col))
+            nnp_restore_float_mode(mode)
+
+
+cdef class StridedCopy(Strided):
     """y = x, arrays of one shape and any strides that do not overlap; x may repeat elements, y not."""
 
     cdef const float *x
     cdef float *y
-    cdef Axes s
-    cdef Py_ssize_t rows, block
 
     def __init__(self, x, y):
         self.name = "copy"
         self.x, self.y = self.floats(x), self.floats(y, write=True)
-        fill(&self.s, joined(y.shape, _steps(y), _steps(x)))
-        self.rows = rows_of(&self.s) if y.size else 0
-        self.block = max(1, BLOCK // max(1, self.s.size[self.s.count - 1]))
+        axes = joined(y.shape, _steps(y), _steps(x))
+        *_, (_, to, by) = axes
+        # Where x does not go along with y, a task has several rows, so that lines of x are read whole.
+        self.share([(1, 0, 0), *axes] if to == 1 else [*axes, (1, 1, 1)], y.size, BLOCK if by == 1 else TURN)
         self.cost(0, 8.0 * y.size)
 
-    cdef void run(self) noexcept nogil:
-        cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t i
-        with parallel(num_threads=self.team()):
-            for i in prange(0, self.rows, self.block, schedule="static"):
-                self.some(kernel, i, min(self.block, self.rows - i))
-
-    cdef void some(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
-        cdef Py_ssize_t row, i, n = self.s.size[self.s.count - 1]
-        cdef Py_ssize_t to = self.s.step[0][self.s.count - 1], by = self.s.step[1][self.s.count - 1]
+    cdef void some(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t col,
+                   Py_ssize_t cols) noexcept nogil:
+        """Rows that follow each other along the last axis but one are a matrix."""
+        cdef Py_ssize_t last = self.s.count - 1, size = self.s.size[last - 1], by = self.s.step[1][last], count
         cdef Py_ssize_t at[3]
-        for row in range(first, first + count):
-            place(&self.s, row, at)
-            if to == 1:
-                kernel.copy_matrix(1, n, self.x + at[1], 0, by, self.y + at[0], n)
-            else:
-                for i in range(n):
-                    self.y[at[0] + i * to] = self.x[at[1] + i * by]
+        while rows > 0:
+            count = min(rows, size - first % size)
+            place(&self.s, first, at)
+            kernel.copy_matrix(count, cols, self.x + at[1] + col * by, self.s.step[1][last - 1], by,
+                               self.y + at[0] + col, self.s.step[0][last - 1])
+            first += count
+            rows -= count
 
 
 cdef class Fill(Step):
@@ -144,7 +168,7 @@ cdef class Fill(Step):
                     self.y[k] = self.value
 
 
-cdef class Arithmetic(Step):
+cdef class Arithmetic(Strided):
     """y = a op b, arrays of one shape (views that repeat elements where they are broadcast).
 
     Parameters
@@ -157,59 +181,32 @@ cdef class Arithmetic(Step):
     cdef const float *a
     cdef const float *b
     cdef float *y
-    cdef Axes s
-    cdef Py_ssize_t rows, block
     cdef int kind
 
     def __init__(self, kind, a, b, y):
         self.name, self.kind = kind, ARITHMETIC[kind]
         self.a, self.b, self.y = self.floats(a), self.floats(b), self.floats(y, write=True)
-        fill(&self.s, joined(y.shape, _steps(y), _steps(a), _steps(b)))
-        if self.s.count == 1 and self.s.step[0][0] == 1:
-            self.split()
-        self.rows = rows_of(&self.s) if y.size else 0
-        self.block = max(1, BLOCK // max(1, self.s.size[self.s.count - 1]))
+        self.share(joined(y.shape, _steps(y), _steps(a), _steps(b)), y.size, BLOCK)
         self.cost(y.size, 12.0 * y.size)
 
-    cdef void split(self) noexcept:
-        """One long row as several of up to BLOCK elements, where these divide it, so that threads share it."""
-        cdef Py_ssize_t n = self.s.size[0], k, block = BLOCK
-        while block > 1 and n % block:
-            block //= 2
-        if block < 256 or n <= BLOCK:
-            return
-        self.s.count = 2
-        self.s.size[0], self.s.size[1] = n // block, block
-        for k in range(3):
-            self.s.step[k][1] = self.s.step[k][0]
-            self.s.step[k][0] *= block
-
-    cdef void run(self) noexcept nogil:
-        cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t i
-        cdef nnp_float_mode mode = 0
-        with parallel(num_threads=self.team()):
-            mode = nnp_flush_denormals()
-            for i in prange(0, self.rows, self.block, schedule="static"):
-                self.some(kernel, i, min(self.block, self.rows - i))
-            nnp_restore_float_mode(mode)
-
-    cdef void some(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
-        cdef Py_ssize_t row, i, last = self.s.count - 1, n = self.s.size[last]
+    cdef void some(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t col,
+                   Py_ssize_t cols) noexcept nogil:
+        cdef Py_ssize_t row, i, last = self.s.count - 1
         cdef Py_ssize_t to = self.s.step[0][last], a = self.s.step[1][last], b = self.s.step[2][last]
         cdef Py_ssize_t at[3]
-        for row in range(first, first + count):
+        for row in range(first, first + rows):
             place(&self.s, row, at)
             if to == 1 and 0 <= a <= 1 and 0 <= b <= 1:
-                kernel.arithmetic(self.kind, n, self.a + at[1], a, self.b + at[2], b, self.y + at[0])
+                kernel.arithmetic(self.kind, cols, self.a + at[1] + col * a, a, self.b + at[2] + col * b, b,
+                                  self.y + at[0] + col)
             else:
-                for i in range(n):
+                for i in range(col, col + cols):
                     kernel.arithmetic(self.kind, 1, self.a + at[1] + i * a, 0, self.b + at[2] + i * b, 0,
                                       self.y + at[0] + i * to)
 
 
 cdef class SumAxes(Step):
-    """y = factor times the sum of x over some axes, or y += that.
+    """y = factor times the sum of x over some axes.
 
     A sum over many elements is cut into chunks by the shape, whose partial sums are added in order.
 
@@ -219,7 +216,6 @@ cdef class SumAxes(Step):
     y : ndarray, float32
         Contiguous in some order of its axes; of x's number of axes, with size 1 where x is summed.
     factor : float
-    accumulate : bool
     """
 
     cdef const float *x
@@ -227,11 +223,9 @@ cdef class SumAxes(Step):
     cdef Axes kept, summed
     cdef Py_ssize_t outputs, cols, blocks, terms, chunk, chunks
     cdef float factor
-    cdef bint accumulate
 
-    def __init__(self, x, y, float factor=1.0, bint accumulate=False):
-        self.name = "sum"
-        self.factor, self.accumulate = factor, accumulate
+    def __init__(self, x, y, float factor=1.0):
+        self.name, self.factor = "sum", factor
         self.x, self.y = self.floats(x), self.floats(y, write=True)
         axes = list(zip(x.shape, _steps(y), _steps(x), y.shape, strict=True))
         summed = [axis for axis in axes if axis[3] != axis[0]]
@@ -263,7 +257,7 @@ cdef class SumAxes(Step):
                 if self.goes_on():
                     self.partial(kernel, task // self.chunks, task % self.chunks)
             for task in prange(self.outputs, schedule="static"):
-                self.total(task)
+                self.total(kernel, task)
             nnp_restore_float_mode(mode)
 
     cdef float *partials(self, Py_ssize_t output, Py_ssize_t chunk) noexcept nogil:
@@ -282,13 +276,12 @@ cdef class SumAxes(Step):
         """The sums of a chunk's terms, run by run along the last summed axis."""
         cdef float *out = self.partials(output, chunk)
         cdef Py_ssize_t last = self.summed.count - 1, n = self.summed.size[last], by = self.summed.step[0][last]
-        cdef Py_ssize_t term = chunk * self.chunk, end = min(self.terms, term + self.chunk), run, i
+        cdef Py_ssize_t term = chunk * self.chunk, end = min(self.terms, term + self.chunk), run
         cdef Py_ssize_t at[3]
         cdef Py_ssize_t start[3]
         cdef Py_ssize_t cols = self.row(output, at)
-        cdef double sum
-        for i in range(cols):
-            out[i] = 0.0
+        cdef double sum = 0.0
+        memset(out, 0, 4 * cols)
         while term < end:
             place(&self.summed, term // n, start)
             run = min(n - term % n, end - term)
@@ -296,64 +289,13 @@ cdef class SumAxes(Step):
             if cols > 1:
                 kernel.sum_rows(run, cols, self.x + start[0], by, 1, out)
             else:
-                sum = 0.0
-                for i in range(run):
-                    sum += self.x[start[0] + i * by]
-                out[0] += <float> sum
+                sum = sum + kernel.sum_strided(run, self.x + start[0], by)
             term += run
+        if cols == 1:
+            out[0] = <float> sum
 
-    cdef void total(self, Py_ssize_t output) noexcept nogil:
-        cdef Py_ssize_t i, chunk
+    cdef void total(self, const nnp_kernels *kernel, Py_ssize_t output) noexcept nogil:
         cdef Py_ssize_t at[3]
-        cdef Py_ssize_t cols = self.row(output, at)
-        cdef float sum
-        for i in range(cols):
-            sum = 0.0
-            for chunk in range(self.chunks):
-                sum += self.partials(output, chunk)[i]
-            sum *= self.factor
-            if self.accumulate:
-                sum += self.y[at[0] + i]
-            self.y[at[0] + i] = sum
-
-
-cdef class Steps(Step):
-    """Several steps, one after the other, as one.
-
-    Parameters
-    ----------
-    steps : sequence of Step
-    name : str
-    """
-
-    cdef list steps
-
-    def __init__(self, steps, name):
-        cdef Step step
-        self.name, self.steps = name, list(steps)
-        for step in self.steps:
-            self.workspace_bytes = max(self.workspace_bytes, step.workspace_bytes)
-        self.flops = sum(step.flops for step in self.steps)
-        self.bytes = sum(step.bytes for step in self.steps)
-
-    def bind(self, workspace):
-        """See Step."""
-        for step in self.steps:
-            step.bind(workspace)
-        Step.bind(self, workspace)
-
-    cdef void run(self) noexcept nogil:
-        with gil:
-            self.run_all()
-
-    cdef void run_all(self) noexcept:
-        cdef Step step
-        for step in self.steps:
-            with nogil:
-                step.checked = self.checked
-                step.run()
-                self.checked = step.checked
-            if step.stopped:
-                self.error, self.stopped = step.error, True
-                step.error, step.stopped = None, False
-                return
+        cdef Py_ssize_t cols = self.row(output, at), size = aligned(4 * min(self.cols, BLOCK)) // 4
+        kernel.sum_rows(self.chunks, cols, self.partials(output, 0), size, 0, self.y + at[0])
+        kernel.scale(cols, self.factor, self.y + at[0])

@@ -42,9 +42,3 @@ class Gather(Table):
 
 class GatherGrad(Table):
     def __init__(self, dy: Array, index: Array, dtable: Array, without: int) -> None: ...
-
-class AddToEach(Step):
-    def __init__(self, x: Array, p: Array, y: Array) -> None: ...
-
-class Join(Step):
-    def __init__(self, first: Array, rest: Array | None, y: Array) -> None: ...

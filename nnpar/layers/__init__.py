@@ -27,7 +27,7 @@ from nnpar.layers.activation import (
     Sqrt,
     Tanh,
 )
-from nnpar.layers.arithmetic import Div, Mul, Scale, Shift, Sub
+from nnpar.layers.arithmetic import Affine, Div, Mul, Scale, Shift, Sub
 from nnpar.layers.attention import MultiheadAttention
 from nnpar.layers.base import Layer, Parameter
 from nnpar.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
@@ -36,7 +36,7 @@ from nnpar.layers.conv import Conv2d
 from nnpar.layers.conv_transpose import ConvTranspose2d
 from nnpar.layers.custom import CustomLayer
 from nnpar.layers.dropout import Dropout, Dropout2d
-from nnpar.layers.embedding import Embedding, FirstToken, PositionEmbedding, Tokens
+from nnpar.layers.embedding import Embedding, PositionEmbedding, Tokens
 from nnpar.layers.flatten import Flatten
 from nnpar.layers.group_norm import GroupNorm, InstanceNorm1d, InstanceNorm2d, LocalResponseNorm
 from nnpar.layers.layer_norm import LayerNorm, RMSNorm
@@ -65,6 +65,7 @@ __all__ = [
     "SELU",
     "Abs",
     "Add",
+    "Affine",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -84,7 +85,6 @@ __all__ = [
     "Embedding",
     "Erf",
     "Exp",
-    "FirstToken",
     "Flatten",
     "GlobalAvgPool2d",
     "GroupNorm",

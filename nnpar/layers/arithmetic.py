@@ -6,6 +6,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nnpar import _checks, initializers
 from nnpar._kernels.activation import Activation
 from nnpar.layers.base import Layer, Parameter, new_parameter
@@ -193,3 +195,46 @@ class Shift(_WithParameter):
         at.step(sum_to, at.dy, at.gradients["weight"])
         if at.needs_dx:
             at.pass_back(at.dy, owned=at.owns_dy)
+
+
+class Affine(Layer):
+    """``scale * x + shift`` with two numbers, which are no parameters.
+
+    Parameters
+    ----------
+    scale, shift : float
+
+    Raises
+    ------
+    ValueError
+        If they are not finite.
+
+    Examples
+    --------
+    >>> from nnpar import Affine
+    >>> Affine(2.0, -1.0)([[1.0, 4.0]])
+    array([[1., 7.]], dtype=float32)
+    """
+
+    def __init__(self, scale: float = 1.0, shift: float = 0.0) -> None:
+        self.scale = _checks.number(scale, "Affine", "scale")
+        self.shift = _checks.number(shift, "Affine", "shift")
+        self._arrays = {}
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
+        return input_shape
+
+    def forward(self, at: Lowering) -> None:
+        at.y = at.overwritable()
+        at.step(Activation, "scale", at.x, at.y, self.scale, writes=at.y)
+        if self.shift != 0.0:
+            at.step(functools.partial(arithmetic, "add"), at.y, np.full(1, self.shift, np.float32), at.y, writes=at.y)
+
+    def backward(self, at: Lowering) -> None:
+        if at.needs_dx:
+            dx = at.overwritable_dy()
+            at.step(Activation, "scale", at.dy, dx, self.scale)
+            at.pass_back(dx)
+
+    def settings(self) -> dict[str, Any]:
+        return {"scale": self.scale, "shift": self.shift}

@@ -122,7 +122,7 @@ class ConvTranspose2d(Layer):
         at.y = Buffer(s.input_shape)
         at.step(convolution.input_grad, s, at.x, self.weight, at.y, writes=at.y)
         if self.bias is not None:
-            at.step(_add_bias, at.y, self.bias, writes=at.y, repeatable=False)
+            at.step(_add_bias, at.y, self.bias, writes=at.y)
 
     def backward(self, at: Lowering) -> None:
         s = self._shape(at.x.shape, at.name)

@@ -10,7 +10,10 @@ import numpy as np
 from nnpar import _checks, initializers
 from nnpar._checks import Array
 from nnpar._kernels import elementwise, tokens
+from nnpar._kernels.step import Step
+from nnpar._kernels.strided import StridedCopy
 from nnpar.layers.base import Layer, Parameter, new_parameter
+from nnpar.layers.broadcasting import arithmetic
 from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.layers.nodes import INPUT
 from nnpar.shapes import Shape
@@ -171,11 +174,13 @@ class PositionEmbedding(Layer):
     def forward(self, at: Lowering) -> None:
         if self.class_token is None:
             at.y = at.overwritable()
-            at.step(tokens.AddToEach, at.x, self.weight, at.y, writes=at.y)
+            at.step(_add, at.x, self.weight, at.y, writes=at.y)
             return
         at.y = Buffer(self.output_shape(at.x.shape, at.name), channels_last=False)
-        at.step(tokens.Join, self.class_token.reshape(-1), flat(at.x), flat(at.y))
-        at.step(tokens.AddToEach, at.y, self.weight, at.y, writes=at.y)
+        x, y = flat(at.x), flat(at.y)
+        at.step(_put_first, self.class_token, at.y)
+        at.step(elementwise.CopyChannels, x, y, 0, self.embedding_dim, x.shape[1], writes=y)
+        at.step(_add, at.y, self.weight, at.y, writes=at.y)
 
     def backward(self, at: Lowering) -> None:
         dweight, dim = at.gradients["weight"], self.embedding_dim
@@ -231,38 +236,14 @@ class Tokens(Layer):
         return {}
 
 
-class FirstToken(Layer):
-    """The first token of each sample, such as the class token: (N, T, E) to (N, E).
+def _add(x: Array, weight: Array, y: Array) -> Step:
+    return arithmetic("add", x, weight, y)
 
-    Examples
-    --------
-    >>> from nnpar import FirstToken
-    >>> FirstToken()([[[1.0, 2.0], [3.0, 4.0]]])
-    array([[1., 2.]], dtype=float32)
-    """
 
-    channels_last = False
-
-    def __init__(self) -> None:
-        self._arrays = {}
-
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
-        if len(input_shape) != 3:
-            raise ValueError(f"{self.describe(name)}: input: expected shape (N, T, E), got {input_shape}")
-        return input_shape[0], input_shape[2]
-
-    def forward(self, at: Lowering) -> None:
-        at.y = Buffer(self.output_shape(at.x.shape, at.name))
-        at.step(elementwise.CopyChannels, flat(at.x), at.y, 0, 0, at.y.shape[1], writes=at.y)
-
-    def backward(self, at: Lowering) -> None:
-        if at.needs_dx:
-            dx = at.x.like()
-            at.step(tokens.Join, at.dy, None, flat(dx))
-            at.pass_back(dx)
-
-    def settings(self) -> dict[str, Any]:
-        return {}
+def _put_first(token: Array, y: Array) -> Step:
+    """The class token (1, E) before the others of each sample of y (N, T, E)."""
+    first = y[:, :1]
+    return StridedCopy(np.broadcast_to(token, first.shape), first)
 
 
 def flat(x: Buffer) -> Buffer:

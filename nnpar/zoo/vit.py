@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from nnpar.layers import (
     Conv2d,
-    FirstToken,
+    Flatten,
     LayerNorm,
     Linear,
     PositionEmbedding,
     Sequential,
+    Slice,
     Tokens,
     TransformerEncoderLayer,
 )
@@ -33,5 +34,5 @@ def vit_tiny(num_classes: int = 1000, in_channels: int = 3) -> Sequential:
         for _ in range(12)
     ]
     tokens = Tokens(), PositionEmbedding(1 + 14 * 14, width, class_token=True)
-    head = LayerNorm(width, 1e-6), FirstToken(), Linear(width, num_classes)
+    head = LayerNorm(width, 1e-6), Slice(1, 0, 1), Flatten(), Linear(width, num_classes)
     return Sequential(Conv2d(in_channels, width, 16, 16), *tokens, *blocks, *head)

@@ -183,3 +183,16 @@ void check_sum_rows(const nnp_kernels *table) {
                 sum_rows_case(table, rows, cols, stride, option >> 1, reals);
             }
 }
+
+void check_sum_strided(const nnp_kernels *table) {
+    for (int s = 0; s < SIZES; s++)
+        for (ptrdiff_t step = 0; step < 4; step++) {
+            const ptrdiff_t n = sizes[s], length = n == 0 ? 0 : (n - 1) * step + 1;
+            begin("n %td, step %td", n, step);
+            const float *x = integers(length);
+            double sum = 0.0;
+            for (ptrdiff_t i = 0; i < n; i++) sum += (double)x[i * step];
+            close_to(table->sum_strided(n, x, step), sum, 0, 0);
+            end();
+        }
+}

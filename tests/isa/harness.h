@@ -56,6 +56,7 @@
     X(turn)                                                                                                            \
     X(dropout)                                                                                                         \
     X(sum_rows)                                                                                                        \
+    X(sum_strided)                                                                                                     \
     X(softmax)                                                                                                         \
     X(softmax_grad)                                                                                                    \
     X(softmax_cross_entropy)                                                                                           \

@@ -122,10 +122,6 @@ def _tokens(e: Emitter, layer: layers.Tokens) -> str:
     return e.emit("Transpose", e.emit("Reshape", *e.inputs, shape), perm=[0, 2, 1])
 
 
-def _first_token(e: Emitter, layer: layers.FirstToken) -> str:
-    return e.emit("Gather", *e.inputs, e.constant("first", 0), axis=1)
-
-
 def _attention(e: Emitter, layer: Any) -> str:
     """softmax(q k^T / sqrt(d)) v, after q, k and v are projected and cut into heads (N, heads, T, d)."""
     heads, size = layer.num_heads, layer.dims[0] // layer.num_heads
@@ -224,6 +220,11 @@ def _reduce(operator: str) -> Callable[[Emitter, Any], str]:
     return lambda e, layer: e.emit(operator, *e.inputs, e.constant("axes", layer.dim), keepdims=int(layer.keepdim))
 
 
+def _affine(e: Emitter, layer: layers.Affine) -> str:
+    y = e.emit("Mul", *e.inputs, e.constant("scale", layer.scale, np.float32))
+    return e.emit("Add", y, e.constant("shift", layer.shift, np.float32))
+
+
 def _with_weight(operator: str) -> Callable[[Emitter, Any], str]:
     return lambda e, layer: e.emit(operator, *e.inputs, e.parameter("weight"))
 
@@ -231,6 +232,7 @@ def _with_weight(operator: str) -> Callable[[Emitter, Any], str]:
 EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     Attention: _attention,
     layers.Abs: _plain("Abs"),
+    layers.Affine: _affine,
     layers.Add: _plain("Add"),
     layers.AvgPool2d: _average_pool,
     layers.BatchNorm1d: _batch_norm,
@@ -249,7 +251,6 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.Embedding: _embedding,
     layers.Erf: _plain("Erf"),
     layers.Exp: _plain("Exp"),
-    layers.FirstToken: _first_token,
     layers.Flatten: _plain("Flatten", axis=1),
     layers.GELU: _with("Gelu", approximate="approximate"),
     layers.GlobalAvgPool2d: _plain("GlobalAveragePool"),
