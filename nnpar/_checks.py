@@ -32,6 +32,20 @@ def integer(value: Any, who: str, name: str, least: int, limit: int = LARGEST) -
     return number
 
 
+def integers(values: Any, who: str, name: str, least: int = -LARGEST) -> tuple[int, ...]:
+    """A sequence of ints as a tuple."""
+    if isinstance(values, (str, bytes)) or np.ndim(values) != 1:
+        raise TypeError(f"{who}: {name}: expected a sequence of ints, got {values!r:.60}")
+    return tuple(integer(value, who, name, least) for value in values)
+
+
+def axis(value: int, rank: int, who: str, name: str) -> int:
+    """An axis from 0, of one that may count from the end."""
+    if not -rank <= value < rank:
+        raise ValueError(f"{who}: {name}: expected an axis of {rank}, got {value}")
+    return value % rank
+
+
 def pair(value: Any, who: str, name: str, least: int) -> Pair:
     """An int, or two of them, as (h, w)."""
     if isinstance(value, (str, bytes)) or np.ndim(value) == 0:

@@ -105,17 +105,18 @@ class Graph(Composite):
 
     def nodes(self, inputs: int | None = None) -> list[Node]:
         wiring = Wiring()
-        ends = self._wire(wiring, "", input_numbers(self.input_count))
-        self._output_nodes = [ends[place] for place in self._outputs]
+        self._wire(wiring, "", input_numbers(self.input_count))
         return wiring.nodes
 
     def output_nodes(self, nodes: Sequence[Node]) -> list[int]:
-        return self._output_nodes
+        ends = self._wire(Wiring(), "", input_numbers(self.input_count))
+        return [ends[place] for place in self._outputs]
 
     def output_shapes(self, input_shapes: Sequence[Shape]) -> list[Shape]:
         self._check(input_shapes, "")
-        shapes = output_shapes(self.nodes(), input_shapes)
-        return [shapes[number] for number in self._output_nodes]
+        nodes = self.nodes()
+        shapes = output_shapes(nodes, input_shapes)
+        return [shapes[number] for number in self.output_nodes(nodes)]
 
     def merged_shape(self, input_shapes: Sequence[Shape], name: str = "") -> Shape:
         self._check(input_shapes, name)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from nnpar import _checks, arrays
 from nnpar._checks import Array
-from nnpar.layers.base import Layer, check_values
+from nnpar.layers.base import Layer, check_values, choosy
 from nnpar.plan import Arena, PackedWeights, Plan, PlanCache
 from nnpar.shapes import Shape
 
@@ -57,7 +57,7 @@ class Predictor:
             raise TypeError(f"Predictor: model: expected a layer, got {type(model).__name__}")
         self.batch_size = None if batch_size is None else _checks.integer(batch_size, "Predictor", "batch_size", 1)
         self._model = copy.deepcopy(model)
-        self._nodes = self._model.nodes()
+        self._choosy = choosy(self._model.nodes())
         self._weights = PackedWeights()
         self._idle: list[PlanCache] = []  # of Python threads that are not here now
         self._lock = threading.Lock()  # for making plans, which pack weights
@@ -81,7 +81,7 @@ class Predictor:
             If the model cannot take such an input; the error names the layer.
         """
         values = [_checks.batch(x, "Predictor", "x") for x in inputs]
-        check_values(self._nodes, values)
+        check_values(self._choosy, values)
         outputs = self._all(values)
         return outputs if len(outputs) > 1 else outputs[0]
 

@@ -16,7 +16,7 @@ from nnpar._kernels.elementwise import Position
 from nnpar._kernels.step import Program
 from nnpar.data.dataset import Dataset
 from nnpar.history import History
-from nnpar.layers.base import Layer, check_values
+from nnpar.layers.base import Layer, check_values, choosy
 from nnpar.losses import Loss
 from nnpar.optimizers import Adam, Optimizer
 from nnpar.parameters import FlatParameters
@@ -81,7 +81,8 @@ class Trainer:
         self.seed = random.get_seed() if seed is None else random.checked_seed(seed, "Trainer")
         self.recompute = recompute
         self.history = History()
-        self._nodes = model.nodes()
+        nodes = model.nodes()
+        self._choosy = choosy(nodes)
         self._flat = FlatParameters(model)
         self._gradients = arrays.zeros(self._flat.values.shape)
         views = self._flat.views(self._gradients)
@@ -94,7 +95,7 @@ class Trainer:
         self._latest: Plan | None = None
         self._shapes: tuple[Shape, Shape] | None = None
         # What a step changes before its loss is known, and as it was before the step.
-        self._statistics = [(a.copy(), a) for node in self._nodes for a in node.layer._statistics.values()]
+        self._statistics = [(a.copy(), a) for node in nodes for a in node.layer._statistics.values()]
         self._lock = threading.Lock()
 
     def fit(
@@ -200,7 +201,7 @@ class Trainer:
         images = _checks.batch(x, "train_step", "x")
         if len(images) == 0:
             raise ValueError("train_step: x: expected at least one sample, got an empty batch")
-        check_values(self._nodes, [images])
+        check_values(self._choosy, [images])
         target = self.loss.check_target(y, self._output_shape(images.shape), "train_step")
         result = self._step_on(images, target, None, self._step)
         return float(result[0]) / len(images)
@@ -306,7 +307,7 @@ class Trainer:
         """
         images = _checks.batch(x, "predict", "x")
         batch_size = _checks.integer(batch_size, "predict", "batch_size", 1)
-        check_values(self._nodes, [images])
+        check_values(self._choosy, [images])
         out = np.empty(self.model.output_shape(images.shape), np.float32)
         with self._lock:
             for index in _batches(len(images), batch_size):
@@ -318,7 +319,7 @@ class Trainer:
 
     def _check(self, data: Dataset, who: str) -> None:
         """The whole set fits the model and the loss."""
-        check_values(self._nodes, [data.images])
+        check_values(self._choosy, [data.images])
         self.loss.check_target(data.labels, self.model.output_shape(data.images.shape), who)
 
     def _output_shape(self, input_shape: Shape) -> Shape:

@@ -27,6 +27,9 @@ COUNTS = {
     "vgg16": (RGB, 138_357_544, "15.47G"),  # (t); (p) 138 M
     "vgg19": (RGB, 143_667_240, "19.63G"),  # (t); (p) 144 M
     "resnet20": ((3, 32, 32), 272_474, "40.8M"),  # (p) table 6: 0.27 M
+    # Their shortcuts are projections (option B), as in PyTorch's examples; (p) has zeros (option A): 0.46 M and 0.85 M.
+    "resnet32": ((3, 32, 32), 466_906, "69.1M"),  # (h)
+    "resnet56": ((3, 32, 32), 855_770, "125.7M"),  # (h)
     "resnet18": (RGB, 11_689_512, "1.81G"),  # (t); (p) table 1: 1.8 G
     "resnet34": (RGB, 21_797_672, "3.66G"),  # (t); (p) 3.6 G
     "resnet50": (RGB, 25_557_032, "4.09G"),  # (t)

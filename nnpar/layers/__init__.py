@@ -13,7 +13,6 @@ from nnpar.layers.activation import (
     Hardtanh,
     LeakyReLU,
     Log,
-    LogSoftmax,
     Mish,
     PReLU,
     Reciprocal,
@@ -21,7 +20,6 @@ from nnpar.layers.activation import (
     ReLU6,
     Sigmoid,
     SiLU,
-    Softmax,
     Softplus,
     Softsign,
     Sqrt,
@@ -44,17 +42,10 @@ from nnpar.layers.linear import Linear
 from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.layers.merging import Add, Concatenate
 from nnpar.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from nnpar.layers.shaping import (
-    ChannelShuffle,
-    ConstantPad,
-    Mean,
-    Permute,
-    PixelShuffle,
-    Reshape,
-    Slice,
-    Sum,
-    ZeroPad2d,
-)
+from nnpar.layers.reduction import Mean, Sum
+from nnpar.layers.shaping import ConstantPad, Permute, Reshape, Slice, ZeroPad2d
+from nnpar.layers.shuffling import ChannelShuffle, PixelShuffle
+from nnpar.layers.softmax import LogSoftmax, Softmax
 from nnpar.layers.transformer import TransformerEncoderLayer
 from nnpar.layers.upsampling import Upsample
 

@@ -329,7 +329,7 @@ class Layer:
 
         values = [_checks.batch(x, who, "x") for x in inputs]
         plan = Plan(self, [x.shape for x in values], training=False)
-        check_values(plan.nodes, values)
+        check_values(choosy(plan.nodes), values)
         for x, given in zip(plan.inputs, values, strict=True):
             np.copyto(x, given)
         plan.run_forward()
@@ -340,8 +340,13 @@ class Layer:
         return f"{type(self).__name__}({arguments})"
 
 
+def choosy(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes whose layers cannot take any numbers, for `check_values`."""
+    return [node for node in nodes if type(node.layer).check_values is not Layer.check_values]
+
+
 def check_values(nodes: Sequence[Node], inputs: Sequence[Array]) -> None:
-    """The numbers of all inputs are such as the layers that read them can take.
+    """The numbers of all inputs are such as the layers of these nodes, which read them, can take.
 
     Raises
     ------
@@ -349,10 +354,9 @@ def check_values(nodes: Sequence[Node], inputs: Sequence[Array]) -> None:
         If not; the error names the layer.
     """
     for node in nodes:
-        if type(node.layer).check_values is not Layer.check_values:
-            for number in node.inputs:
-                if number <= INPUT:
-                    node.layer.check_values(inputs[INPUT - number], node.name)
+        for number in node.inputs:
+            if number <= INPUT:
+                node.layer.check_values(inputs[INPUT - number], node.name)
 
 
 def images_only(input_shape: Shape, who: str) -> None:

@@ -101,15 +101,13 @@ class Concatenate(Merge):
 
     def __init__(self, dim: int = 1) -> None:
         super().__init__()
-        self.dim = _checks.integer(dim, "Concatenate", "dim", -32)
+        self.dim = _checks.integer(dim, "Concatenate", "dim", -_checks.LARGEST)
         self.channels_last = self.dim == 1
 
     def merged_shape(self, input_shapes: Sequence[Shape], name: str = "") -> Shape:
         self._at_least_two(input_shapes, name)
         first, who = input_shapes[0], self.describe(name)
-        if not -len(first) <= self.dim < len(first):
-            raise ValueError(f"{who}: dim: expected an axis of {len(first)}, got {self.dim}")
-        axis = self.dim % len(first)
+        axis = _checks.axis(self.dim, len(first), who, "dim")
         others = [(len(shape), shape[:axis], shape[axis + 1 :]) for shape in input_shapes]
         if any(other != others[0] for other in others):
             along = "channels" if self.dim == 1 else f"axis {self.dim}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,24 +10,11 @@ import numpy as np
 
 from nnpar import _checks
 from nnpar._checks import Array
-from nnpar._kernels.activation import Activation
 from nnpar._kernels.step import Step
-from nnpar._kernels.strided import Fill, StridedCopy, SumAxes
-from nnpar.layers.base import Layer, images_only
+from nnpar._kernels.strided import Fill, StridedCopy
+from nnpar.layers.base import Layer
 from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
-
-
-def _integers(values: Any, who: str, name: str, least: int = -(2**31)) -> tuple[int, ...]:
-    if isinstance(values, (str, bytes)) or np.ndim(values) != 1:
-        raise TypeError(f"{who}: {name}: expected a sequence of ints, got {values!r:.60}")
-    return tuple(_checks.integer(value, who, name, least) for value in values)
-
-
-def _axis(value: int, rank: int, who: str, name: str) -> int:
-    if not -rank <= value < rank:
-        raise ValueError(f"{who}: {name}: expected an axis of {rank}, got {value}")
-    return value % rank
 
 
 class Reshape(Layer):
@@ -55,7 +41,7 @@ class Reshape(Layer):
     channels_last = False
 
     def __init__(self, shape: Sequence[int]) -> None:
-        self.shape = _integers(shape, "Reshape", "shape", -1)
+        self.shape = _checks.integers(shape, "Reshape", "shape", -1)
         if self.shape.count(-1) > 1:
             raise ValueError(f"Reshape: shape: expected one -1 at most, got {self.shape}")
         self._arrays = {}
@@ -142,7 +128,7 @@ class Permute(_View):
     """
 
     def __init__(self, dims: Sequence[int]) -> None:
-        self.dims = _integers(dims, "Permute", "dims")
+        self.dims = _checks.integers(dims, "Permute", "dims")
         if sorted(d % max(1, len(self.dims)) for d in self.dims) != list(range(len(self.dims))):
             raise ValueError(f"Permute: dims: expected each axis once, got {self.dims}")
         self._arrays = {}
@@ -186,7 +172,7 @@ class Slice(_View):
     covers = False
 
     def __init__(self, dim: int, start: int | None = 0, end: int | None = None, step: int = 1) -> None:
-        least = -(2**62)
+        least = -_checks.LARGEST
         self.dim = _checks.integer(dim, "Slice", "dim", least)
         self.start = None if start is None else _checks.integer(start, "Slice", "start", least)
         self.end = None if end is None else _checks.integer(end, "Slice", "end", least)
@@ -196,7 +182,7 @@ class Slice(_View):
         self._arrays = {}
 
     def check(self, input_shape: Shape, who: str) -> None:
-        _axis(self.dim, len(input_shape), who, "dim")
+        _checks.axis(self.dim, len(input_shape), who, "dim")
 
     def view(self, x: Array) -> Array:
         axis = self.dim % x.ndim
@@ -229,8 +215,8 @@ class ConstantPad(Layer):
     """
 
     def __init__(self, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> None:
-        self.before = _integers(before, "ConstantPad", "before")
-        self.after = _integers(after, "ConstantPad", "after")
+        self.before = _checks.integers(before, "ConstantPad", "before")
+        self.after = _checks.integers(after, "ConstantPad", "after")
         self.value = _checks.number(value, "ConstantPad", "value")
         if len(self.before) != len(self.after):
             raise ValueError(f"ConstantPad: after: expected {len(self.before)} sizes, got {self.after}")
@@ -303,7 +289,7 @@ class ZeroPad2d(ConstantPad):
     """
 
     def __init__(self, padding: int | Sequence[int]) -> None:
-        sides = _integers([padding] * 4 if np.ndim(padding) == 0 else padding, "ZeroPad2d", "padding")
+        sides = _checks.integers([padding] * 4 if np.ndim(padding) == 0 else padding, "ZeroPad2d", "padding")
         if len(sides) != 4:
             raise ValueError(f"ZeroPad2d: padding: expected an int or (left, right, top, bottom), got {sides}")
         self.padding = sides
@@ -312,212 +298,3 @@ class ZeroPad2d(ConstantPad):
 
     def settings(self) -> dict[str, Any]:
         return {"padding": self.padding}
-
-
-class ChannelShuffle(Layer):
-    """Channels of several groups in turn: Zhang, Zhou, Lin, Sun, arXiv:1707.01083, as PyTorch's ``nn.ChannelShuffle``.
-
-    Parameters
-    ----------
-    groups : int
-        Divides the number of channels.
-
-    Raises
-    ------
-    ValueError
-        When it is used: if it does not.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from nnpar import ChannelShuffle
-    >>> ChannelShuffle(2)(np.arange(4.0).reshape(1, 4, 1, 1)).ravel()
-    array([0., 2., 1., 3.], dtype=float32)
-    """
-
-    def __init__(self, groups: int) -> None:
-        self.groups = _checks.integer(groups, "ChannelShuffle", "groups", 1)
-        self._arrays = {}
-
-    def _check(self, input_shape: Shape, who: str) -> None:
-        images_only(input_shape, who)
-        if input_shape[1] % self.groups:
-            raise ValueError(f"{who}: groups: expected a divisor of {input_shape[1]} channels, got {self.groups}")
-
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
-        self._check(input_shape, self.describe(name))
-        return input_shape
-
-    def forward(self, at: Lowering) -> None:
-        self._check(at.x.shape, self.describe(at.name))
-        at.y = at.x.like()
-        at.step(functools.partial(_shuffle, self.groups), at.x, at.y, writes=at.y)
-
-    def backward(self, at: Lowering) -> None:
-        if at.needs_dx:
-            dx = at.x.like()
-            at.step(functools.partial(_shuffle, at.x.shape[1] // self.groups), at.dy, dx)
-            at.pass_back(dx)
-
-    def settings(self) -> dict[str, Any]:
-        return {"groups": self.groups}
-
-
-def _shuffle(groups: int, x: Array, y: Array) -> Step:
-    """Channel g * (C / groups) + k becomes k * groups + g."""
-    n, c, h, w = x.shape
-    strides = x.strides
-    parts = np.lib.stride_tricks.as_strided(
-        x, (n, c // groups, groups, h, w), (strides[0], strides[1], strides[1] * (c // groups), *strides[2:])
-    )
-    to = y.strides
-    whole = np.lib.stride_tricks.as_strided(y, parts.shape, (to[0], to[1] * groups, to[1], *to[2:]))
-    return StridedCopy(parts, whole)
-
-
-class PixelShuffle(Layer):
-    """Channels become pixels: (N, C r^2, H, W) to (N, C, H r, W r). Shi et al., arXiv:1609.05158, as PyTorch's
-    ``nn.PixelShuffle``.
-
-    Parameters
-    ----------
-    upscale_factor : int
-
-    Raises
-    ------
-    ValueError
-        When it is used: if its square does not divide the number of channels.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from nnpar import PixelShuffle
-    >>> PixelShuffle(2)(np.arange(4.0).reshape(1, 4, 1, 1))[0, 0]
-    array([[0., 1.],
-           [2., 3.]], dtype=float32)
-    """
-
-    channels_last = True
-
-    def __init__(self, upscale_factor: int) -> None:
-        self.upscale_factor = _checks.integer(upscale_factor, "PixelShuffle", "upscale_factor", 1)
-        self._arrays = {}
-
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
-        who, r = self.describe(name), self.upscale_factor
-        images_only(input_shape, who)
-        n, c, h, w = input_shape
-        if c % (r * r):
-            raise ValueError(f"{who}: input: expected a multiple of {r * r} channels, got {c}")
-        return n, c // (r * r), h * r, w * r
-
-    def forward(self, at: Lowering) -> None:
-        at.y = Buffer(self.output_shape(at.x.shape, at.name))
-        at.step(functools.partial(_pixels, self.upscale_factor, False), at.x, at.y, writes=at.y)
-
-    def backward(self, at: Lowering) -> None:
-        if at.needs_dx:
-            dx = Buffer(at.x.shape)
-            at.step(functools.partial(_pixels, self.upscale_factor, True), dx, at.dy)
-            at.pass_back(dx)
-
-    def settings(self) -> dict[str, Any]:
-        return {"upscale_factor": self.upscale_factor}
-
-
-def _pixels(r: int, back: bool, few: Array, many: Array) -> Step:
-    """Channel c r^2 + i r + j of pixel (h, w) is channel c of pixel (h r + i, w r + j)."""
-    n, c, h, w = few.shape
-    shape = (n, c // (r * r), r, r, h, w)
-    a, b = few.strides, many.strides
-    small = np.lib.stride_tricks.as_strided(few, shape, (a[0], a[1] * r * r, a[1] * r, a[1], a[2], a[3]))
-    large = np.lib.stride_tricks.as_strided(many, shape, (b[0], b[1], b[2], b[3], b[2] * r, b[3] * r))
-    return StridedCopy(large, small) if back else StridedCopy(small, large)
-
-
-class Mean(Layer):
-    """Mean over some axes.
-
-    Parameters
-    ----------
-    dim : tuple of int
-        0 is the batch's.
-    keepdim : bool
-        Whether these axes stay, of size 1.
-
-    Raises
-    ------
-    ValueError
-        When it is used: if there is no such axis.
-
-    Examples
-    --------
-    >>> from nnpar import Mean
-    >>> Mean((1,))([[1.0, 2.0, 6.0]])
-    array([3.], dtype=float32)
-    """
-
-    def __init__(self, dim: Sequence[int], keepdim: bool = False) -> None:
-        self.dim = _integers(dim, type(self).__name__, "dim")
-        self.keepdim = bool(keepdim)
-        self._arrays = {}
-
-    def _kept(self, input_shape: Shape, name: str) -> Shape:
-        who = self.describe(name)
-        axes = {_axis(axis, len(input_shape), who, "dim") for axis in self.dim}
-        return tuple(1 if axis in axes else size for axis, size in enumerate(input_shape))
-
-    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
-        kept = self._kept(input_shape, name)
-        axes = {axis % len(input_shape) for axis in self.dim}
-        return kept if self.keepdim else tuple(size for axis, size in enumerate(kept) if axis not in axes)
-
-    def _factor(self, input_shape: Shape) -> float:
-        kept = self._kept(input_shape, "")
-        return math.prod(kept) / max(1, math.prod(input_shape))
-
-    def forward(self, at: Lowering) -> None:
-        kept = Buffer(self._kept(at.x.shape, at.name), channels_last=False)
-        at.step(SumAxes, at.x, kept, self._factor(at.x.shape), writes=kept)
-        at.y = kept.view(self.output_shape(at.x.shape, at.name), channels_last=False)
-
-    def backward(self, at: Lowering) -> None:
-        if at.needs_dx:
-            slope = at.dy.view(self._kept(at.x.shape, at.name), channels_last=False)
-            scaled, dx = slope.like(), at.x.like()
-            at.step(Activation, "scale", slope, scaled, self._factor(at.x.shape))
-            at.step(_spread, scaled, dx)
-            at.pass_back(dx)
-
-    def settings(self) -> dict[str, Any]:
-        return {"dim": self.dim, "keepdim": self.keepdim}
-
-
-class Sum(Mean):
-    """Sum over some axes.
-
-    Parameters
-    ----------
-    dim : tuple of int
-        0 is the batch's.
-    keepdim : bool
-        Whether these axes stay, of size 1.
-
-    Raises
-    ------
-    ValueError
-        When it is used: if there is no such axis.
-
-    Examples
-    --------
-    >>> from nnpar import Sum
-    >>> Sum((1,))([[1.0, 2.0, 6.0]])
-    array([9.], dtype=float32)
-    """
-
-    def _factor(self, input_shape: Shape) -> float:
-        return 1.0
-
-
-def _spread(x: Array, y: Array) -> Step:
-    return StridedCopy(np.broadcast_to(x, y.shape), y)

@@ -50,7 +50,8 @@ def _for_32(blocks: int, num_classes: int, in_channels: int) -> Sequential:
 
 
 def resnet20(num_classes: int = 10, in_channels: int = 3) -> Sequential:
-    """ResNet-20 for 32x32 images: He, Zhang, Ren, Sun, arXiv:1512.03385, section 4.2.
+    """ResNet-20 for 32x32 images: He, Zhang, Ren, Sun, arXiv:1512.03385, section 4.2, with projections
+    where the shape changes (option B; the paper has zeros there).
 
     Parameters
     ----------
@@ -65,7 +66,8 @@ def resnet20(num_classes: int = 10, in_channels: int = 3) -> Sequential:
 
 
 def resnet32(num_classes: int = 10, in_channels: int = 3) -> Sequential:
-    """ResNet-32 for 32x32 images: He, Zhang, Ren, Sun, arXiv:1512.03385, section 4.2.
+    """ResNet-32 for 32x32 images: He, Zhang, Ren, Sun, arXiv:1512.03385, section 4.2, with projections
+    where the shape changes (option B; the paper has zeros there).
 
     Parameters
     ----------
@@ -80,7 +82,8 @@ def resnet32(num_classes: int = 10, in_channels: int = 3) -> Sequential:
 
 
 def resnet56(num_classes: int = 10, in_channels: int = 3) -> Sequential:
-    """ResNet-56 for 32x32 images: He, Zhang, Ren, Sun, arXiv:1512.03385, section 4.2.
+    """ResNet-56 for 32x32 images: He, Zhang, Ren, Sun, arXiv:1512.03385, section 4.2, with projections
+    where the shape changes (option B; the paper has zeros there).
 
     Parameters
     ----------

@@ -5,10 +5,7 @@ from collections.abc import Callable
 from nnpar.io.onnx.importer import Op, Value
 from nnpar.io.onnx.operators import arithmetic, functions, normalization, shaping, windows
 
-OPERATORS: dict[str, Callable[[Op], Value | list[Value]]] = {
-    **arithmetic.OPERATORS,
-    **functions.OPERATORS,
-    **normalization.OPERATORS,
-    **shaping.OPERATORS,
-    **windows.OPERATORS,
-}
+MODULES = (arithmetic, functions, normalization, shaping, windows)
+OPERATORS: dict[str, Callable[[Op], Value | list[Value]]] = dict(
+    sorted(pair for module in MODULES for pair in module.OPERATORS.items())
+)
