@@ -1,8 +1,8 @@
 """A picture of a model: its layers as boxes, from the input down.
 
-Normalisation, ReLU and dropout share the box of the layer before them, if nobody else reads it. A box lies a row below
-the last of those that it reads. The longest path goes straight down, other branches in lanes beside it, and values that
-skip rows along the right side. A long model goes on in another column where a single value passes.
+Normalisation, activations and dropout share the box of the layer before them, if nobody else reads it. A box lies a row
+below the last of those it reads. The longest path goes straight down, other branches in lanes beside it, and values
+that skip rows along the right side. A long model goes on in another column where a single value passes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nnpar import layers, plots
+from nnpar.layers.activation import Activation
 from nnpar.layers.base import Layer
 from nnpar.layers.batch_norm import BatchNorm
+from nnpar.layers.group_norm import GroupNormalization
+from nnpar.layers.layer_norm import RowNormalization
 from nnpar.layers.nodes import INPUT, Node, input_numbers, output_shapes
 from nnpar.shapes import Shape
 
@@ -22,12 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.path import Path
 
-FOLLOWERS = (BatchNorm, layers.ReLU, layers.Dropout)
+FOLLOWERS = (BatchNorm, GroupNormalization, RowNormalization, Activation, layers.ReLU, layers.PReLU, layers.Dropout)
 
 # Inches.
-WIDTH, LINE, PADDING, GAP = 2.0, 0.155, 0.09, 0.22
-LANE, TRACK, MARGIN, BETWEEN, CORNER = 2.2, 0.16, 0.2, 0.4, 0.1
-LETTERS = 30  # in a line of a box
+WIDTH, LINE, PADDING, GAP = 2.4, 0.155, 0.09, 0.22
+LANE, TRACK, MARGIN, BETWEEN, CORNER = 2.6, 0.16, 0.2, 0.4, 0.1
+LETTERS = 32  # in a line of a box
+TITLE = 30  # of them, at most, in what the layer is
 TALL = 9.0  # a column, about
 
 INK, MUTED, EDGE = plots.INK, plots.MUTED, "#8d99a5"
@@ -141,16 +145,18 @@ def _title(layer: Layer) -> str:
     if window is not None:
         name += f" {window[0]}x{window[1]}"
         stride = layer.stride  # type: ignore[attr-defined]
-        if isinstance(layer, layers.Conv2d) and stride != (1, 1):
+        if isinstance(layer, (layers.Conv2d, layers.ConvTranspose2d)) and stride != (1, 1):
             name += f" / {stride[0]}" if stride[0] == stride[1] else f" / {stride[0]}x{stride[1]}"
         if getattr(layer, "groups", 1) > 1:
             name += f", {layer.groups} groups"  # type: ignore[attr-defined]
-    return f"{name} {layer.p:g}" if isinstance(layer, layers.Dropout) else name
+    if isinstance(layer, layers.Dropout):
+        name += f" {layer.p:g}"
+    return name if len(name) <= TITLE else name[: TITLE - 1] + "…"
 
 
 def _kind(layer: Layer) -> str:
     kinds: dict[str, Any] = {
-        "convolution": layers.Conv2d,
+        "convolution": (layers.Conv2d, layers.ConvTranspose2d),
         "dense": layers.Linear,
         "pooling": (layers.MaxPool2d, layers.AvgPool2d, layers.GlobalAvgPool2d),
         "merging": (layers.Add, layers.Concatenate),

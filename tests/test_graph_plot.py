@@ -7,16 +7,30 @@ import pytest
 from test_plan import MODELS
 
 import nnpar
-from nnpar import BatchNorm2d, Concat, Conv2d, Dropout, Linear, ReLU, Residual, Sequential, graph_plot, zoo
+from nnpar import (
+    BatchNorm2d,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Linear,
+    ReLU,
+    Residual,
+    Sequential,
+    graph_plot,
+    zoo,
+)
 
 pytest.importorskip("matplotlib")
 
 PICTURES = {
     **{f"{name}, made up": (make, shape[1:]) for name, (make, shape) in MODELS.items()},
+    "long title": (lambda: Sequential(ConvTranspose2d(512, 512, 11, stride=(2, 3), groups=512)), (512, 8, 8)),
     "lenet5": (zoo.lenet5, (1, 28, 28)),
     "vgg_small": (zoo.vgg_small, None),
     "resnet20": (zoo.resnet20, (3, 32, 32)),
     "resnet18": (zoo.resnet18, (3, 224, 224)),
+    "unet": (zoo.unet, (1, 64, 64)),
 }
 
 
@@ -86,6 +100,11 @@ def test_a_long_model_has_several_columns():
     assert len({round(box.x0) for box in rectangles(whole)}) == 1
     assert figure.get_figheight() < 0.7 * whole.get_figheight()
     assert len(rectangles(figure)) == 61
+
+
+def test_long_titles_are_cut():
+    model = Sequential(ConvTranspose2d(512, 512, 11, stride=(2, 3), groups=512))
+    assert words(model.plot())[1:] == ["ConvTranspose2d 11x11 / 2x3, …", "0"]
 
 
 def test_long_names_are_cut():
