@@ -263,7 +263,7 @@ static void transpose(ptrdiff_t rows, ptrdiff_t cols, float factor, const float 
 }
 
 /* With no axis contiguous in the source, by strips of the nearer one: a cache line each. */
-enum { STRIP = 16 };
+enum { STRIP = 16, THIN = 4 };
 
 /* Rows of a panel whose columns lie side by side in the source, too. */
 NNP_INLINE void pack_rows(const int VECS, ptrdiff_t depth, int cols, float alpha, const float *b, ptrdiff_t k_stride,
@@ -315,8 +315,13 @@ static void copy_matrix(ptrdiff_t rows, ptrdiff_t cols, const float *src, ptrdif
             for (ptrdiff_t j = 0; j < cols; j++) dst[i * ld + j] = src[i * row_stride + j];
         return;
     }
-    if (row_stride == 1) {
+    if (row_stride == 1 && rows >= THIN && cols >= THIN) {
         transpose(cols, rows, 1.0f, src, col_stride, dst, ld);
+        return;
+    }
+    if (cols < THIN) {
+        for (ptrdiff_t j = 0; j < cols; j++)
+            for (ptrdiff_t i = 0; i < rows; i++) dst[i * ld + j] = src[i * row_stride + j * col_stride];
         return;
     }
     for (ptrdiff_t i0 = 0; i0 < rows; i0 += STRIP)

@@ -17,6 +17,8 @@ cdef enum:
     MOST_AXES = 10
     BLOCK = 4096     # elements of a task, about
     TURN = 256       # columns of a matrix that is transposed
+    THIN = 4         # rows and columns of such a matrix, at least, or else
+    LONG = 16        # rows of a copy element by element, at least, if there are as many
     CHUNKS = 64      # partial sums, at most: their number depends on the shape alone
     CHUNK = 16384    # elements of a partial sum, at least
 
@@ -79,15 +81,38 @@ cdef Py_ssize_t rows_of(const Axes *s) noexcept nogil:
     return rows
 
 
-cdef void place(const Axes *s, Py_ssize_t row, Py_ssize_t *offset) noexcept nogil:
-    """Where a row of each array begins."""
+cdef struct Walk:
+    # A place of the first axes, and where it lies in each array.
+    Py_ssize_t at[3]
+    Py_ssize_t index[MOST_AXES]
+
+
+cdef Walk begin(const Axes *s, Py_ssize_t axes, Py_ssize_t number) noexcept nogil:
+    """The place of that number."""
+    cdef Walk walk
     cdef Py_ssize_t i, k
     for k in range(3):
-        offset[k] = 0
-    for i in range(s.count - 2, -1, -1):
+        walk.at[k] = 0
+    for i in range(axes - 1, -1, -1):
+        walk.index[i] = number % s.size[i]
+        number //= s.size[i]
         for k in range(3):
-            offset[k] += row % s.size[i] * s.step[k][i]
-        row //= s.size[i]
+            walk.at[k] += walk.index[i] * s.step[k][i]
+    return walk
+
+
+cdef void go_on(const Axes *s, Py_ssize_t axes, Walk *walk) noexcept nogil:
+    """To the next place."""
+    cdef Py_ssize_t i, k
+    for i in range(axes - 1, -1, -1):
+        walk.index[i] += 1
+        if walk.index[i] < s.size[i]:
+            for k in range(3):
+                walk.at[k] += s.step[k][i]
+            return
+        walk.index[i] = 0
+        for k in range(3):
+            walk.at[k] -= (s.size[i] - 1) * s.step[k][i]
 
 
 cdef class Strided(Step):
@@ -119,6 +144,15 @@ cdef class Strided(Step):
             nnp_restore_float_mode(mode)
 
 
+def _rows(axes, cols):
+    """The number of the axis that makes, with one of `cols` elements, the matrix to copy: that along which x lies, else
+    the innermost one that is long enough."""
+    inwards = range(len(axes))
+    along = [i for i in inwards if axes[i][2] == 1 and min(axes[i][0], cols) >= THIN]
+    long = [i for i in inwards if axes[i][0] >= LONG]
+    return max(along or long or inwards)
+
+
 cdef class StridedCopy(Strided):
     """y = x, arrays of one shape and any strides that do not overlap; x may repeat elements, y not."""
 
@@ -129,7 +163,11 @@ cdef class StridedCopy(Strided):
         self.name = "copy"
         self.x, self.y = self.floats(x), self.floats(y, write=True)
         axes = joined(y.shape, _steps(y), _steps(x))
-        *_, (_, to, by) = axes
+        *others, last = axes
+        cols, to, by = last
+        if to == 1 and by != 1 and others:
+            rows = others.pop(_rows(others, cols))
+            axes = [*others, rows, last]
         # Where x does not go along with y, a task has several rows, so that lines of x are read whole.
         self.share([(1, 0, 0), *axes] if to == 1 else [*axes, (1, 1, 1)], y.size, BLOCK if by == 1 else TURN)
         self.cost(0, 8.0 * y.size)
@@ -137,15 +175,18 @@ cdef class StridedCopy(Strided):
     cdef void some(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t col,
                    Py_ssize_t cols) noexcept nogil:
         """Rows that follow each other along the last axis but one are a matrix."""
-        cdef Py_ssize_t last = self.s.count - 1, size = self.s.size[last - 1], by = self.s.step[1][last], count
-        cdef Py_ssize_t at[3]
+        cdef Py_ssize_t last = self.s.count - 1, down = last - 1, size = self.s.size[down], count
+        cdef Py_ssize_t to = self.s.step[0][down], by = self.s.step[1][down], across = self.s.step[1][last]
+        cdef const float *x = self.x + col * across
+        cdef Walk walk = begin(&self.s, down, first // size)
+        first %= size
         while rows > 0:
-            count = min(rows, size - first % size)
-            place(&self.s, first, at)
-            kernel.copy_matrix(count, cols, self.x + at[1] + col * by, self.s.step[1][last - 1], by,
-                               self.y + at[0] + col, self.s.step[0][last - 1])
-            first += count
+            count = min(rows, size - first)
+            kernel.copy_matrix(count, cols, x + walk.at[1] + first * by, by, across,
+                               self.y + walk.at[0] + first * to + col, to)
+            go_on(&self.s, down, &walk)
             rows -= count
+            first = 0
 
 
 cdef class Fill(Step):
@@ -192,10 +233,10 @@ cdef class Arithmetic(Strided):
     cdef void some(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t col,
                    Py_ssize_t cols) noexcept nogil:
         cdef Py_ssize_t row, i, last = self.s.count - 1
+        cdef Walk walk = begin(&self.s, last, first)
+        cdef Py_ssize_t *at = walk.at
         cdef Py_ssize_t to = self.s.step[0][last], a = self.s.step[1][last], b = self.s.step[2][last]
-        cdef Py_ssize_t at[3]
-        for row in range(first, first + rows):
-            place(&self.s, row, at)
+        for _row in range(rows):
             if to == 1 and 0 <= a <= 1 and 0 <= b <= 1:
                 kernel.arithmetic(self.kind, cols, self.a + at[1] + col * a, a, self.b + at[2] + col * b, b,
                                   self.y + at[0] + col)
@@ -203,6 +244,7 @@ cdef class Arithmetic(Strided):
                 for i in range(col, col + cols):
                     kernel.arithmetic(self.kind, 1, self.a + at[1] + i * a, 0, self.b + at[2] + i * b, 0,
                                       self.y + at[0] + i * to)
+            go_on(&self.s, last, &walk)
 
 
 cdef class SumAxes(Step):
@@ -264,38 +306,41 @@ cdef class SumAxes(Step):
         cdef Py_ssize_t size = aligned(4 * min(self.cols, BLOCK))
         return <float *> (self.workspace + (output * self.chunks + chunk) * size)
 
-    cdef Py_ssize_t row(self, Py_ssize_t output, Py_ssize_t *at) noexcept nogil:
-        """Where a row of sums, or its part, begins; returns how long it is."""
+    cdef Walk row(self, Py_ssize_t output, Py_ssize_t *cols) noexcept nogil:
+        """Where a row of sums, or its part, begins, and how long it is."""
         cdef Py_ssize_t first = output % self.blocks * BLOCK
-        place(&self.kept, output // self.blocks, at)
-        at[0] += first
-        at[1] += first
-        return min(BLOCK, self.cols - first)
+        cdef Walk walk = begin(&self.kept, self.kept.count - 1, output // self.blocks)
+        walk.at[0] += first
+        walk.at[1] += first
+        cols[0] = min(BLOCK, self.cols - first)
+        return walk
 
     cdef void partial(self, const nnp_kernels *kernel, Py_ssize_t output, Py_ssize_t chunk) noexcept nogil:
         """The sums of a chunk's terms, run by run along the last summed axis."""
         cdef float *out = self.partials(output, chunk)
         cdef Py_ssize_t last = self.summed.count - 1, n = self.summed.size[last], by = self.summed.step[0][last]
-        cdef Py_ssize_t term = chunk * self.chunk, end = min(self.terms, term + self.chunk), run
-        cdef Py_ssize_t at[3]
-        cdef Py_ssize_t start[3]
-        cdef Py_ssize_t cols = self.row(output, at)
+        cdef Py_ssize_t first = chunk * self.chunk, left = min(self.terms, first + self.chunk) - first, run, cols
+        cdef const float *x = self.x + self.row(output, &cols).at[1]
+        cdef const float *start
+        cdef Walk walk = begin(&self.summed, last, first // n)
         cdef double sum = 0.0
         memset(out, 0, 4 * cols)
-        while term < end:
-            place(&self.summed, term // n, start)
-            run = min(n - term % n, end - term)
-            start[0] += term % n * by + at[1]
+        first %= n
+        while left > 0:
+            run = min(n - first, left)
+            start = x + walk.at[0] + first * by
             if cols > 1:
-                kernel.sum_rows(run, cols, self.x + start[0], by, 1, out)
+                kernel.sum_rows(run, cols, start, by, 1, out)
             else:
-                sum = sum + kernel.sum_strided(run, self.x + start[0], by)
-            term += run
+                sum = sum + kernel.sum_strided(run, start, by)
+            go_on(&self.summed, last, &walk)
+            left -= run
+            first = 0
         if cols == 1:
             out[0] = <float> sum
 
     cdef void total(self, const nnp_kernels *kernel, Py_ssize_t output) noexcept nogil:
-        cdef Py_ssize_t at[3]
-        cdef Py_ssize_t cols = self.row(output, at), size = aligned(4 * min(self.cols, BLOCK)) // 4
-        kernel.sum_rows(self.chunks, cols, self.partials(output, 0), size, 0, self.y + at[0])
-        kernel.scale(cols, self.factor, self.y + at[0])
+        cdef Py_ssize_t cols, size = aligned(4 * min(self.cols, BLOCK)) // 4
+        cdef float *y = self.y + self.row(output, &cols).at[0]
+        kernel.sum_rows(self.chunks, cols, self.partials(output, 0), size, 0, y)
+        kernel.scale(cols, self.factor, y)

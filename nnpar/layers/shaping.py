@@ -86,7 +86,7 @@ class _View(Layer):
         return self.view(np.broadcast_to(np.float32(0.0), input_shape)).shape
 
     def forward(self, at: Lowering) -> None:
-        at.y = Buffer(self.output_shape(at.x.shape, at.name))
+        at.y = Buffer(self.output_shape(at.x.shape, at.name), channels_last=at.x.channels_last)
         at.step(_copy_view, self.view, at.x, at.y, writes=at.y)
 
     def backward(self, at: Lowering) -> None:
