@@ -1,6 +1,7 @@
 """Operations of the benchmarks, beside those of :mod:`nnpar.benchmark`; and the sizes of those that memory limits."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from nnpar import arrays, shapes, zoo
 from nnpar._checks import IntOrPair, Pair
 from nnpar._kernels import activation, elementwise, loss, pool
 from nnpar.benchmark import Operation, numbers
-from nnpar.layers import Composite
+from nnpar.layers import Composite, Layer
 from nnpar.optimizers import Optimizer
 from nnpar.plan import Plan
 from nnpar.shapes import Pool2dShape, Shape
@@ -21,6 +22,33 @@ ACTIVATIONS: list[Shape] = [(8, 6, 28, 28), (8, 64, 224, 224), (128, 4096)]
 LOGITS: list[Shape] = [(64, 10), (256, 1000), (65536, 10), (4096, 1000)]
 # Parameters of LeNet-5, ResNet-20, ResNet-18 and ResNet-50.
 PARAMETERS = [61_706, 272_474, 11_689_512, 25_557_032]
+
+# Functions of each element, beside ReLU.
+FUNCTIONS = [
+    "Sigmoid", "Tanh", "GELU", "SiLU", "Mish", "Softplus", "ELU", "Hardswish", "Hardsigmoid", "ReLU6", "LeakyReLU",
+]  # fmt: skip
+# Other layers that torch.nn has, too, by case: type, arguments, shapes of the inputs.
+LAYERS: dict[str, tuple[str, dict[str, Any], list[Shape]]] = {
+    "transposed-2x2": (
+        "ConvTranspose2d", {"in_channels": 128, "out_channels": 64, "kernel_size": 2, "stride": 2}, [(8, 128, 28, 28)]
+    ),
+    "transposed-4x4": (
+        "ConvTranspose2d",
+        {"in_channels": 128, "out_channels": 64, "kernel_size": 4, "stride": 2, "padding": 1},
+        [(8, 128, 28, 28)],
+    ),
+    "prelu": ("PReLU", {"num_parameters": 64}, [(8, 64, 56, 56)]),
+    "softmax-channels": ("Softmax", {"dim": 1}, [(8, 64, 56, 56)]),
+    "softmax-tokens": ("Softmax", {"dim": 2}, [(24, 197, 197)]),
+    "layer_norm": ("LayerNorm", {"normalized_shape": 192}, [(8, 197, 192)]),
+    "group_norm": ("GroupNorm", {"num_groups": 32, "num_channels": 256}, [(16, 256, 14, 14)]),
+    "pixel_shuffle": ("PixelShuffle", {"upscale_factor": 2}, [(8, 64, 56, 56)]),
+    "channel_shuffle": ("ChannelShuffle", {"groups": 2}, [(8, 116, 28, 28)]),
+    "permute-tokens": ("Permute", {"dims": (0, 2, 1)}, [(8, 197, 192)]),
+    "permute-heads": ("Permute", {"dims": (0, 2, 1, 3)}, [(8, 197, 3, 64)]),
+    "mul-channels": ("Mul", {}, [(8, 64, 56, 56), (8, 64, 1, 1)]),
+    "mul": ("Mul", {}, [(8, 64, 56, 56), (8, 64, 56, 56)]),
+}  # fmt: skip
 
 # Networks of nnpar.zoo: batch, shape of an image, classes.
 NETWORKS: dict[str, tuple[int, Shape, int]] = {
@@ -78,6 +106,20 @@ def _split(values: NDArray[np.float32], arrays: list[NDArray[np.float32]]) -> No
         start += array.size
 
 
+def layer(name: str, settings: dict[str, Any], values: NDArray[np.float32] | None = None) -> Layer:
+    """A layer of that type, with such parameters if they are given."""
+    nnpar.manual_seed(0)
+    made: Layer = getattr(nnpar, name)(**settings)
+    if values is not None:
+        _split(values, list(made.parameters().values()))
+    return made
+
+
+def layer_parameters(name: str, settings: dict[str, Any]) -> NDArray[np.float32]:
+    """The parameters of a layer as it is made, one after the other."""
+    return _joined(list(layer(name, settings).parameters().values()))
+
+
 def labels(samples: int, classes: int) -> NDArray[np.int64]:
     """A class for each sample."""
     return np.arange(samples) * 7 % classes
@@ -99,6 +141,20 @@ def positive(channels: int, seed: int) -> NDArray[np.float32]:
 def relu_grad(name: str, shape: Shape) -> Operation:
     dx = arrays.empty(shape)
     return Operation(name, str(shape), elementwise.ReluGrad(numbers(shape, 1), numbers(shape, 2), dx), dx)
+
+
+def function(name: str, shape: Shape) -> Operation:
+    """A function of each element, by its layer's name."""
+    of, x, y = getattr(nnpar, name)(), numbers(shape, 1), arrays.empty(shape)
+    return Operation(name, str(shape), activation.Activation(of.kind, x, y, *of.constants), y)
+
+
+def function_grad(name: str, shape: Shape) -> Operation:
+    """Its gradient."""
+    of, x, dx = getattr(nnpar, name)(), numbers(shape, 1), arrays.empty(shape)
+    v = x if of.of_input else of(x)
+    step = activation.ActivationGrad(of.kind, numbers(shape, 2), v, dx, *of.constants)
+    return Operation(name, str(shape), step, dx)
 
 
 def dropout(name: str, shape: Shape) -> Operation:

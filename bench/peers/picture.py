@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from report import Report, Row, summaries
-from tasks import BACKWARD, FORWARD, GROUPS, INFERENCE, INPUT_GRAD, STEP, UPDATE, WEIGHT_GRAD
+from tasks import BACKWARD, BOTH, FORWARD, GROUPS, INFERENCE, INPUT_GRAD, STEP, UPDATE, WEIGHT_GRAD
 
 from nnpar import plots
 
@@ -22,6 +22,7 @@ STYLES = {
     BACKWARD: ("#8064a2", "v"),
     UPDATE: ("#75818c", "P"),
     STEP: ("#2f5d8a", "s"),
+    BOTH: ("#8064a2", "s"),
     INFERENCE[1]: ("#4f9d82", "<"),
     INFERENCE[32]: ("#d49a2a", ">"),
 }

@@ -10,11 +10,12 @@ import operations
 from numpy.typing import NDArray
 
 from nnpar.benchmark import numbers
+from nnpar.shapes import Shape
 
 Inputs = dict[str, Callable[[], NDArray[Any]]]
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input gradient", "weight gradient"  # of convolutions
-BACKWARD, UPDATE, STEP = "backward", "update", "training step"
+BACKWARD, UPDATE, STEP, BOTH = "backward", "update", "training step", "forward and backward"
 INFERENCE = {1: "inference of 1", 32: "inference of 32"}  # by batch
 
 
@@ -54,15 +55,15 @@ class Task:
         return f"{self.group}: {self.case} {self.which}"
 
 
-MEMORY, NETWORKS = "memory-bound", "network"
+MEMORY, LAYERS, NETWORKS = "memory-bound", "layer", "network"
 CONVOLUTIONS = ["conv 3x3", "conv 1x1", "conv 5x5, 1x7", "conv strided", "conv depthwise"]
-GROUPS = [*CONVOLUTIONS, "gemm square", "gemm awkward", MEMORY, NETWORKS]
+GROUPS = [*CONVOLUTIONS, "gemm square", "gemm awkward", MEMORY, LAYERS, NETWORKS]
 
 
 def tasks() -> list[Task]:
     """All of them, in the order of `GROUPS`."""
     found = [*_convolutions(), *_products(), *_activations(), *_pools(), *_batch_norms(), *_losses(), *_updates()]
-    found += [*_networks(), *_inference()]
+    found += [*_functions(), *_layers(), *_networks(), *_inference()]
     return sorted(found, key=lambda task: GROUPS.index(task.group))
 
 
@@ -157,6 +158,26 @@ def _updates() -> Iterator[Task]:
         inputs = _arrays(parameters=((size,), 1), gradients=((size,), 2))
         yield Task(f"sgd-{size}", MEMORY, UPDATE, "sgd", inputs, {"lr": 1e-3, "momentum": 0.9}, str((size,)))
         yield Task(f"adam-{size}", MEMORY, UPDATE, "adam", inputs, {"lr": 1e-3}, str((size,)))
+
+
+def _functions() -> Iterator[Task]:
+    shape: Shape = (8, 64, 56, 56)
+    for name in operations.FUNCTIONS:
+        task = partial(Task, name.lower(), LAYERS, options={"name": name}, shape=str(shape))
+        yield task(FORWARD, "function", _arrays(x=(shape, 1)))
+        yield task(BACKWARD, "function_grad", _arrays(x=(shape, 1), dy=(shape, 2)))
+
+
+def _layers() -> Iterator[Task]:
+    for case, (name, settings, shapes) in operations.LAYERS.items():
+        inputs: Inputs = {
+            **_arrays(**{f"x{number}": (shape, number) for number, shape in enumerate(shapes)}),
+            **_arrays(dy=(operations.layer(name, settings).output_shapes(shapes)[0], 9)),
+            "parameters": partial(operations.layer_parameters, name, settings),
+        }
+        for which in (FORWARD, BOTH):
+            options = {"name": name, "settings": settings, "backward": which == BOTH}
+            yield Task(case, LAYERS, which, "layer", inputs, options, ", ".join(map(str, shapes)))
 
 
 def _networks() -> Iterator[Task]:

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import nnpar
 from nnpar import arrays, benchmark
 from nnpar._kernels import batch_norm, runtime
 from nnpar._kernels.step import Program, Step
+from nnpar._kernels.strided import StridedCopy
 from nnpar.benchmark import Operation
 from nnpar.optimizers import Optimizer
 from nnpar.plan import Plan
@@ -60,6 +62,32 @@ class Nnpar:
 
     def relu_grad(self, dy: Array, y: Array) -> Prepared:
         return _prepared(operations.relu_grad("relu_grad", y.shape))
+
+    def function(self, x: Array, name: str) -> Prepared:
+        return _prepared(operations.function(name, x.shape))
+
+    def function_grad(self, x: Array, dy: Array, name: str) -> Prepared:
+        return _prepared(operations.function_grad(name, x.shape))
+
+    def layer(
+        self, dy: Array, parameters: Array, name: str, settings: dict[str, Any], backward: bool, **inputs: Array
+    ) -> Prepared:
+        """A plan's memory is used again, so that inputs and dy are copied into it each time."""
+        model = operations.layer(name, settings, parameters)
+        plan = Plan(model, [x.shape for x in inputs.values()], training=backward, needs_dx=backward)
+        fill = _copies([arrays.ready(x) for x in inputs.values()], plan.inputs)
+        slope = _copies([arrays.ready(dy)], plan.output_gradients if backward else [])
+
+        def run() -> None:
+            fill.run()
+            plan.run_forward()
+            if backward:
+                slope.run()
+                plan.run_backward()
+
+        steps = [*plan.forward_steps, *(plan.backward_steps if backward else [])]
+        flops, moved = (sum(getattr(step, cost) for step in steps) for cost in ("flops", "bytes"))
+        return Prepared(run, lambda _: plan.input_gradients[0] if backward else plan.y, flops, moved)
 
     def max_pool2d(self, x: Array, kernel_size: Pair, stride: Pair, padding: Pair) -> Prepared:
         return _prepared(benchmark.max_pool2d("max_pool2d", x.shape, kernel_size, stride, padding))
@@ -122,6 +150,10 @@ class Nnpar:
         steps = Plan(model, x.shape, training=False).forward_steps
         flops, moved = (sum(getattr(step, cost) for step in steps) for cost in ("flops", "bytes"))
         return Prepared(partial(nnpar.Predictor(model), x), np.array, flops, moved)
+
+
+def _copies(sources: Sequence[Array], targets: Sequence[Array]) -> Program:
+    return Program([StridedCopy(x, y) for x, y in zip(sources, targets, strict=False)])
 
 
 def _prepared(operation: Operation) -> Prepared:

@@ -63,6 +63,38 @@ class TorchChannelsLast:
     def relu_grad(self, dy: Array, y: Array) -> Prepared:
         return Prepared(partial(aten.threshold_backward, self._images(dy), self._images(y), 0), _numpy)
 
+    def function(self, x: Array, name: str) -> Prepared:
+        return Prepared(partial(_layer(name), self._images(x)), _numpy)
+
+    def function_grad(self, x: Array, dy: Array, name: str) -> Prepared:
+        images = self._images(x).requires_grad_()
+        with torch.enable_grad():
+            y = _layer(name)(images)
+        run = partial(torch.autograd.grad, y, images, self._images(dy), retain_graph=True)
+        return Prepared(run, lambda gradients: _numpy(gradients[0]))
+
+    def layer(
+        self, dy: Array, parameters: Array, name: str, settings: dict[str, Any], backward: bool, **inputs: Array
+    ) -> Prepared:
+        """Inputs and dy are copied each time, as nnpar's plan wants it."""
+        apply = _layer(name, **settings)
+        sources, slope = [self._images(x) for x in inputs.values()], self._images(dy)
+        trained = list(apply.parameters()) if isinstance(apply, torch.nn.Module) else []
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(parameters), trained)
+        arrays = [torch.empty_like(x) for x in sources]
+
+        def run() -> torch.Tensor:
+            for array, source in zip(arrays, sources, strict=True):
+                array.copy_(source)
+            if not backward:
+                return apply(*arrays)
+            leaves = [array.detach().requires_grad_() for array in arrays]
+            with torch.enable_grad():
+                y = apply(*leaves)
+            return torch.autograd.grad(y, [*leaves, *trained], slope.clone(memory_format=torch.preserve_format))[0]
+
+        return Prepared(run, _numpy)
+
     def max_pool2d(self, x: Array, kernel_size: Pair, stride: Pair, padding: Pair) -> Prepared:
         run = partial(aten.max_pool2d_with_indices, self._images(x), kernel_size, stride, padding)
         return Prepared(run, lambda y_and_indices: _numpy(y_and_indices[0]))
@@ -182,6 +214,13 @@ class TorchCompile:
 class _Compiling(TorchChannelsLast):
     def _compiled(self, model: torch.nn.Module) -> Any:
         return torch.compile(model)
+
+
+def _layer(name: str, **settings: Any) -> Any:
+    """A layer as nnpar names it, with its arguments."""
+    if name == "Permute":
+        return lambda x: x.permute(settings["dims"]).contiguous()
+    return torch.mul if name == "Mul" else getattr(torch.nn, name)(**settings)
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
