@@ -27,7 +27,6 @@ COUNTS = {
     "vgg16": (RGB, 138_357_544, "15.47G"),  # (t); (p) 138 M
     "vgg19": (RGB, 143_667_240, "19.63G"),  # (t); (p) 144 M
     "resnet20": ((3, 32, 32), 272_474, "40.8M"),  # (p) table 6: 0.27 M
-    # Their shortcuts are projections (option B), as in PyTorch's examples; (p) has zeros (option A): 0.46 M and 0.85 M.
     "resnet32": ((3, 32, 32), 466_906, "69.1M"),  # (h)
     "resnet56": ((3, 32, 32), 855_770, "125.7M"),  # (h)
     "resnet18": (RGB, 11_689_512, "1.81G"),  # (t); (p) table 1: 1.8 G
@@ -41,6 +40,11 @@ COUNTS = {
     "unet": ((1, 256, 256), 31_030_658, "48.1G"),  # (h)
     "densenet121": (RGB, 7_978_856, "2.83G"),  # (t)
     "vit_tiny": (RGB, 5_717_416, "1.25G"),  # (h); (p) DeiT, table 1: 5 M
+}
+WITH_ZEROS = {  # (h); (p) table 6: 0.27 M, 0.46 M, 0.85 M
+    "resnet20": (269_722, "40.55M"),
+    "resnet32": (464_154, "68.86M"),
+    "resnet56": (853_018, "125.49M"),
 }
 WITH_BATCH_NORM = {"vgg11": 132_868_840, "vgg13": 133_053_736, "vgg16": 138_365_992, "vgg19": 143_678_248}  # (t)
 
@@ -112,12 +116,29 @@ def multiply_adds(model, shape):
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameters_and_multiply_adds_are_those_of_the_source(name):
-    shape, parameters, work = COUNTS[name]
-    model = empty(name)
+    assert_counts(empty(name), *COUNTS[name])
+
+
+def assert_counts(model, shape, parameters, work):
     assert model.parameter_count == parameters
     unit = {"M": 1e6, "G": 1e9}[work[-1]]
     decimals = len(work[:-1].partition(".")[2])
     assert f"{multiply_adds(model, shape) / unit:.{decimals}f}{work[-1]}" == work
+
+
+@pytest.mark.parametrize("name", WITH_ZEROS)
+def test_resnets_with_zeros_in_place_of_projections(name):
+    assert_counts(empty(name, shortcut="zeros"), (3, 32, 32), *WITH_ZEROS[name])
+
+
+def test_a_shortcut_of_zeros():
+    wide, *_ = (layer for layer in zoo.resnet20(shortcut="zeros") if getattr(layer, "shortcut", None) is not None)
+    x = np.random.default_rng(0).standard_normal((2, 16, 5, 6), np.float32)
+    expected = np.zeros((2, 32, 3, 3), np.float32)
+    expected[:, :16] = x[:, :, ::2, ::2]
+    np.testing.assert_array_equal(wide.shortcut(x), expected)
+    with pytest.raises(ValueError, match=r"resnet20: shortcut: expected one of 'projection', 'zeros', got 'none'"):
+        zoo.resnet20(shortcut="none")
 
 
 @pytest.mark.parametrize("name", WITH_BATCH_NORM)

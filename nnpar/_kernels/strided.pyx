@@ -232,7 +232,7 @@ cdef class Arithmetic(Strided):
 
     cdef void some(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t col,
                    Py_ssize_t cols) noexcept nogil:
-        cdef Py_ssize_t row, i, last = self.s.count - 1
+        cdef Py_ssize_t i, last = self.s.count - 1
         cdef Walk walk = begin(&self.s, last, first)
         cdef Py_ssize_t *at = walk.at
         cdef Py_ssize_t to = self.s.step[0][last], a = self.s.step[1][last], b = self.s.step[2][last]
