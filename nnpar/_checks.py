@@ -15,6 +15,7 @@ IntOrPair: TypeAlias = int | Sequence[int]
 
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 LARGEST = 2**62  # bytes: sizes are signed 64-bit, and a sum of two of them must be, too
+BATCH_AXES = tuple(range(1, 33))
 
 
 def integer(value: Any, who: str, name: str, least: int, limit: int = LARGEST) -> int:
@@ -98,7 +99,8 @@ def floats(value: Any, who: str, name: str, ndim: int | tuple[int, ...]) -> Arra
     if array.ndim not in allowed:
         wanted = " or ".join(str(n) for n in allowed) if len(allowed) < 4 else f"{allowed[0]} to {allowed[-1]}"
         raise ValueError(f"{who}: {name}: expected {wanted} axes, got shape {array.shape}")
-    if array.dtype != np.float32 or array.itemsize % 4 or any(stride % 4 for stride in array.strides):
+    odd = not array.flags.c_contiguous and any(stride % 4 for stride in array.strides)
+    if odd or array.dtype != np.float32:
         with np.errstate(over="ignore"):
             array = array.astype(np.float32)
     if not array.flags.aligned:
@@ -108,7 +110,7 @@ def floats(value: Any, who: str, name: str, ndim: int | tuple[int, ...]) -> Arra
 
 def batch(value: Any, who: str, name: str) -> Array:
     """`value` as a float32 array of at least one axis, the samples'."""
-    return floats(value, who, name, tuple(range(1, 33)))
+    return floats(value, who, name, BATCH_AXES)
 
 
 def same_shape(array: NDArray[Any], expected: tuple[int, ...], who: str, name: str) -> None:

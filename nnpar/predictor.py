@@ -86,8 +86,10 @@ class Predictor:
         return outputs if len(outputs) > 1 else outputs[0]
 
     def _all(self, inputs: list[Array]) -> tuple[Array, ...]:
+        if self.batch_size is None:
+            return self._predict(inputs)
         sizes = {len(x) for x in inputs}
-        if self.batch_size is None or max(sizes, default=0) <= self.batch_size:
+        if max(sizes, default=0) <= self.batch_size:
             return self._predict(inputs)
         if len(sizes) > 1:
             raise ValueError(f"Predictor: x: expected inputs of one number of samples, got {sorted(sizes)}")
@@ -106,12 +108,12 @@ class Predictor:
         except IndexError:
             plans = PlanCache(MOST_PLANS)
         try:
-            shapes = tuple(x.shape for x in batch)
+            shapes = tuple([x.shape for x in batch])
             plan = plans.get(shapes, lambda arena: self._make(shapes, arena))
             for x, values in zip(plan.inputs, batch, strict=True):
                 np.copyto(x, values)
             plan.run()
-            return tuple(y.copy(order="K") for y in plan.outputs)
+            return tuple([y.copy(order="K") for y in plan.outputs])
         finally:
             self._idle.append(plans)
 
