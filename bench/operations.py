@@ -175,20 +175,20 @@ def softmax(name: str, shape: Shape) -> Operation:
 
 def cross_entropy(name: str, shape: Shape) -> Operation:
     grad = arrays.empty(shape)
-    step = loss.SoftmaxCrossEntropy(numbers(shape, 1), labels(*shape), grad, np.empty(2))
+    step = loss.SoftmaxCrossEntropy(numbers(shape, 1), labels(*shape), grad, np.empty(4))
     return Operation(name, str(shape), step, grad)
 
 
 def mse(name: str, shape: Shape) -> Operation:
     grad = arrays.empty(shape)
-    step = loss.SquaredError(numbers(shape, 1), numbers(shape, 2), grad, np.empty(2))
+    step = loss.SquaredError(numbers(shape, 1), numbers(shape, 2), grad, np.empty(4))
     return Operation(name, str(shape), step, grad)
 
 
 def update(name: str, optimizer: Optimizer, size: int) -> Operation:
     """A step of the optimizer, which must advance before each run."""
     parameters = numbers((size,), 1)
-    return Operation(name, str((size,)), optimizer.attach(parameters, numbers((size,), 2)), parameters)
+    return Operation(name, str((size,)), optimizer.attach(parameters, numbers((size,), 2), []), parameters)
 
 
 def max_pool2d_grad(

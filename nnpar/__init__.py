@@ -1,6 +1,6 @@
 """Train and serve convolutional networks on CPUs: fast, small, and the same bits at any number of threads."""
 
-from nnpar import convolution, data, initializers, losses, ops, optimizers, zoo
+from nnpar import convolution, data, initializers, losses, ops, optimizers, schedules, zoo
 from nnpar.convolution import get_precision, set_precision
 from nnpar.graph import Graph, Input
 from nnpar.history import History
@@ -79,7 +79,7 @@ from nnpar.layers import (
     ZeroPad2d,
 )
 from nnpar.loading import load
-from nnpar.losses import MSE, CrossEntropy
+from nnpar.losses import MSE, CrossEntropy, CustomLoss
 from nnpar.optimizers import SGD, Adam, AdamW
 from nnpar.predictor import Predictor
 from nnpar.profiler import profile
@@ -113,6 +113,7 @@ __all__ = [
     "ConvTranspose2d",
     "CrossEntropy",
     "CustomLayer",
+    "CustomLoss",
     "Div",
     "Dropout",
     "Dropout2d",
@@ -186,6 +187,7 @@ __all__ = [
     "ops",
     "optimizers",
     "profile",
+    "schedules",
     "set_num_threads",
     "set_precision",
     "zoo",

@@ -119,15 +119,17 @@ def same_shape(array: NDArray[Any], expected: tuple[int, ...], who: str, name: s
         raise ValueError(f"{who}: {name}: expected shape {expected}, got {array.shape}")
 
 
-def labels(value: Any, who: str, shape: tuple[int, ...], classes: int) -> NDArray[np.int64]:
-    """`value` as int64 class numbers below `classes`, of that shape."""
+def labels(value: Any, who: str, shape: tuple[int, ...], classes: int, ignored: int | None = None) -> NDArray[np.int64]:
+    """`value` as int64 class numbers below `classes`, or `ignored`, of that shape."""
     array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{who}: labels: expected integers, got dtype {array.dtype}")
     same_shape(array, shape, who, "labels")
-    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    if low < 0 or (array.size and high >= classes):
-        raise ValueError(f"{who}: labels: expected 0 to {classes - 1}, got {low if low < 0 else high}")
+    counted = array if ignored is None else array[array != ignored]
+    low, high = (int(counted.min()), int(counted.max())) if counted.size else (0, 0)
+    if low < 0 or (counted.size and high >= classes):
+        also = "" if ignored is None else f", or {ignored}"
+        raise ValueError(f"{who}: labels: expected 0 to {classes - 1}{also}, got {low if low < 0 else high}")
     return np.ascontiguousarray(array, np.int64)
 
 

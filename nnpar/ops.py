@@ -756,7 +756,7 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike, *, out: Array | 
         raise ValueError(f"{who}: logits: expected at least one sample and one class, got shape {scores.shape}")
     classes = _checks.labels(labels, who, scores.shape[:1], scores.shape[1])
     result = Result(out, scores.shape, who, scores)
-    total = np.empty(2)
+    total = np.empty(4)
     grad = result.after(loss.SoftmaxCrossEntropy(scores, classes, result.array, total))
     return float(total[0]) / len(scores), grad
 
@@ -787,6 +787,6 @@ def mse(prediction: ArrayLike, target: ArrayLike, *, out: Array | None = None) -
     if guess.size == 0 or guess.ndim == 0:
         raise ValueError(f"mse: prediction: expected at least one sample, got shape {guess.shape}")
     result = Result(out, guess.shape, "mse", guess, truth)
-    total = np.empty(2)
+    total = np.empty(4)
     grad = result.after(loss.SquaredError(guess, truth, result.array, total))
     return float(total[0]) / len(guess), grad

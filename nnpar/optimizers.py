@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nnpar import _checks, arrays
 from nnpar._checks import Array
-from nnpar._kernels.optimizer import AdamUpdate, SGDUpdate
+from nnpar._kernels.optimizer import AdagradUpdate, AdamUpdate, LAMBUpdate, LARSUpdate, RMSpropUpdate, SGDUpdate
 from nnpar._kernels.step import Step
+from nnpar.parameters import Slot
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = ["LAMB", "LARS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
 
 class Optimizer:
@@ -26,8 +29,8 @@ class Optimizer:
         self._update: Step | None = None
         _at_least(lr, 0.0, who, "lr")
 
-    def attach(self, parameters: Array, gradients: Array) -> Step:
-        """Make the step that updates flat `parameters` by flat `gradients`.
+    def attach(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
+        """Make the step that updates flat `parameters` by flat `gradients`, in which `slots` are the arrays.
 
         Raises
         ------
@@ -38,7 +41,7 @@ class Optimizer:
             raise ValueError(
                 f"{type(self).__name__}: expected an optimizer of its own for each trainer, got one in use"
             )
-        self._update = self._new_update(parameters, gradients)
+        self._update = self._new_update(parameters, gradients, slots)
         return self._update
 
     def advance(self) -> None:
@@ -46,7 +49,7 @@ class Optimizer:
         self.steps_done += 1
         self._set()
 
-    def _new_update(self, parameters: Array, gradients: Array) -> Step:
+    def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
         raise NotImplementedError
 
     def _set(self) -> None:
@@ -58,6 +61,20 @@ def _at_least(value: float, least: float, who: str, name: str) -> float:
     if number < least:
         raise ValueError(f"{who}: {name}: expected at least {least}, got {number}")
     return number
+
+
+def _betas(betas: tuple[float, float], who: str) -> tuple[float, float]:
+    if len(betas) != 2:
+        raise ValueError(f"{who}: betas: expected two numbers, got {betas}")
+    first, second = (_at_least(beta, 0.0, who, "betas") for beta in betas)
+    if max(first, second) >= 1.0:
+        raise ValueError(f"{who}: betas: expected numbers below 1, got {(first, second)}")
+    return first, second
+
+
+def _adapted(slots: Sequence[Slot]) -> list[tuple[int, int, bool]]:
+    """Where each array lies, and whether it is a weight: biases and normalisations have one axis."""
+    return [(slot.start, slot.size, slot.layer._arrays[slot.attribute].ndim > 1) for slot in slots]
 
 
 class SGD(Optimizer):
@@ -101,7 +118,7 @@ class SGD(Optimizer):
         if self.nesterov and (self.momentum == 0.0 or self.dampening != 0.0):
             raise ValueError("SGD: nesterov: expected a momentum and no dampening")
 
-    def _new_update(self, parameters: Array, gradients: Array) -> Step:
+    def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
         return SGDUpdate(parameters, gradients, arrays.zeros(parameters.shape) if self.momentum else None)
 
     def _set(self) -> None:
@@ -138,13 +155,11 @@ class Adam(Optimizer):
     ) -> None:
         who = type(self).__name__
         super().__init__(lr, who)
-        self.betas = (_at_least(betas[0], 0.0, who, "betas"), _at_least(betas[1], 0.0, who, "betas"))
-        if max(self.betas) >= 1.0:
-            raise ValueError(f"{who}: betas: expected numbers below 1, got {self.betas}")
+        self.betas = _betas(betas, who)
         self.eps = _at_least(eps, 0.0, who, "eps")
         self.weight_decay = _at_least(weight_decay, 0.0, who, "weight_decay")
 
-    def _new_update(self, parameters: Array, gradients: Array) -> Step:
+    def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
         return AdamUpdate(parameters, gradients, arrays.zeros(parameters.shape), arrays.zeros(parameters.shape))
 
     def _set(self) -> None:
@@ -177,3 +192,170 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay)
+
+
+class RMSprop(Optimizer):
+    """RMSprop: Tieleman, Hinton, lecture 6.5 of "Neural networks for machine learning" (2012).
+
+    ``g = grad + weight_decay * w``; ``v = alpha * v + (1 - alpha) * g^2``; ``w -= lr * g / (sqrt(v) + eps)``, with
+    momentum ``b = momentum * b + g / (sqrt(v) + eps)`` and ``w -= lr * b``.
+
+    Parameters
+    ----------
+    lr : float
+    alpha : float
+        Decay of the square's mean, from 0 to 1.
+    eps, weight_decay, momentum : float
+    centered : bool
+        Whether v is reduced by the square of the gradient's mean.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        who = "RMSprop"
+        super().__init__(lr, who)
+        self.alpha = _at_least(alpha, 0.0, who, "alpha")
+        if self.alpha > 1.0:
+            raise ValueError(f"{who}: alpha: expected at most 1, got {self.alpha}")
+        self.eps = _at_least(eps, 0.0, who, "eps")
+        self.weight_decay = _at_least(weight_decay, 0.0, who, "weight_decay")
+        self.momentum = _at_least(momentum, 0.0, who, "momentum")
+        self.centered = bool(centered)
+
+    def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
+        shape = parameters.shape
+        mean, buffer = (arrays.zeros(shape) if wanted else None for wanted in (self.centered, self.momentum))
+        return RMSpropUpdate(parameters, gradients, arrays.zeros(shape), mean, buffer)
+
+    def _set(self) -> None:
+        self._update.set(self.lr, self.alpha, self.eps, self.weight_decay, self.momentum)  # type: ignore[union-attr]
+
+
+class Adagrad(Optimizer):
+    """Adagrad: Duchi, Hazan, Singer, Journal of Machine Learning Research 12 (2011).
+
+    ``g = grad + weight_decay * w``; ``s += g^2``; ``w -= lr / (1 + (step - 1) * lr_decay) * g / (sqrt(s) + eps)``.
+
+    Parameters
+    ----------
+    lr, lr_decay, weight_decay : float
+    initial_accumulator_value : float
+        Of s.
+    eps : float
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ) -> None:
+        who = "Adagrad"
+        super().__init__(lr, who)
+        self.lr_decay = _at_least(lr_decay, 0.0, who, "lr_decay")
+        self.weight_decay = _at_least(weight_decay, 0.0, who, "weight_decay")
+        self.initial_accumulator_value = _at_least(initial_accumulator_value, 0.0, who, "initial_accumulator_value")
+        self.eps = _at_least(eps, 0.0, who, "eps")
+
+    def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
+        total = arrays.zeros(parameters.shape)
+        total += self.initial_accumulator_value
+        return AdagradUpdate(parameters, gradients, total)
+
+    def _set(self) -> None:
+        lr = self.lr / (1.0 + (self.steps_done - 1) * self.lr_decay)
+        self._update.set(lr, self.eps, self.weight_decay)  # type: ignore[union-attr]
+
+
+class LARS(Optimizer):
+    """SGD with a learning rate for each array of weights, for large batches: You, Gitman, Ginsburg, arXiv:1708.03888.
+
+    ``r = trust_coefficient * |w| / (|grad| + weight_decay * |w| + eps)``; ``b = momentum * b + lr * r * (grad +
+    weight_decay * w)``; ``w -= b``. Arrays of one axis, biases and those of normalisations, have r = 1 and no decay.
+
+    Parameters
+    ----------
+    lr, momentum, weight_decay, trust_coefficient, eps : float
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 1e-3,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(lr, "LARS")
+        self.momentum = _at_least(momentum, 0.0, "LARS", "momentum")
+        self.weight_decay = _at_least(weight_decay, 0.0, "LARS", "weight_decay")
+        self.trust_coefficient = _at_least(trust_coefficient, 0.0, "LARS", "trust_coefficient")
+        self.eps = _at_least(eps, 0.0, "LARS", "eps")
+
+    def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
+        return LARSUpdate(parameters, gradients, _adapted(slots), arrays.zeros(parameters.shape))
+
+    def _set(self) -> None:
+        self._update.set(self.lr, self.momentum, self.weight_decay, self.trust_coefficient, self.eps)  # type: ignore[union-attr]
+
+
+class LAMB(Optimizer):
+    """Adam with a learning rate for each array of weights, for large batches: You et al., arXiv:1904.00962.
+
+    With Adam's corrected moments m and v, ``r = m / (sqrt(v) + eps) + weight_decay * w``; ``w -= lr * |w| / |r| * r``.
+    Arrays of one axis, biases and those of normalisations, have the ratio 1 and no decay.
+
+    Parameters
+    ----------
+    lr : float
+    betas : (float, float)
+    eps, weight_decay : float
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(lr, "LAMB")
+        self.betas = _betas(betas, "LAMB")
+        self.eps = _at_least(eps, 0.0, "LAMB", "eps")
+        self.weight_decay = _at_least(weight_decay, 0.0, "LAMB", "weight_decay")
+
+    def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
+        moments = arrays.zeros(parameters.shape), arrays.zeros(parameters.shape)
+        return LAMBUpdate(parameters, gradients, _adapted(slots), *moments)
+
+    def _set(self) -> None:
+        self._update.set(self.lr, *self.betas, self.eps, self.weight_decay, self.steps_done)  # type: ignore[union-attr]

@@ -106,6 +106,8 @@ class Plan:
     recompute : bool
         In training: whether the backward pass computes some activations again, so that the plan needs half the memory
         or less, if there is a way. No bit of a result changes.
+    sample_weights : bool
+        With a loss: whether each sample has a weight.
 
     Attributes
     ----------
@@ -120,7 +122,10 @@ class Plan:
         All of them, if there are several.
     nodes : list of Node
     target, result : ndarray
-        With a loss: targets, to be filled; the sum of losses and the number of correct samples.
+        With a loss: targets, to be filled; the sum of the losses, the number of correct samples, the sum of the
+        weights, and the number of samples that count.
+    sample_weights : ndarray or None
+        The weights, to be filled, if there are any.
     gradients : dict of str to ndarray
     memory : Memory
 
@@ -144,6 +149,7 @@ class Plan:
         arena: Arena | None = None,
         weights: PackedWeights | None = None,
         recompute: bool = False,
+        sample_weights: bool = False,
     ) -> None:
         shapes = _several(input_shapes)
         model.output_shapes(shapes)
@@ -171,7 +177,8 @@ class Plan:
         self._dys = [y.like() for y in self._outputs] if training else []
         if loss is not None:
             self.target: NDArray[Any] = loss.new_target(self._outputs[0].shape)
-            self.result = np.zeros(2)
+            self.result = np.zeros(4)
+            self.sample_weights = np.ones(self._outputs[0].shape[0], np.float32) if sample_weights else None
             self._lower_loss(loss)
         self._backward_start = len(self._calls)
         if training:
@@ -210,11 +217,11 @@ class Plan:
         """The loss of y and its gradient, where it reads the memory layout of an array of y's shape."""
         y, dy = self._outputs[0], self._dys[0] if self._dys else None
         if y.lies_as(Buffer(y.shape).channels_last):
-            self._calls.append(Call("loss", loss.step, (y, self.target, dy, self.result)))
+            self._calls.append(Call("loss", loss.step, (y, self.target, dy, self.result, self.sample_weights)))
             return
         copy, slope = Buffer(y.shape), None if dy is None else Buffer(y.shape)
         self._calls.append(Call("loss", relayout, (y, copy)))
-        self._calls.append(Call("loss", loss.step, (copy, self.target, slope, self.result)))
+        self._calls.append(Call("loss", loss.step, (copy, self.target, slope, self.result, self.sample_weights)))
         if slope is not None:
             self._calls.append(Call("loss", relayout, (slope, dy)))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,18 +15,21 @@ from numpy.typing import ArrayLike, NDArray
 from nnpar import _checks, arrays, losses, random
 from nnpar._checks import Array
 from nnpar._kernels.elementwise import Position
-from nnpar._kernels.step import Program
+from nnpar._kernels.optimizer import ClipNorm, ClipValue
+from nnpar._kernels.step import Program, Step
 from nnpar.data.dataset import Dataset
 from nnpar.history import History
 from nnpar.layers.base import Layer, check_values, choosy
-from nnpar.losses import Loss
+from nnpar.losses import Loss, weights
 from nnpar.optimizers import Adam, Optimizer
 from nnpar.parameters import FlatParameters
 from nnpar.plan import Arena, Plan, PlanCache
 from nnpar.progress import Progress
+from nnpar.schedules import Schedule
 from nnpar.shapes import Shape
+from nnpar.weight_average import WeightAverage, running_statistics
 
-Data = Dataset | tuple[ArrayLike, ArrayLike]
+Data = Dataset | tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
 
 MOST_PLANS = 8
 
@@ -37,7 +42,8 @@ class Trainer:
     model : Layer
         Usually a Sequential. Its parameters are moved into one buffer, and changed in place.
     loss : str or Loss
-        ``"cross_entropy"`` (targets: class numbers) or ``"mse"``.
+        ``"cross_entropy"`` (targets: class numbers), ``"bce_with_logits"``, ``"mse"``, ``"l1"``, ``"huber"``,
+        ``"kl_div"``, or one with its arguments, from :mod:`nnpar.losses`.
     optimizer : Optimizer, optional
         ``Adam()`` by default; one for each trainer.
     seed : int, optional
@@ -45,6 +51,16 @@ class Trainer:
     recompute : bool
         Whether the backward pass computes some activations again instead of keeping them: half the memory or less where
         there is a way, the same bits, and a few percent more time, which ``print(trainer.plan)`` shows.
+    schedule : Schedule, optional
+        Sets the optimizer's learning rate before each step of `fit`.
+    clip_norm : float, optional
+        Gradients whose Euclidean norm, of all together, is larger are scaled down to it: Pascanu, Mikolov, Bengio,
+        arXiv:1211.5063. A norm that is not finite is an error, and changes no weight.
+    clip_value : float, optional
+        Each element of the gradients is limited to this size, before the norm is taken.
+    average : float, optional
+        Decay, such as 0.999, of a moving average of the weights and running statistics, taken after each step. `fit`
+        validates with it; ``with trainer.averaged():`` puts it into the model.
 
     Attributes
     ----------
@@ -68,11 +84,17 @@ class Trainer:
         optimizer: Optimizer | None = None,
         seed: int | None = None,
         recompute: bool = False,
+        schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        average: float | None = None,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"Trainer: model: expected a layer, got {type(model).__name__}")
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"Trainer: optimizer: expected an Optimizer, got {type(optimizer).__name__}")
+        if schedule is not None and not isinstance(schedule, Schedule):
+            raise TypeError(f"Trainer: schedule: expected a Schedule, got {type(schedule).__name__}")
         if not model.parameters():
             raise ValueError("Trainer: model: expected parameters to train, got a model without any")
         self.model = model
@@ -87,7 +109,17 @@ class Trainer:
         self._gradients = arrays.zeros(self._flat.values.shape)
         views = self._flat.views(self._gradients)
         self._views = {slot.name: view for slot, view in zip(self._flat.slots, views, strict=True)}
-        self._update = Program([self.optimizer.attach(self._flat.values, self._gradients)])
+        self.schedule = schedule
+        self._base_lr = self.optimizer.lr
+        self._update = Program([self.optimizer.attach(self._flat.values, self._gradients, self._flat.slots)])
+        clips: list[Step] = []
+        if clip_value is not None:
+            clips.append(ClipValue(self._gradients, _above(clip_value, "clip_value")))
+        self._norm = None if clip_norm is None else ClipNorm(self._gradients, _above(clip_norm, "clip_norm"))
+        if self._norm is not None:
+            clips.append(self._norm)
+        self._clip = Program(clips) if clips else None
+        self._average = None if average is None else WeightAverage(model, self._flat.values, average)
         self._position = Position(self.seed)
         self._epoch = 0
         self._step = 0
@@ -95,7 +127,7 @@ class Trainer:
         self._latest: Plan | None = None
         self._shapes: tuple[Shape, Shape] | None = None
         # What a step changes before its loss is known, and as it was before the step.
-        self._statistics = [(a.copy(), a) for node in nodes for a in node.layer._statistics.values()]
+        self._statistics = [(a.copy(), a) for a in running_statistics(model)]
         self._lock = threading.Lock()
 
     def fit(
@@ -111,7 +143,7 @@ class Trainer:
 
         Parameters
         ----------
-        train, validation : Dataset or (images, targets)
+        train, validation : Dataset, (images, targets) or (images, targets, sample weights)
             The validation set is evaluated after each epoch.
         epochs, batch_size : int
             The last batch of an epoch may be smaller.
@@ -148,9 +180,11 @@ class Trainer:
                 record = self._train_epoch(data, batch_size, shuffle, bar)
                 seconds = time.perf_counter() - started
                 if held_out is not None:
-                    record |= {f"validation_{key}": value for key, value in self.evaluate(held_out).items()}
+                    record |= {f"validation_{key}": value for key, value in self._validate(held_out).items()}
                 bar.finish(record, len(data) / seconds)
             self._epoch += 1
+            if self.schedule is not None:
+                self.schedule.after_epoch(record.get("validation_loss", record["loss"]))
             self.history.append(
                 epoch=self._epoch,
                 **record,
@@ -162,22 +196,25 @@ class Trainer:
 
     def _train_epoch(self, data: Dataset, batch_size: int, shuffle: bool, bar: Progress) -> dict[str, float]:
         order = random.permutation(len(data), self.seed, self._epoch) if shuffle else np.arange(len(data))
-        loss_sum = correct = 0.0
-        for start in range(0, len(data), batch_size):
+        totals = np.zeros(4)
+        steps = -(-len(data) // batch_size)
+        for number, start in enumerate(range(0, len(data), batch_size)):
             index = order[start : start + batch_size]
-            result = self._step_on(data.images, data.labels, index, start)
-            loss_sum += result[0]
-            correct += result[1]
-            bar.update(len(index), self._means(loss_sum, correct, start + len(index)))
-        return self._means(float(loss_sum), float(correct), len(data))
+            if self.schedule is not None:
+                self.optimizer.lr = self.schedule.lr(self._base_lr, self._epoch * steps + number, steps)
+            totals += self._step_on(data.images, data.labels, data.weights, index, start)
+            bar.update(len(index), self._means(totals))
+        return self._means(totals)
 
-    def _means(self, loss_sum: float, correct: float, samples: int) -> dict[str, float]:
-        means = {"loss": loss_sum / samples}
+    def _means(self, totals: NDArray[np.float64]) -> dict[str, float]:
+        """Of what a loss's `result` sums up; NaN if nothing counts."""
+        loss_sum, correct, total_weight, counted = totals.tolist()
+        means = {"loss": loss_sum / total_weight if total_weight else math.nan}
         if self.loss.counts_correct:
-            means["accuracy"] = correct / samples
+            means["accuracy"] = correct / counted if counted else math.nan
         return means
 
-    def train_step(self, x: ArrayLike, y: ArrayLike) -> float:
+    def train_step(self, x: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """One step on one batch: forward, loss, backward, update.
 
         Parameters
@@ -185,6 +222,8 @@ class Trainer:
         x : array_like of shape (N, C, H, W) or (N, F)
         y : array_like
             Targets, as the loss wants them.
+        sample_weight : array_like of shape (N,), optional
+            How much each sample counts: its loss and gradient are multiplied by it, and the mean is over their sum.
 
         Returns
         -------
@@ -194,53 +233,96 @@ class Trainer:
         Raises
         ------
         ValueError
-            If the batch does not fit the model or is empty.
+            If the batch does not fit the model or is empty, or there is a schedule, which counts the epochs of `fit`.
         FloatingPointError
             If the loss is not finite; the weights are then unchanged.
         """
+        if self.schedule is not None:
+            raise ValueError("train_step: expected a trainer without a schedule, which counts the epochs of fit")
         images = _checks.batch(x, "train_step", "x")
         if len(images) == 0:
             raise ValueError("train_step: x: expected at least one sample, got an empty batch")
         check_values(self._choosy, [images])
         target = self.loss.check_target(y, self._output_shape(images.shape), "train_step")
-        result = self._step_on(images, target, None, self._step)
-        return float(result[0]) / len(images)
+        of_samples = None
+        if sample_weight is not None:
+            of_samples = weights(sample_weight, images.shape[:1], "train_step", "sample_weight")
+        return self._means(self._step_on(images, target, of_samples, None, self._step))["loss"]
 
     def _step_on(
-        self, images: Array, targets: NDArray[Any], index: NDArray[np.int64] | None, sample: int
+        self,
+        images: Array,
+        targets: NDArray[Any],
+        sample_weights: Array | None,
+        index: NDArray[np.int64] | None,
+        sample: int,
     ) -> NDArray[np.float64]:
-        """One step on the samples that `index` picks, or all; returns the sum of losses and the number of correct
-        samples. Nothing as large as a batch is allocated after the first one.
+        """One step on the samples that `index` picks, or all; returns the loss's `result`. Nothing as large as a batch
+        is allocated after the first one.
         """
         count = len(images) if index is None else len(index)
         with self._lock:
-            plan = self._plan((count, *images.shape[1:]), training=True, with_loss=True)
+            plan = self._plan((count, *images.shape[1:]), True, True, sample_weights is not None)
             self._latest = plan
             _take(images, index, plan.x)
             _take(targets, index, plan.target.reshape(count, *targets.shape[1:]))
+            if sample_weights is not None and plan.sample_weights is not None:
+                _take(sample_weights, index, plan.sample_weights)
             self._position.move(self._epoch, sample)
             for kept, statistic in self._statistics:
                 np.copyto(kept, statistic)
             try:
                 plan.run()
+                if self._clip is not None:
+                    self._clip.run()
             except BaseException:  # Ctrl-C
                 self._restore_statistics()
                 raise
             if not np.isfinite(plan.result[0]):
                 self._restore_statistics()
-                raise FloatingPointError(
-                    f"the loss is {plan.result[0] / count} at step {self._step + 1} "
-                    f"(epoch {self._epoch + 1}); the weights are those before it. "
-                    "Is there a NaN in the data, or is the learning rate too high?"
-                )
+                raise self._not_finite("loss", self._means(plan.result)["loss"])
+            if self._norm is not None and not np.isfinite(self._norm.norm):
+                self._restore_statistics()
+                raise self._not_finite("gradient's norm", self._norm.norm)
             self.optimizer.advance()
             self._step += 1
             self._update.run()  # it answers Ctrl-C when it is done
+            if self._average is not None:
+                self._average.update()
             return plan.result
+
+    def _not_finite(self, what: str, value: float) -> FloatingPointError:
+        return FloatingPointError(
+            f"the {what} is {value} at step {self._step + 1} (epoch {self._epoch + 1}); the weights are those before "
+            "it. Is there a NaN in the data, or is the learning rate too high?"
+        )
 
     def _restore_statistics(self) -> None:
         for kept, statistic in self._statistics:
             np.copyto(statistic, kept)
+
+    @contextmanager
+    def averaged(self) -> Iterator[Layer]:
+        """``with trainer.averaged() as model:`` the model has the averaged weights and statistics, to be evaluated or
+        saved; afterwards its own again.
+
+        Raises
+        ------
+        ValueError
+            If the trainer keeps no average, or has taken no step yet.
+        """
+        if self._average is None:
+            raise ValueError("averaged: expected a trainer with an average, such as Trainer(model, average=0.999)")
+        if self._step == 0:
+            raise ValueError("averaged: expected a training step before")
+        with self._average.in_place():
+            yield self.model
+
+    def _validate(self, data: Dataset) -> dict[str, float]:
+        if self._average is None:
+            return self.evaluate(data)
+        with self.averaged():
+            return self.evaluate(data)
 
     @property
     def plan(self) -> Plan:
@@ -260,14 +342,14 @@ class Trainer:
 
         Parameters
         ----------
-        data : Dataset or (images, targets)
+        data : Dataset, (images, targets) or (images, targets, sample weights)
         batch_size : int
             It does not change the result but for rounding of the sum.
 
         Returns
         -------
         dict
-            ``loss`` and, for cross-entropy, ``accuracy``.
+            ``loss`` and, for losses that know what is correct, ``accuracy``.
 
         Raises
         ------
@@ -277,16 +359,17 @@ class Trainer:
         samples = _dataset(data, "evaluate: data")
         self._check(samples, "evaluate: data")
         batch_size = _checks.integer(batch_size, "evaluate", "batch_size", 1)
-        loss_sum = correct = 0.0
+        totals, weighted = np.zeros(4), samples.weights is not None
         with self._lock:
             for index in _batches(len(samples), batch_size):
-                plan = self._plan((len(index), *samples.images.shape[1:]), training=False, with_loss=True)
+                plan = self._plan((len(index), *samples.images.shape[1:]), False, True, weighted)
                 _take(samples.images, index, plan.x)
                 plan.target[...] = samples.labels[index].reshape(plan.target.shape)
+                if samples.weights is not None and plan.sample_weights is not None:
+                    _take(samples.weights, index, plan.sample_weights)
                 plan.run()
-                loss_sum += plan.result[0]
-                correct += plan.result[1]
-        return self._means(float(loss_sum), float(correct), len(samples))
+                totals += plan.result
+        return self._means(totals)
 
     def predict(self, x: ArrayLike, batch_size: int = 256) -> Array:
         """Outputs of the model, for classes their logits.
@@ -311,7 +394,7 @@ class Trainer:
         out = np.empty(self.model.output_shape(images.shape), np.float32)
         with self._lock:
             for index in _batches(len(images), batch_size):
-                plan = self._plan((len(index), *images.shape[1:]), training=False, with_loss=False)
+                plan = self._plan((len(index), *images.shape[1:]), False, False)
                 _take(images, index, plan.x)
                 plan.run()
                 out[index] = plan.y
@@ -329,7 +412,7 @@ class Trainer:
             shapes = self._shapes = (input_shape, self.model.output_shape(input_shape))
         return shapes[1]
 
-    def _plan(self, input_shape: Shape, training: bool, with_loss: bool) -> Plan:
+    def _plan(self, input_shape: Shape, training: bool, with_loss: bool, weighted: bool = False) -> Plan:
         def make(arena: Arena) -> Plan:
             return Plan(
                 self.model,
@@ -340,17 +423,28 @@ class Trainer:
                 position=self._position,
                 arena=arena,
                 recompute=self.recompute,
+                sample_weights=weighted,
             )
 
-        return self._plans.get((input_shape, training, with_loss), make)
+        return self._plans.get((input_shape, training, with_loss, weighted), make)
+
+
+def _above(value: float, name: str) -> float:
+    number = _checks.number(value, "Trainer", name)
+    if number <= 0.0:
+        raise ValueError(f"Trainer: {name}: expected a number above 0, got {number}")
+    return number
 
 
 def _dataset(data: Data, who: str) -> Dataset:
     if isinstance(data, Dataset):
         return data
-    if not isinstance(data, tuple) or len(data) != 2:
-        raise TypeError(f"{who}: expected a Dataset or (images, targets), got {type(data).__name__}")
-    return Dataset(np.asarray(data[0]), np.asarray(data[1]), who)
+    if not isinstance(data, tuple) or len(data) not in (2, 3):
+        raise TypeError(
+            f"{who}: expected a Dataset, (images, targets) or (images, targets, weights), got {type(data).__name__}"
+        )
+    weights_of_samples = np.asarray(data[2]) if len(data) == 3 else None
+    return Dataset(np.asarray(data[0]), np.asarray(data[1]), who, weights=weights_of_samples)
 
 
 def _batches(count: int, batch_size: int) -> Iterator[NDArray[np.int64]]:

@@ -316,7 +316,7 @@ def run_losses(guard):
     for size in TAILS:
         for samples in (1, 3, 65):
             x, y = guard(cases.normals(rng, (samples, size))), guard(cases.normals(rng, (samples, size)))
-            labels, result = guard(rng.integers(0, size, samples)), guard(np.zeros(2))
+            labels, result = guard(rng.integers(0, size, samples)), guard(np.zeros(4))
             out = guard.nans(samples, size)
             loss, grad = ops.softmax_cross_entropy(x, labels, out=out)
             assert (loss, grad is out) == (ops.softmax_cross_entropy(x.copy(), labels.copy())[0], True)

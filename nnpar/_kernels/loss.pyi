@@ -17,3 +17,30 @@ class SquaredError(Loss):
     def __init__(
         self, prediction: Array, target: NDArray[Any], grad: Array | None, result: NDArray[np.float64]
     ) -> None: ...
+
+class WeightedCrossEntropy(Step):
+    def __init__(
+        self,
+        logits: Array,
+        labels: NDArray[Any],
+        grad: Array | None,
+        result: NDArray[np.float64],
+        parts: int,
+        class_weights: Array,
+        sample_weights: Array | None,
+        ignored: int,
+        smoothing: float,
+    ) -> None: ...
+
+class ElementwiseLoss(Step):
+    def __init__(
+        self,
+        kind: str,
+        prediction: Array,
+        target: Array,
+        grad: Array | None,
+        result: NDArray[np.float64],
+        sample_weights: Array | None = None,
+        delta: float = 1.0,
+        positive: Array | None = None,
+    ) -> None: ...

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 from nnpar._checks import Array
 from nnpar._kernels.step import Step
 
@@ -27,3 +29,43 @@ class AdamUpdate(Update):
         decoupled: bool,
         step: int,
     ) -> None: ...
+
+class RMSpropUpdate(Update):
+    def __init__(
+        self, parameters: Array, gradients: Array, square: Array, mean: Array | None, buffer: Array | None
+    ) -> None: ...
+    def set(self, lr: float, alpha: float, eps: float, weight_decay: float, momentum: float) -> None: ...
+
+class AdagradUpdate(Update):
+    def __init__(self, parameters: Array, gradients: Array, total: Array) -> None: ...
+    def set(self, lr: float, eps: float, weight_decay: float) -> None: ...
+
+class LayerwiseUpdate(Update): ...
+
+class LARSUpdate(LayerwiseUpdate):
+    def __init__(
+        self, parameters: Array, gradients: Array, arrays: Sequence[tuple[int, int, bool]], momentum_buffer: Array
+    ) -> None: ...
+    def set(self, lr: float, momentum: float, weight_decay: float, trust: float, eps: float) -> None: ...
+
+class LAMBUpdate(LayerwiseUpdate):
+    def __init__(
+        self,
+        parameters: Array,
+        gradients: Array,
+        arrays: Sequence[tuple[int, int, bool]],
+        exp_avg: Array,
+        exp_avg_sq: Array,
+    ) -> None: ...
+    def set(self, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int) -> None: ...
+
+class ClipNorm(Update):
+    norm: float
+    def __init__(self, gradients: Array, most: float) -> None: ...
+
+class ClipValue(Update):
+    def __init__(self, gradients: Array, most: float) -> None: ...
+
+class Average(Update):
+    def __init__(self, average: Array, values: Array, decay: float) -> None: ...
+    def begin(self) -> None: ...

@@ -27,6 +27,8 @@ class Dataset:
         Used in error messages.
     class_names : tuple of str
         If given, class labels must lie in ``range(len(class_names))``.
+    weights : ndarray of shape (N,), float32, optional
+        How much each sample counts in losses: finite, none negative, and one above 0.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class Dataset:
     labels: npt.NDArray[np.int64] | npt.NDArray[np.float32]
     name: str = ""
     class_names: tuple[str, ...] = ()
+    weights: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         this = f"dataset {self.name!r}"
@@ -76,6 +79,8 @@ class Dataset:
                 f"got {labels.min()} to {labels.max()}"
             )
 
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _checked_weights(self.weights, len(images), this))
         # A frozen dataclass can set its own fields in this way only.
         object.__setattr__(self, "images", images.astype(np.float32, copy=False))
         object.__setattr__(self, "labels", labels.astype(np.int64 if is_classes else np.float32, copy=False))
@@ -110,7 +115,8 @@ class Dataset:
         rows = index if isinstance(index, slice) else np.asarray(index)
         if isinstance(rows, np.ndarray) and rows.ndim != 1:
             raise IndexError(f"dataset {self.name!r}: expected an index array of 1 dimension, got {rows.ndim}")
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, images=self.images[rows], labels=self.labels[rows], weights=weights)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Shuffle, and cut in two; every sample lands in exactly one part.
@@ -163,3 +169,14 @@ class Dataset:
         if not 1 <= n <= len(self):
             raise ValueError(f"dataset {self.name!r}: expected to take 1 to {len(self)} samples, got {n}")
         return self[:n]
+
+
+def _checked_weights(weights: npt.ArrayLike, count: int, this: str) -> npt.NDArray[np.float32]:
+    array = np.asarray(weights)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{this}: expected weights of a real number type, got {array.dtype}")
+    if array.shape != (count,):
+        raise ValueError(f"{this}: expected a weight for each of {count} samples, got weights of shape {array.shape}")
+    if not np.isfinite(array).all() or (array < 0).any() or not array.any():
+        raise ValueError(f"{this}: expected weights of at least 0, and one above, got {array.min()} to {array.max()}")
+    return np.ascontiguousarray(array, np.float32)

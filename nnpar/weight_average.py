@@ -1,0 +1,47 @@
+"""A moving average of a model's weights, kept while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from nnpar import _checks, arrays
+from nnpar._checks import Array
+from nnpar._kernels.optimizer import Average
+from nnpar._kernels.step import Program
+from nnpar.layers.base import Layer
+
+
+def running_statistics(model: Layer) -> list[Array]:
+    """The arrays that a forward pass in training changes."""
+    return [array for node in model.nodes() for array in node.layer._statistics.values()]
+
+
+class WeightAverage:
+    """The moving average of a model's parameters, which lie in one flat array, and of its running statistics."""
+
+    def __init__(self, model: Layer, values: Array, decay: float) -> None:
+        decay = _checks.number(decay, "Trainer", "average")
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"Trainer: average: expected a decay of at least 0 and below 1, got {decay}")
+        self._own = [values, *running_statistics(model)]
+        self._averages = [arrays.zeros(array.shape) for array in self._own]
+        pairs = zip(self._averages, self._own, strict=True)
+        self._program = Program([Average(average, own, decay) for average, own in pairs])
+
+    def update(self) -> None:
+        self._program.run()
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model has the average meanwhile."""
+        kept = [array.copy() for array in self._own]
+        try:
+            for own, average in zip(self._own, self._averages, strict=True):
+                np.copyto(own, average)
+            yield
+        finally:
+            for own, values in zip(self._own, kept, strict=True):
+                np.copyto(own, values)
