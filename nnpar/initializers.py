@@ -10,11 +10,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nnpar import random
+from nnpar import _checks, random
 from nnpar._checks import Array
 from nnpar.shapes import Shape
 
-__all__ = ["constant", "he_normal", "he_uniform", "ones", "torch_default", "xavier_normal", "xavier_uniform", "zeros"]
+__all__ = [
+    "constant",
+    "he_normal",
+    "he_uniform",
+    "ones",
+    "orthogonal",
+    "torch_default",
+    "truncated_normal",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]
 
 Initializer = Callable[[Shape], Array]
 
@@ -28,16 +39,21 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 def _uniform(shape: Shape, bound: float) -> Array:
-    values = random.uniform(math.prod(shape)).reshape(shape)
-    return ((2.0 * values - 1.0) * bound).astype(np.float32)
+    values = np.empty(shape, np.float32)
+    flat = values.reshape(-1)
+    for start, (numbers,) in random.uniform_parts(values.size):
+        flat[start : start + len(numbers)] = (2.0 * numbers - 1.0) * bound
+    return values
 
 
 def _normal(shape: Shape, deviation: float) -> Array:
     """Box and Muller's transformation of uniform numbers."""
-    values = random.uniform(2 * math.prod(shape)).reshape(2, *shape)
-    radius = np.sqrt(-2.0 * np.log1p(-values[0]))
-    normal: Array = (radius * np.cos(2.0 * np.pi * values[1]) * deviation).astype(np.float32)
-    return normal
+    values = np.empty(shape, np.float32)
+    flat = values.reshape(-1)
+    for start, (first, second) in random.uniform_parts(values.size, rows=2):
+        radius = np.sqrt(-2.0 * np.log1p(-first))
+        flat[start : start + len(first)] = radius * np.cos(2.0 * np.pi * second) * deviation
+    return values
 
 
 def torch_default(shape: Shape) -> Array:
@@ -115,6 +131,88 @@ def xavier_normal(shape: Shape) -> Array:
     ndarray of the shape given, float32
     """
     return _normal(shape, math.sqrt(2.0 / sum(fans(shape))))
+
+
+def truncated_normal(std: float = 1.0, mean: float = 0.0, a: float = -2.0, b: float = 2.0) -> Initializer:
+    """Normal, but from a to b only: numbers outside are drawn again. As PyTorch's ``nn.init.trunc_normal_``.
+
+    Parameters
+    ----------
+    std, mean : float
+        Of the normal distribution; std is above 0.
+    a, b : float
+        Limits, of which at least a twentieth of the distribution lies between.
+
+    Returns
+    -------
+    callable
+        Shape to array, float32.
+
+    Raises
+    ------
+    ValueError
+        If they are not such numbers.
+
+    Examples
+    --------
+    >>> from nnpar import Linear, initializers
+    >>> layer = Linear(64, 64, weight_init=initializers.truncated_normal(std=0.02, a=-0.04, b=0.04))
+    >>> bool(abs(layer.weight).max() <= 0.04)
+    True
+    """
+    who = "truncated_normal"
+    std, mean, a, b = (
+        _checks.number(value, who, name) for value, name in ((std, "std"), (mean, "mean"), (a, "a"), (b, "b"))
+    )
+    if std <= 0.0:
+        raise ValueError(f"{who}: std: expected a number above 0, got {std}")
+    inside = math.erf((b - mean) / std / math.sqrt(2.0)) - math.erf((a - mean) / std / math.sqrt(2.0))
+    if inside < 0.1:
+        raise ValueError(f"{who}: a, b: expected a twentieth of the distribution between, got {a} to {b}")
+
+    def draw(shape: Shape) -> Array:
+        values = mean + _normal(shape, std)
+        while (outside := (values < a) | (values > b)).any():
+            values[outside] = mean + _normal((int(outside.sum()),), std)
+        return values
+
+    return draw
+
+
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """Rows that are orthogonal to each other, or columns if there are fewer, of length `gain`: Saxe, McClelland,
+    Ganguli, arXiv:1312.6120. As PyTorch's ``nn.init.orthogonal_``; kernels of convolutions count as (OC, others).
+
+    Parameters
+    ----------
+    gain : float
+
+    Returns
+    -------
+    callable
+        Shape to array, float32; a ValueError if the shape has one axis. The last bits are those of the LAPACK library
+        that NumPy was built with.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nnpar import initializers
+    >>> w = initializers.orthogonal()((3, 5))
+    >>> bool(np.allclose(w @ w.T, np.eye(3), atol=1e-6))
+    True
+    """
+    gain = _checks.number(gain, "orthogonal", "gain")
+
+    def draw(shape: Shape) -> Array:
+        if len(shape) < 2:
+            raise ValueError(f"orthogonal: shape: expected at least two axes, got {shape}")
+        rows, cols = shape[0], math.prod(shape[1:])
+        tall = _normal((max(rows, cols), min(rows, cols)), 1.0).astype(np.float64)
+        q, r = np.linalg.qr(tall)
+        q *= np.where(np.diagonal(r) < 0.0, -gain, gain)
+        return np.ascontiguousarray(q if rows >= cols else q.T, np.float32).reshape(shape)
+
+    return draw
 
 
 def zeros(shape: Shape) -> Array:

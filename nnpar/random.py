@@ -6,6 +6,7 @@ All of them come from Philox (Salmon et al., SC 2011), whose raw output is the s
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from nnpar import _checks
 
 __all__ = ["get_seed", "manual_seed"]
+
+PART = 2**16  # numbers drawn at a time
 
 _seed = 0
 _draws = itertools.count()
@@ -59,11 +62,22 @@ def checked_seed(seed: int, who: str) -> int:
     return _checks.integer(seed, who, "seed", 0, 2**64)
 
 
-def uniform(size: int) -> NDArray[np.float64]:
-    """The next draw of `size` numbers in [0, 1), from a stream of its own: (seed, number of the draw)."""
-    raw: NDArray[np.uint64] = np.random.Philox(key=np.array([_seed, next(_draws)], np.uint64)).random_raw(size)
-    numbers: NDArray[np.float64] = (raw >> np.uint64(11)) * 2.0**-53
-    return numbers
+def uniform_parts(size: int, rows: int = 1) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The next draw of ``rows * size`` numbers in [0, 1), row after row from a stream of its own, (seed, number of the
+    draw), a part of all rows at a time: where it begins, and (rows, its size).
+    """
+    key = np.array([_seed, next(_draws)], np.uint64)
+    streams = [_stream(key, row * size) for row in range(rows)]
+    for start in range(0, size, PART):
+        raw = np.stack([stream.random_raw(min(PART, size - start)) for stream in streams])
+        yield start, (raw >> np.uint64(11)) * 2.0**-53
+
+
+def _stream(key: NDArray[np.uint64], position: int) -> np.random.Philox:
+    """A stream from that number on; each step of Philox makes four."""
+    stream = np.random.Philox(key=key).advance(position // 4)
+    stream.random_raw(position % 4)
+    return stream
 
 
 def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:

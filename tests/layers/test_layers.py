@@ -53,6 +53,52 @@ def test_initializers_have_their_variance(name, deviation):
     nnpar.manual_seed(0)
 
 
+def test_numbers_do_not_depend_on_the_parts_in_which_they_are_drawn(monkeypatch):
+    drawn = []
+    for part in (2**16, 100, 7):
+        monkeypatch.setattr(nnpar.random, "PART", part)
+        nnpar.manual_seed(5)
+        drawn.append([getattr(initializers, name)((11, 13)) for name in ("he_normal", "he_uniform")])
+    raw = np.random.Philox(key=np.array([5, 0], np.uint64)).random_raw(2 * 143) / 2**64
+    expected = np.sqrt(-2 * np.log(1 - raw[:143])) * np.cos(2 * np.pi * raw[143:]) * np.sqrt(2 / 13)
+    np.testing.assert_allclose(drawn[0][0].ravel(), expected, rtol=1e-6, atol=1e-7)
+    for other in drawn[1:]:
+        np.testing.assert_array_equal(np.stack(other), np.stack(drawn[0]))
+    nnpar.manual_seed(0)
+
+
+def test_truncated_normal():
+    """A normal distribution between -2 and 2 has the deviation 0.8796."""
+    values = initializers.truncated_normal()((500, 400))
+    assert -2 <= values.min() < -1.99
+    assert 1.99 < values.max() <= 2
+    assert abs(values.std() - 0.8796) < 0.005
+    assert abs(values.mean()) < 0.01
+    shifted = initializers.truncated_normal(std=0.1, mean=1.0, a=0.9, b=1.2)((50, 40))
+    assert 0.9 <= shifted.min() < shifted.max() <= 1.2
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (6, 2, 3, 3), (40, 2, 3, 3), (1, 4)])
+def test_orthogonal(shape):
+    w = initializers.orthogonal(gain=2.0)(shape).reshape(shape[0], -1).astype(np.float64)
+    products = w @ w.T if shape[0] <= w.shape[1] else w.T @ w
+    np.testing.assert_allclose(products, 4 * np.eye(len(products)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: initializers.truncated_normal(std=0), "truncated_normal: std: expected a number above 0, got 0.0"),
+        (lambda: initializers.truncated_normal(a=5, b=6), "truncated_normal: a, b: expected a twentieth"),
+        (lambda: initializers.orthogonal()((3,)), r"orthogonal: shape: expected at least two axes, got \(3,\)"),
+        (lambda: initializers.orthogonal(np.nan), "orthogonal: gain: expected a finite number"),
+    ],
+)
+def test_initializers_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 def test_the_seed_decides_the_weights():
     def weights(seed):
         nnpar.manual_seed(seed)
