@@ -16,13 +16,25 @@ import numpy as np
 import pytest
 
 from nnpar import arrays, ops, shapes
+from nnpar._kernels.activation import KINDS, Activation, ActivationGrad
 from nnpar._kernels.batch_norm import BatchNormalize, BatchNormGrad, BatchStatistics
 from nnpar._kernels.elementwise import Position, Transpose
 from nnpar._kernels.gemm import gemm_step
-from nnpar._kernels.loss import SoftmaxCrossEntropy, SquaredError
+from nnpar._kernels.loss import ElementwiseLoss, SoftmaxCrossEntropy, SquaredError, WeightedCrossEntropy
 from nnpar._kernels.norm import GroupNorm, GroupNormGrad, LocalResponse, RowNorm, RowNormGrad
-from nnpar._kernels.optimizer import AdamUpdate, SGDUpdate
+from nnpar._kernels.optimizer import (
+    AdagradUpdate,
+    AdamUpdate,
+    Average,
+    ClipNorm,
+    ClipValue,
+    LAMBUpdate,
+    LARSUpdate,
+    RMSpropUpdate,
+    SGDUpdate,
+)
 from nnpar._kernels.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad, Upsample2d, Upsample2dGrad
+from nnpar._kernels.strided import Arithmetic, StridedCopy, SumAxes
 from nnpar._kernels.tokens import Attention, AttentionGrad, Gather, GatherGrad
 
 PROT_NONE = 0
@@ -330,6 +342,74 @@ def run_losses(guard):
             assert result[0] / samples == loss
 
 
+def run_weighted_losses(guard):
+    rng = np.random.default_rng(0)
+    for size in TAILS:
+        for samples in (1, 17):
+            x, target = guard(cases.normals(rng, (samples, size))), guard(rng.random((samples, size), np.float32))
+            labels, result, out = guard(rng.integers(0, size, samples)), guard(np.zeros(4)), guard.nans(samples, size)
+            of_classes, of_samples = guard(rng.random(size, np.float32)), guard(rng.random(samples, np.float32))
+            for grad in (out, None):
+                for weights in (of_samples, None):
+                    rest = (1, of_classes, weights, -1, 0.1)
+                    bound(guard, WeightedCrossEntropy(x, labels, grad, result, *rest))()
+                    for kind in ("mse", "l1", "huber", "bce_with_logits", "kl_div"):
+                        positive = of_classes if kind == "bce_with_logits" else None
+                        bound(guard, ElementwiseLoss(kind, x, target, grad, result, weights, 1.0, positive))()
+                    assert np.isfinite(result).all()
+
+
+def run_updates(guard):
+    rng = np.random.default_rng(0)
+    for size in [*TAILS, 4095, 4097]:
+        w, g, *state = (guard(rng.random(size, np.float32)) for _ in range(5))
+        whole, halves = [(0, size, True)], [(0, size // 2, True), (size // 2, size - size // 2, False)]
+        for step, settings in [
+            (RMSpropUpdate(w, g, state[0], state[1], state[2]), (0.1, 0.9, 1.0, 0.1, 0.9)),
+            (RMSpropUpdate(w, g, state[0], None, None), (0.1, 0.9, 1.0, 0.1, 0.0)),
+            (AdagradUpdate(w, g, state[0]), (0.1, 1.0, 0.1)),
+            (LARSUpdate(w, g, whole, state[0]), (0.1, 0.9, 0.1, 0.01, 1e-8)),
+            (LAMBUpdate(w, g, halves, state[0], state[1]), (0.1, 0.9, 0.9, 1.0, 0.1, 1)),
+        ]:
+            step.set(*settings)
+            bound(guard, step)()
+        bound(guard, ClipNorm(g, 0.1))()
+        bound(guard, ClipValue(g, 0.01))()
+        average = Average(state[0], w, 0.9)
+        average()
+        average()
+        assert np.isfinite(w).all()
+        assert abs(g).max() <= np.float32(0.01)
+
+
+def run_strided(guard):
+    """Views of whole arrays, turned, reversed and with steps; the interpreter's tests have more of them."""
+    rng = np.random.default_rng(0)
+    for size in TAILS:
+        for axes in ((0, 1, 2), (2, 1, 0), (0, 2, 1), (1, 0, 2)):
+            x = guard(cases.normals(rng, (3, size, 5)))
+            for view in (x.transpose(axes), x.transpose(axes)[::-1, :, ::-1], x.transpose(axes)[:, ::2]):
+                y = guard.nans(*view.shape)
+                StridedCopy(view, y)()
+                np.testing.assert_array_equal(y, view)
+                row = np.broadcast_to(guard(cases.normals(rng, (view.shape[1], 1))), view.shape)
+                Arithmetic("mul", view, row, y)()
+                np.testing.assert_array_equal(y, view * row)
+                total = guard.nans(view.shape[0], 1, view.shape[2])
+                bound(guard, SumAxes(view, total))()
+                np.testing.assert_allclose(total, view.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-4)
+
+
+def run_activations(guard):
+    rng = np.random.default_rng(0)
+    for size in TAILS:
+        for kind in KINDS:
+            x, dy, y = guard(cases.normals(rng, (size,))), guard(cases.normals(rng, (size,))), guard.nans(size)
+            constants = (0.5, 1.0, 1.0)
+            Activation(kind, x, y, *constants)()
+            ActivationGrad(kind, dy, x, y, *constants)()
+
+
 def run_norms(guard):
     rng = np.random.default_rng(0)
     for size in TAILS:
@@ -414,7 +494,7 @@ pytestmark = [
 def test_nothing_is_touched_outside(side):
     result = in_process("run_all", side)
     assert result.returncode == 0, f"ended with {result.returncode} in {result.stdout}\n{result.stderr}"
-    assert len(result.stdout.split()) == len(RUNS) == 16
+    assert len(result.stdout.split()) == len(RUNS) == 20
 
 
 def test_guards_work(side):
