@@ -62,6 +62,8 @@ LINEAR = {  # layer, shape, function
     "mean of the batch": (Mean((0,), True), (4, 3), lambda x: x.mean(axis=0, keepdims=True)),
     "sum": (Sum((-1, -2), True), (2, 3, 4, 5), lambda x: x.sum(axis=(2, 3), keepdims=True)),
     "sum of all": (Sum((0, 1, 2)), (2, 3, 4), lambda x: x.sum()),
+    "sum of nothing": (Sum((1,)), (2, 0, 3), lambda x: x.sum(axis=1)),
+    "sum of nothing, axes apart": (Sum((0, 2)), (2, 3, 0), lambda x: x.sum(axis=(0, 2))),
     "sum of long columns": (Sum((0,)), (20000, 7), lambda x: x.sum(axis=0)),
     "sum of long rows": (Sum((1,)), (3, 50000), lambda x: x.sum(axis=1)),
 }  # fmt: skip

@@ -322,9 +322,12 @@ cdef class SumAxes(Step):
         cdef Py_ssize_t first = chunk * self.chunk, left = min(self.terms, first + self.chunk) - first, run, cols
         cdef const float *x = self.x + self.row(output, &cols).at[1]
         cdef const float *start
-        cdef Walk walk = begin(&self.summed, last, first // n)
+        cdef Walk walk
         cdef double sum = 0.0
         memset(out, 0, 4 * cols)
+        if left <= 0:
+            return
+        walk = begin(&self.summed, last, first // n)
         first %= n
         while left > 0:
             run = min(n - first, left)

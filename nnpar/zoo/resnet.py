@@ -61,8 +61,9 @@ def _for_32(blocks: int, num_classes: int, in_channels: int, shortcut: str) -> S
     name = f"resnet{6 * blocks + 2}"
     if shortcut not in SHORTCUTS:
         raise ValueError(f"{name}: shortcut: expected one of {', '.join(map(repr, SHORTCUTS))}, got {shortcut!r}")
+    stem = [*conv_norm(in_channels, 16, 3), ReLU()]
     stages = _stages(_basic, SHORTCUTS[shortcut], 16, (16, 32, 64), (blocks,) * 3)
-    return Sequential(*conv_norm(in_channels, 16, 3), ReLU(), *stages, *classifier(64, num_classes))
+    return Sequential(*stem, *stages, *classifier(64, num_classes))
 
 
 def resnet20(num_classes: int = 10, in_channels: int = 3, shortcut: str = "projection") -> Sequential:
