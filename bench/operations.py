@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 import nnpar
 from nnpar import arrays, shapes, zoo
-from nnpar._checks import IntOrPair, Pair
+from nnpar._checks import IntOrPair
 from nnpar._kernels import activation, elementwise, loss, pool
 from nnpar.benchmark import Operation, numbers
 from nnpar.layers import Composite, Layer
 from nnpar.optimizers import Optimizer
 from nnpar.plan import Plan
-from nnpar.shapes import Pool2dShape, Shape
+from nnpar.shapes import PoolShape, Shape
 
 # LeNet-5's and VGG-16's first activations at a batch of 8, and a matrix of a dense layer.
 ACTIVATIONS: list[Shape] = [(8, 6, 28, 28), (8, 64, 224, 224), (128, 4096)]
@@ -194,33 +194,32 @@ def update(name: str, optimizer: Optimizer, size: int) -> Operation:
 def max_pool2d_grad(
     name: str, input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0
 ) -> Operation:
-    shape, window = _window(input_shape, kernel_size, stride, padding)
+    shape = _pooled(input_shape, kernel_size, stride, padding)
     y, dx = arrays.empty(shape.output_shape), arrays.empty(input_shape)
     argmax = arrays.bytes_like(y)
-    pool.MaxPool2d(numbers(input_shape, 1), y, argmax, *window)()
+    pool.MaxPool2d(numbers(input_shape, 1), y, argmax, shape.window)()
     return Operation(
-        name, str(input_shape), pool.MaxPool2dGrad(numbers(shape.output_shape, 2), argmax, dx, *window), dx
+        name, str(input_shape), pool.MaxPool2dGrad(numbers(shape.output_shape, 2), argmax, dx, shape.window), dx
     )
 
 
 def avg_pool2d(
     name: str, input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0
 ) -> Operation:
-    shape, window = _window(input_shape, kernel_size, stride, padding)
+    shape = _pooled(input_shape, kernel_size, stride, padding)
     y = arrays.empty(shape.output_shape)
-    return Operation(name, str(input_shape), pool.AvgPool2d(numbers(input_shape, 1), y, *window, True), y)
+    return Operation(name, str(input_shape), pool.AvgPool2d(numbers(input_shape, 1), y, shape.window, True), y)
 
 
 def avg_pool2d_grad(
     name: str, input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0
 ) -> Operation:
-    shape, window = _window(input_shape, kernel_size, stride, padding)
+    shape = _pooled(input_shape, kernel_size, stride, padding)
     dx = arrays.empty(input_shape)
-    return Operation(name, str(input_shape), pool.AvgPool2dGrad(numbers(shape.output_shape, 2), dx, *window, True), dx)
+    return Operation(
+        name, str(input_shape), pool.AvgPool2dGrad(numbers(shape.output_shape, 2), dx, shape.window, True), dx
+    )
 
 
-def _window(
-    input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair
-) -> tuple[Pool2dShape, tuple[Pair, Pair, Pair]]:
-    shape = shapes.pool2d(input_shape, kernel_size, stride, padding, "pool2d")
-    return shape, (shape.kernel_size, shape.stride, shape.padding)
+def _pooled(input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair) -> PoolShape:
+    return shapes.pool2d(input_shape, kernel_size, stride, padding, 1, False, "pool2d")

@@ -47,10 +47,10 @@ typedef struct {
 } nnp_products;
 
 /* Pooling geometry. Images are channels-last: x is (height, width, channels), y is (out_height, out_width, channels).
- */
+ * The padding is what lies before the image; end_h and end_w are where the padding after it ends. */
 typedef struct {
     ptrdiff_t channels, height, width, out_height, out_width;
-    ptrdiff_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
+    ptrdiff_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, end_h, end_w;
     int count_include_pad; /* average pooling: divide by the whole window, or by the part inside the image */
     int sum;               /* average pooling: divide by nothing */
     int stream;            /* the result may go to memory past the caches */

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[np.float32]
 Pair: TypeAlias = tuple[int, int]
 IntOrPair: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]]
 
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 LARGEST = 2**62  # bytes: sizes are signed 64-bit, and a sum of two of them must be, too
@@ -49,12 +50,32 @@ def axis(value: int, rank: int, who: str, name: str) -> int:
 
 def pair(value: Any, who: str, name: str, least: int) -> Pair:
     """An int, or two of them, as (h, w)."""
-    if isinstance(value, (str, bytes)) or np.ndim(value) == 0:
-        number = integer(value, who, name, least)
-        return number, number
-    if len(value) != 2:
-        raise ValueError(f"{who}: {name}: expected an int or a pair (h, w), got {value!r}")
-    return integer(value[0], who, name, least), integer(value[1], who, name, least)
+    height, width = sizes(value, who, name, least, 2)
+    return height, width
+
+
+def sizes(value: Any, who: str, name: str, least: int, axes: int) -> tuple[int, ...]:
+    """An int for all axes, or one for each."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
+        return (integer(value, who, name, least),) * axes
+    values = tuple(value)
+    if len(values) != axes:
+        one_for_each = {1: "one of the length", 2: "a pair (h, w)", 3: "three (d, h, w)"}[axes]
+        raise ValueError(f"{who}: {name}: expected an int or {one_for_each}, got {value!r}")
+    return tuple(integer(size, who, name, least) for size in values)
+
+
+def sides(value: Any, who: str, name: str, axes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Padding before and after each axis: an int for all, one for each axis, or (before, after) for each."""
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        each = tuple(value)
+        if len(each) == axes and all(isinstance(two, (tuple, list)) for two in each):
+            if any(len(two) != 2 for two in each):
+                raise ValueError(f"{who}: {name}: expected (before, after) for each axis, got {value!r}")
+            before, after = (tuple(integer(two[k], who, name, 0) for two in each) for k in (0, 1))
+            return before, after
+    both = sizes(value, who, name, 0, axes)
+    return both, both
 
 
 def number(value: Any, who: str, name: str) -> float:

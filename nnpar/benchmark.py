@@ -405,12 +405,13 @@ def max_pool2d(
     name: str, input_shape: Shape, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0
 ) -> Operation:
     """Max pooling with positions, as training does it; arguments as those of :func:`nnpar.ops.max_pool2d`."""
-    shape = shapes.pool2d(input_shape, kernel_size, stride, padding, "max_pool2d")
+    shape = shapes.pool2d(input_shape, kernel_size, stride, padding, 1, False, "max_pool2d")
     y = arrays.empty(shape.output_shape)
     argmax = arrays.bytes_like(y)
     x = numbers(input_shape, 1)
-    step = pool.MaxPool2d(x, y, argmax, shape.kernel_size, shape.stride, shape.padding)
-    return Operation(name, f"{shape.input_shape}, window {shape.kernel_size}, stride {shape.stride}", step, y)
+    step = pool.MaxPool2d(x, y, argmax, shape.window)
+    window = shape.window
+    return Operation(name, f"{shape.input_shape}, window {window.kernel_size}, stride {window.stride}", step, y)
 
 
 def relu(name: str, shape: Shape) -> Operation:

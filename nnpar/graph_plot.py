@@ -143,10 +143,10 @@ def _title(layer: Layer) -> str:
     name = type(layer).__name__
     window = getattr(layer, "kernel_size", None)
     if window is not None:
-        name += f" {window[0]}x{window[1]}"
+        name += f" {_times(window)}"
         stride = layer.stride  # type: ignore[attr-defined]
-        if isinstance(layer, (layers.Conv2d, layers.ConvTranspose2d)) and stride != (1, 1):
-            name += f" / {stride[0]}" if stride[0] == stride[1] else f" / {stride[0]}x{stride[1]}"
+        if _kind(layer) == "convolution" and max(stride) > 1:
+            name += f" / {stride[0] if len(set(stride)) == 1 else _times(stride)}"
         if getattr(layer, "groups", 1) > 1:
             name += f", {layer.groups} groups"  # type: ignore[attr-defined]
     if isinstance(layer, layers.Dropout):
@@ -154,14 +154,16 @@ def _title(layer: Layer) -> str:
     return name if len(name) <= TITLE else name[: TITLE - 1] + "…"
 
 
+def _times(sizes: Shape) -> str:
+    return "x".join(map(str, sizes))
+
+
 def _kind(layer: Layer) -> str:
-    kinds: dict[str, Any] = {
-        "convolution": (layers.Conv2d, layers.ConvTranspose2d),
-        "dense": layers.Linear,
-        "pooling": (layers.MaxPool2d, layers.AvgPool2d, layers.GlobalAvgPool2d),
-        "merging": (layers.Add, layers.Concatenate),
-    }
-    return next((kind for kind, types in kinds.items() if isinstance(layer, types)), "other")
+    name = type(layer).__name__
+    if isinstance(layer, (layers.Add, layers.Concatenate)):
+        return "merging"
+    kinds = {"Conv": "convolution", "Pool": "pooling", "Linear": "dense"}
+    return next((kind for part, kind in kinds.items() if part in name), "other")
 
 
 def _sizes(shape: Shape) -> str:

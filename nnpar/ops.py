@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnpar import _checks, arrays, convolution, random, shapes
-from nnpar._checks import Array, IntOrPair
+from nnpar._checks import Array, IntOrPair, Padding
 from nnpar._kernels import activation, elementwise, loss, pool
 from nnpar._kernels.gemm import gemm_step
 from nnpar._results import Result, images_of
@@ -334,8 +334,10 @@ def max_pool2d(
     x: ArrayLike,
     kernel_size: IntOrPair,
     stride: IntOrPair | None = ...,
-    padding: IntOrPair = ...,
+    padding: Padding = ...,
     *,
+    dilation: IntOrPair = ...,
+    ceil_mode: bool = ...,
     return_argmax: Literal[False] = ...,
     out: Array | None = ...,
 ) -> Array: ...
@@ -344,8 +346,10 @@ def max_pool2d(
     x: ArrayLike,
     kernel_size: IntOrPair,
     stride: IntOrPair | None = ...,
-    padding: IntOrPair = ...,
+    padding: Padding = ...,
     *,
+    dilation: IntOrPair = ...,
+    ceil_mode: bool = ...,
     return_argmax: Literal[True],
     out: Array | None = ...,
 ) -> tuple[Array, NDArray[np.uint8]]: ...
@@ -353,8 +357,10 @@ def max_pool2d(
     x: ArrayLike,
     kernel_size: IntOrPair,
     stride: IntOrPair | None = None,
-    padding: IntOrPair = 0,
+    padding: Padding = 0,
     *,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
     return_argmax: bool = False,
     out: Array | None = None,
 ) -> Array | tuple[Array, NDArray[np.uint8]]:
@@ -367,8 +373,12 @@ def max_pool2d(
         A window of at most 256 positions.
     stride : int or (int, int), optional
         The kernel's size by default.
-    padding : int or (int, int)
-        Of minus infinity, at most half the kernel.
+    padding : int, (int, int) or ((int, int), (int, int))
+        Of minus infinity, less than the window: for all sides, for each axis, or before and after each axis.
+    dilation : int or (int, int)
+        How far a window's positions are apart.
+    ceil_mode : bool
+        Whether windows count that begin before the image's end and reach beyond its padding.
     return_argmax : bool
         Whether to return the positions as well, for :func:`max_pool2d_grad`.
     out : ndarray of shape (N, C, OH, OW), float32, optional
@@ -386,10 +396,10 @@ def max_pool2d(
     """
     images = images_of(x, "max_pool2d", "x")
     most = shapes.MAX_POOL_POSITIONS
-    shape = shapes.pool2d(images.shape, kernel_size, stride, padding, "max_pool2d", most)
+    shape = shapes.pool2d(images.shape, kernel_size, stride, padding, dilation, ceil_mode, "max_pool2d", most)
     result = Result(out, shape.output_shape, "max_pool2d", images)
     argmax = arrays.bytes_like(result.array) if return_argmax else None
-    y = result.after(pool.MaxPool2d(images, result.array, argmax, shape.kernel_size, shape.stride, shape.padding))
+    y = result.after(pool.MaxPool2d(images, result.array, argmax, shape.window))
     return y if argmax is None else (y, argmax)
 
 
@@ -399,8 +409,10 @@ def max_pool2d_grad(
     input_shape: Shape,
     kernel_size: IntOrPair,
     stride: IntOrPair | None = None,
-    padding: IntOrPair = 0,
+    padding: Padding = 0,
     *,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
     out: Array | None = None,
 ) -> Array:
     """Gradient of :func:`max_pool2d`.
@@ -412,7 +424,7 @@ def max_pool2d_grad(
         As :func:`max_pool2d` returned it.
     input_shape : tuple
         (N, C, H, W).
-    kernel_size, stride, padding
+    kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass.
     out : ndarray of shape (N, C, H, W), float32, optional
 
@@ -428,7 +440,8 @@ def max_pool2d_grad(
     who = "max_pool2d_grad"
     grad = images_of(dy, who, "dy")
     input_shape = _checks.shape(input_shape, who, "input_shape", 4)
-    shape = shapes.pool2d(input_shape, kernel_size, stride, padding, who, shapes.MAX_POOL_POSITIONS)
+    most = shapes.MAX_POOL_POSITIONS
+    shape = shapes.pool2d(input_shape, kernel_size, stride, padding, dilation, ceil_mode, who, most)
     _checks.same_shape(grad, shape.output_shape, who, "dy")
     where = np.asarray(argmax)
     if where.dtype != np.uint8:
@@ -437,16 +450,18 @@ def max_pool2d_grad(
     if not where.transpose(0, 2, 3, 1).flags.c_contiguous:
         where = np.ascontiguousarray(where.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     result = Result(out, shape.input_shape, who, grad, where)
-    return result.after(pool.MaxPool2dGrad(grad, where, result.array, shape.kernel_size, shape.stride, shape.padding))
+    return result.after(pool.MaxPool2dGrad(grad, where, result.array, shape.window))
 
 
 def avg_pool2d(
     x: ArrayLike,
     kernel_size: IntOrPair,
     stride: IntOrPair | None = None,
-    padding: IntOrPair = 0,
+    padding: Padding = 0,
     count_include_pad: bool = True,
     *,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
     out: Array | None = None,
 ) -> Array:
     """Mean of each window.
@@ -457,10 +472,14 @@ def avg_pool2d(
     kernel_size : int or (int, int)
     stride : int or (int, int), optional
         The kernel's size by default.
-    padding : int or (int, int)
-        Of zeros, at most half the kernel.
+    padding : int, (int, int) or ((int, int), (int, int))
+        Of zeros, less than the window: for all sides, for each axis, or before and after each axis.
     count_include_pad : bool
         Whether the mean counts the padding.
+    dilation : int or (int, int)
+        How far a window's positions are apart.
+    ceil_mode : bool
+        Whether windows count that begin before the image's end and reach beyond its padding.
     out : ndarray of shape (N, C, OH, OW), float32, optional
 
     Returns
@@ -473,11 +492,9 @@ def avg_pool2d(
         If the shapes do not fit.
     """
     images = images_of(x, "avg_pool2d", "x")
-    shape = shapes.pool2d(images.shape, kernel_size, stride, padding, "avg_pool2d")
+    shape = shapes.pool2d(images.shape, kernel_size, stride, padding, dilation, ceil_mode, "avg_pool2d")
     result = Result(out, shape.output_shape, "avg_pool2d", images)
-    return result.after(
-        pool.AvgPool2d(images, result.array, shape.kernel_size, shape.stride, shape.padding, bool(count_include_pad))
-    )
+    return result.after(pool.AvgPool2d(images, result.array, shape.window, bool(count_include_pad)))
 
 
 def avg_pool2d_grad(
@@ -485,9 +502,11 @@ def avg_pool2d_grad(
     input_shape: Shape,
     kernel_size: IntOrPair,
     stride: IntOrPair | None = None,
-    padding: IntOrPair = 0,
+    padding: Padding = 0,
     count_include_pad: bool = True,
     *,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
     out: Array | None = None,
 ) -> Array:
     """Gradient of :func:`avg_pool2d`.
@@ -497,7 +516,7 @@ def avg_pool2d_grad(
     dy : array_like of shape (N, C, OH, OW)
     input_shape : tuple
         (N, C, H, W).
-    kernel_size, stride, padding, count_include_pad
+    kernel_size, stride, padding, count_include_pad, dilation, ceil_mode
         As in the forward pass.
     out : ndarray of shape (N, C, H, W), float32, optional
 
@@ -512,12 +531,11 @@ def avg_pool2d_grad(
     """
     who = "avg_pool2d_grad"
     grad = images_of(dy, who, "dy")
-    shape = shapes.pool2d(_checks.shape(input_shape, who, "input_shape", 4), kernel_size, stride, padding, who)
+    input_shape = _checks.shape(input_shape, who, "input_shape", 4)
+    shape = shapes.pool2d(input_shape, kernel_size, stride, padding, dilation, ceil_mode, who)
     _checks.same_shape(grad, shape.output_shape, who, "dy")
     result = Result(out, shape.input_shape, who, grad)
-    return result.after(
-        pool.AvgPool2dGrad(grad, result.array, shape.kernel_size, shape.stride, shape.padding, bool(count_include_pad))
-    )
+    return result.after(pool.AvgPool2dGrad(grad, result.array, shape.window, bool(count_include_pad)))
 
 
 def upsample2d(x: ArrayLike, scale_factor: IntOrPair, *, out: Array | None = None) -> Array:

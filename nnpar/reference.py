@@ -5,8 +5,9 @@ given, so that tests can ask for float64. `out`, where given, is filled and retu
 
 Convolution and pooling follow PyTorch. Images x and dx are (N, C, H, W); outputs y and dy are (N, OC, OH, OW), or
 (N, C, OH, OW) in pooling; weights w and dw are (OC, C/groups, KH, KW), a bias is (OC,). `kernel_size`, `stride`,
-`padding` and `dilation` are one int or an (h, w) pair; a pooling `stride` of None is the kernel size. Each function is
-a loop over the taps of the kernel: at output pixel (oh, ow), tap (kh, kw) meets the pixel
+`padding` and `dilation` are one int or an (h, w) pair; a pooling `stride` of None is the kernel size, and its padding
+may be ((top, bottom), (left, right)). Each function is a loop over the taps of the kernel: at output pixel (oh, ow),
+tap (kh, kw) meets the pixel
 
     h = oh * stride - padding + kh * dilation        w = ow * stride - padding + kw * dilation
 """
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Pair = int | tuple[int, int]
+Padding = Pair | tuple[tuple[int, int], tuple[int, int]]
 
 
 def gemm(a: Array, b: Array, *, alpha: float = 1.0, beta: float = 0.0, out: Array | None = None) -> Array:
@@ -115,8 +117,10 @@ def max_pool2d(
     x: Array,
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: Padding = 0,
     *,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
     return_argmax: bool = False,
     out: Array | None = None,
 ) -> Array | tuple[Array, Array]:
@@ -129,8 +133,9 @@ def max_pool2d(
         Only with `return_argmax`: the position kh * KW + kw within its window of the element taken, which is the
         first maximum, or the last NaN. It lies inside the image, even in a window of nothing but -inf.
     """
-    windows = np.stack([pixels for _, _, pixels in _taps(_pad(x, padding, -np.inf), kernel_size, stride)])
-    inside = np.stack([pixels for _, _, pixels in _taps(_pad(np.ones(x.shape, bool), padding), kernel_size, stride)])
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    windows = np.stack(_pool_taps(_pool_pad(x, window, -np.inf), window))
+    inside = np.stack(_pool_taps(_pool_pad(np.ones(x.shape, bool), window), window))
     y = windows[0].copy()
     argmax = inside.argmax(axis=0).astype(np.uint8)  # the first position inside
     for position, pixels in enumerate(windows):
@@ -147,29 +152,35 @@ def max_pool2d_grad(
     input_shape: tuple[int, int, int, int],
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: Padding = 0,
     *,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
     out: Array | None = None,
 ) -> Array:
     """Return dx, of `input_shape`: every output gradient goes to the one element that `max_pool2d` took, its argmax."""
-    dx = _pad(np.zeros(input_shape, dy.dtype), padding)
-    for position, (_, _, pixels) in enumerate(_taps(dx, kernel_size, stride)):
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    dx = _pool_pad(np.zeros(input_shape, dy.dtype), window)
+    for position, pixels in enumerate(_pool_taps(dx, window)):
         pixels += np.where(argmax == position, dy, 0)
-    return _into(out, _crop(dx, padding))
+    return _into(out, _pool_crop(dx, input_shape, padding))
 
 
 def avg_pool2d(
     x: Array,
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: Padding = 0,
     count_include_pad: bool = True,
     *,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
     out: Array | None = None,
 ) -> Array:
     """Average every window; padding counts as zeros or, if not `count_include_pad`, not at all."""
-    total = _window_sums(_pad(x, padding), kernel_size, stride)
-    return _into(out, total / _window_sizes(x, kernel_size, stride, padding, count_include_pad))
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    total = np.sum(_pool_taps(_pool_pad(x, window), window), axis=0)
+    return _into(out, total / _window_sizes(x, window, count_include_pad))
 
 
 def avg_pool2d_grad(
@@ -177,18 +188,21 @@ def avg_pool2d_grad(
     input_shape: tuple[int, int, int, int],
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: Padding = 0,
     count_include_pad: bool = True,
     *,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
     out: Array | None = None,
 ) -> Array:
     """Return dx, of `input_shape`: every output gradient is shared equally by its window."""
+    window = kernel_size, stride, padding, dilation, ceil_mode
     dx = np.zeros(input_shape, dy.dtype)
-    share = dy / _window_sizes(dx, kernel_size, stride, padding, count_include_pad)
-    dx = _pad(dx, padding)
-    for _, _, pixels in _taps(dx, kernel_size, stride):
+    share = dy / _window_sizes(dx, window, count_include_pad)
+    dx = _pool_pad(dx, window)
+    for pixels in _pool_taps(dx, window):
         pixels += share
-    return _into(out, _crop(dx, padding))
+    return _into(out, _pool_crop(dx, input_shape, padding))
 
 
 def upsample2d(x: Array, scale_factor: Pair, *, out: Array | None = None) -> Array:
@@ -454,15 +468,45 @@ def _taps(image: Array, kernel_size: Pair, stride: Pair | None, dilation: Pair =
         yield kh, kw, image[..., h : h + end[0] : stride[0], w : w + end[1] : stride[1]]
 
 
-def _window_sums(image: Array, kernel_size: Pair, stride: Pair | None) -> Array:
-    sums: Array = np.sum([pixels for _, _, pixels in _taps(image, kernel_size, stride)], axis=0)
-    return sums
+def _sides(padding: Padding) -> list[tuple[int, int]]:
+    """(before, after) for height and width."""
+    return [(side, side) if isinstance(side, int) else tuple(side) for side in _pair(padding)]  # type: ignore[arg-type]
 
 
-def _window_sizes(x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair, count_include_pad: bool) -> Array:
-    """How many pixels of x, and of its padding if that counts, each pooling window has: (OH, OW)."""
-    ones = _pad(np.ones(x.shape[2:], x.dtype), padding, float(count_include_pad))
-    return _window_sums(ones, kernel_size, stride)
+def _pool_pad(image: Array, window: tuple[Any, ...], value: float = 0.0, outermost: float | None = None) -> Array:
+    """Surround an image (..., H, W) with a pooling's padding, of `value`, and with ceil_mode with what the windows that
+    begin before the padding after it still reach, of `outermost` (`value` by default).
+    """
+    kernel_size, stride, padding, dilation, ceil_mode = window
+    kernel = _pair(kernel_size)
+    steps = zip(kernel, kernel if stride is None else _pair(stride), _pair(dilation), strict=True)
+    more = []
+    for size, (before, after), (k, step, apart) in zip(image.shape[-2:], _sides(padding), steps, strict=True):
+        missing = -(size + before + after - apart * (k - 1) - 1) % step
+        begins = size + before + after + missing - apart * (k - 1) - 1
+        more.append((0, missing if ceil_mode and begins < size + before else 0))
+    others = [(0, 0)] * (image.ndim - 2)
+    image = np.pad(image, others + _sides(padding), constant_values=value)
+    return np.pad(image, others + more, constant_values=value if outermost is None else outermost)
+
+
+def _pool_taps(image: Array, window: tuple[Any, ...]) -> list[Array]:
+    """The pixels under each position of a pooling's windows: views of an image that `_pool_pad` made."""
+    kernel_size, stride, _, dilation, _ = window
+    return [pixels for _, _, pixels in _taps(image, kernel_size, stride, dilation)]
+
+
+def _pool_crop(image: Array, shape: tuple[int, ...], padding: Padding) -> Array:
+    """Undo `_pool_pad`."""
+    (top, _), (left, _) = _sides(padding)
+    return image[..., top : top + shape[-2], left : left + shape[-1]]
+
+
+def _window_sizes(x: Array, window: tuple[Any, ...], count_include_pad: bool) -> Array:
+    """How many pixels of x, and of its padding if that counts, each pooling window has, at least 1: (OH, OW)."""
+    ones = _pool_pad(np.ones(x.shape[2:], x.dtype), window, float(count_include_pad), 0.0)
+    sizes: Array = np.maximum(np.sum(_pool_taps(ones, window), axis=0), 1)
+    return sizes
 
 
 def _per_channel(values: Array) -> Array:

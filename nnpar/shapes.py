@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nnpar import _checks
-from nnpar._checks import IntOrPair, Pair
+from nnpar._checks import IntOrPair, Padding, Pair
 
 Shape = tuple[int, ...]
 
@@ -64,58 +65,148 @@ def conv2d(
 
 
 @dataclass(frozen=True)
-class Pool2dShape:
+class PoolWindow:
+    """A pooling's window: sizes along each axis, what surrounds the image before and after it, and whether windows that
+    reach beyond that count.
+    """
+
+    kernel_size: Shape
+    stride: Shape
+    before: Shape
+    after: Shape
+    dilation: Shape
+    ceil_mode: bool = False
+
+    @property
+    def padding(self) -> Shape | tuple[Shape, ...]:
+        """As layers take it."""
+        return padding_of(self.before, self.after)
+
+    def along(self, *axes: int | None) -> PoolWindow:
+        """The window along these axes alone; None is an axis along which it has one position."""
+
+        def part(sizes: Shape, default: int) -> Shape:
+            return tuple(default if axis is None else sizes[axis] for axis in axes)
+
+        return PoolWindow(
+            part(self.kernel_size, 1), part(self.stride, 1), part(self.before, 0), part(self.after, 0),
+            part(self.dilation, 1), self.ceil_mode,
+        )  # fmt: skip
+
+
+def padding_of(before: Shape, after: Shape) -> Shape | tuple[Shape, ...]:
+    """A padding as layers take it: one size for each axis, or (before, after) for each where these differ."""
+    return before if before == after else tuple(zip(before, after, strict=True))
+
+
+def side_by_side(size: Shape) -> PoolWindow:
+    """Windows of that size that neither overlap nor leave gaps."""
+    return PoolWindow(tuple(size), tuple(size), (0,) * len(size), (0,) * len(size), (1,) * len(size))
+
+
+@dataclass(frozen=True)
+class PoolShape:
     """A pooling's sizes."""
 
     input_shape: Shape
     output_shape: Shape
-    kernel_size: Pair
-    stride: Pair
-    padding: Pair
+    window: PoolWindow
 
 
 MAX_POOL_POSITIONS = 256  # of a max pooling's window: they are kept as bytes
 
 
-def pool2d_window(
-    kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair, who: str, most_positions: int | None = None
-) -> tuple[Pair, Pair, Pair]:
-    """Check a pooling's window: (kernel, stride, padding); a stride of None is the kernel's size.
+def pool_window(
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None,
+    padding: Padding,
+    dilation: IntOrPair,
+    ceil_mode: bool,
+    who: str,
+    axes: int = 2,
+) -> PoolWindow:
+    """Check a pooling's window; a stride of None is the kernel's size.
 
     Raises
     ------
     ValueError
-        If the padding is more than half the kernel, or the window has more than `most_positions`.
+        If sizes are out of range, or a window may lie in the padding.
     """
-    kernel = _checks.pair(kernel_size, who, "kernel_size", 1)
-    step = kernel if stride is None else _checks.pair(stride, who, "stride", 1)
-    pad = _checks.pair(padding, who, "padding", 0)
-    if any(2 * p > k for p, k in zip(pad, kernel, strict=True)):
-        raise ValueError(f"{who}: padding: expected at most half of kernel_size {kernel}, got {pad}")
-    if most_positions is not None and kernel[0] * kernel[1] > most_positions:
-        raise ValueError(f"{who}: kernel_size: expected at most {most_positions} positions, got {kernel}")
-    return kernel, step, pad
+    kernel = _checks.sizes(kernel_size, who, "kernel_size", 1, axes)
+    step = kernel if stride is None else _checks.sizes(stride, who, "stride", 1, axes)
+    apart = _checks.sizes(dilation, who, "dilation", 1, axes)
+    before, after = _checks.sides(padding, who, "padding", axes)
+    spans = tuple(_span(k, d) for k, d in zip(kernel, apart, strict=True))
+    if max(spans) >= _checks.LARGEST:
+        raise ValueError(f"{who}: dilation: {apart} makes the window too large")
+    if any(max(b, a) >= span for b, a, span in zip(before, after, spans, strict=True)):
+        raise ValueError(f"{who}: padding: expected less than the window's {spans}, got {padding}")
+    return PoolWindow(kernel, step, before, after, apart, bool(ceil_mode))
+
+
+def pool(input_shape: Shape, window: PoolWindow, who: str) -> PoolShape:
+    """Sizes of what a pooling of any number of axes gives.
+
+    Raises
+    ------
+    ValueError
+        If the window does not fit; `who` names the operation or layer.
+    """
+    size = tuple(_pooled(input_shape, window, axis, who) for axis in range(len(window.stride)))
+    output = _checks.shape((*input_shape[:2], *size), who, "output", len(input_shape))
+    return PoolShape(input_shape, output, window)
 
 
 def pool2d(
     input_shape: Shape,
     kernel_size: IntOrPair,
     stride: IntOrPair | None,
-    padding: IntOrPair,
+    padding: Padding,
+    dilation: IntOrPair,
+    ceil_mode: bool,
     who: str,
     most_positions: int | None = None,
-) -> Pool2dShape:
-    """Check a pooling's arguments, see :func:`pool2d_window`.
+) -> PoolShape:
+    """The same from the arguments of a pooling of images, see :func:`pool_window`.
 
     Raises
     ------
     ValueError
-        If they do not fit together; `who` names the operation or layer.
+        If they do not fit together, or the window has more than `most_positions`.
     """
-    kernel, step, pad = pool2d_window(kernel_size, stride, padding, who, most_positions)
-    size = window_positions(input_shape, kernel, step, pad, (1, 1), who)
-    _checks.shape((*input_shape[:2], *size), who, "output", 4)
-    return Pool2dShape(input_shape, (*input_shape[:2], *size), kernel, step, pad)
+    window = pool_window(kernel_size, stride, padding, dilation, ceil_mode, who)
+    if most_positions is not None and math.prod(window.kernel_size) > most_positions:
+        raise ValueError(f"{who}: kernel_size: expected at most {most_positions} positions, got {window.kernel_size}")
+    return pool(input_shape, window, who)
+
+
+def _span(kernel: int, dilation: int) -> int:
+    """How far a window reaches."""
+    return dilation * (kernel - 1) + 1
+
+
+AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+def _pooled(input_shape: Shape, window: PoolWindow, axis: int, who: str) -> int:
+    """How many windows there are along an axis. With ceil_mode also such as end after the padding; each begins before
+    the image's end, as in PyTorch.
+    """
+    size, before, after = input_shape[2 + axis], window.before[axis], window.after[axis]
+    span, step = _span(window.kernel_size[axis], window.dilation[axis]), window.stride[axis]
+    rest = size + before + after - span
+    count = rest // step + 1
+    if window.ceil_mode:
+        count = -(-rest // step) + 1
+        if (count - 1) * step >= size + before:
+            count -= 1
+    if size < 1 or count < 1:
+        name = AXIS_NAMES[len(window.stride)][axis]
+        raise ValueError(
+            f"{who}: input: expected a {name} of at least {max(1, span - before - after)} "
+            f"for a window of {span} and padding {(before, after)}, got shape {input_shape}"
+        )
+    return count
 
 
 def upsample2d(input_shape: Shape, scale: Pair, who: str) -> Shape:

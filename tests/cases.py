@@ -119,7 +119,9 @@ class Pool2dCase:
     w: int
     kernel: Pair
     stride: Pair | None = None
-    padding: Pair = (0, 0)
+    padding: Pair | tuple[Pair, Pair] = (0, 0)
+    dilation: Pair = (1, 1)
+    ceil_mode: bool = False
     benchmark: bool = False
 
     @property
@@ -128,12 +130,50 @@ class Pool2dCase:
 
     @property
     def y_shape(self) -> Shape:
-        return (self.n, self.c, *_positions(self))
+        return (self.n, self.c, *self._windows)
 
     @property
-    def window(self) -> tuple[Pair, Pair | None, Pair]:
+    def sides(self) -> tuple[Pair, Pair]:
+        """Padding (before, after) each axis."""
+        top, left = self.padding
+        return (top, left) if isinstance(top, tuple) else ((top, top), (left, left))
+
+    @property
+    def _windows(self) -> list[int]:
+        """How many there are along each axis, counted: those inside the padding and, rounded up, one more that begins
+        before the image's end, if the last one ends before the padding does.
+        """
+        counts = []
+        step = self.stride or self.kernel
+        for size, k, s, (before, after), d in zip(
+            (self.h, self.w), self.kernel, step, self.sides, self.dilation, strict=True
+        ):
+            span = d * (k - 1)
+            begins = range(-before, size, s)
+            inside = sum(begin + span < size + after for begin in begins)
+            last = -before + (inside - 1) * s + span
+            more = self.ceil_mode and inside < len(begins) and (inside == 0 or last < size + after - 1)
+            counts.append(inside + more)
+        return counts
+
+    @property
+    def window(self) -> tuple[Pair, Pair | None, Any]:
         """The arguments kernel_size, stride, padding."""
         return (self.kernel, self.stride, self.padding)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments that are given by name."""
+        return {"dilation": self.dilation, "ceil_mode": self.ceil_mode}
+
+    @property
+    def onnx(self) -> dict[str, Any]:
+        """The same as ONNX has them."""
+        (top, bottom), (left, right) = self.sides
+        return {
+            "kernel_shape": self.kernel, "strides": self.stride or self.kernel, "pads": (top, left, bottom, right),
+            "dilations": self.dilation, "ceil_mode": int(self.ceil_mode),
+        }  # fmt: skip
 
     @property
     def flops(self) -> float:
@@ -171,10 +211,9 @@ class BatchNormCase:
         return x, dy, residual, draw(rng, (self.c,)), draw(rng, (self.c,))
 
 
-def _positions(case: Conv2dCase | Pool2dCase) -> Pair:
+def _positions(case: Conv2dCase) -> Pair:
     """Return (OH, OW): how often the window fits along each axis."""
-    dilation = case.dilation if isinstance(case, Conv2dCase) else (1, 1)
-    sizes = zip((case.h, case.w), case.kernel, case.stride or case.kernel, case.padding, dilation, strict=True)
+    sizes = zip((case.h, case.w), case.kernel, case.stride, case.padding, case.dilation, strict=True)
     oh, ow = ((size + 2 * pad - d * (k - 1) - 1) // step + 1 for size, k, step, pad, d in sizes)
     return oh, ow
 
@@ -425,6 +464,20 @@ POOL2D_CASES = [
     Pool2dCase("kernel-over-image", 2, 3, 2, 3, (4, 5), (1, 1), (2, 1)),
     Pool2dCase("one-pixel-padding", 1, 2, 1, 1, (2, 2), (1, 1), (1, 1)),
     Pool2dCase("positions-256", 1, 2, 17, 19, (16, 16), (1, 1), (0, 0)),
+    # Padding on one side, rounded up, windows with gaps inside; some without a pixel of the image.
+    Pool2dCase("uneven", 2, 5, 8, 7, (3, 2), (2, 1), ((2, 0), (0, 1))),
+    Pool2dCase("same-upper", 1, 17, 7, 8, (2, 2), (1, 1), ((0, 1), (0, 1))),
+    Pool2dCase("ceil", 2, 6, 8, 9, (3, 3), (2, 2), ceil_mode=True),
+    Pool2dCase("ceil-tiles", 1, 33, 5, 7, (2, 2), ceil_mode=True),
+    Pool2dCase("ceil-padding", 1, 4, 6, 5, (3, 3), (2, 2), (1, 1), ceil_mode=True),
+    Pool2dCase("ceil-nothing-more", 1, 3, 6, 6, (2, 2), (3, 4), (1, 1), ceil_mode=True),
+    Pool2dCase("ceil-uneven", 1, 3, 7, 6, (4, 3), (3, 2), ((1, 2), (2, 0)), ceil_mode=True),
+    Pool2dCase("ceil-over-image", 1, 3, 2, 2, (3, 3), (2, 2), ceil_mode=True),
+    Pool2dCase("dilated", 2, 5, 9, 8, (3, 2), (1, 2), dilation=(2, 3)),
+    Pool2dCase("dilated-tiles", 1, 16, 9, 9, (2, 2), (2, 2), dilation=(2, 2)),
+    Pool2dCase("dilated-padding", 1, 7, 8, 9, (3, 3), (2, 1), (2, 3), (2, 2)),
+    Pool2dCase("dilated-over-image", 1, 3, 2, 3, (2, 2), (1, 1), (2, 3), (3, 4)),
+    Pool2dCase("all", 2, 9, 9, 8, (3, 2), (2, 3), ((3, 1), (0, 2)), (2, 3), ceil_mode=True),
     Pool2dCase("lenet", 8, 6, 28, 28, (2, 2), benchmark=True),
     Pool2dCase("vgg-1", 8, 64, 224, 224, (2, 2), benchmark=True),
     Pool2dCase("resnet-stem", 8, 64, 112, 112, (3, 3), (2, 2), (1, 1), benchmark=True),
@@ -499,7 +552,7 @@ def run_onnx(operator: str, *inputs: Array, outputs: int = 1, **attributes: Any)
         [value(name=name, shape=array.shape) for name, array in zip(names[0], inputs, strict=True)],
         results,
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 22)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -19,6 +19,11 @@ def _window(layer: nnpar.Conv2d | nnpar.ConvTranspose2d) -> tuple[Any, ...]:
     return layer.stride, layer.padding, layer.dilation, layer.groups
 
 
+def _pooling(layer: nnpar.MaxPool2d | nnpar.AvgPool2d) -> dict[str, Any]:
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    return {name: getattr(layer, name) for name in names}
+
+
 def _forward(
     layer: nnpar.Layer, p: Values, xs: list[np.ndarray[Any, Any]], training: bool, kept: dict[str, Any]
 ) -> Any:
@@ -38,11 +43,10 @@ def _forward(
         case nnpar.GlobalAvgPool2d():
             return x.mean(axis=(2, 3), keepdims=True)
         case nnpar.MaxPool2d():
-            window = layer.kernel_size, layer.stride, layer.padding
-            y, kept["argmax"] = reference.max_pool2d(x, *window, return_argmax=True)
+            y, kept["argmax"] = reference.max_pool2d(x, **_pooling(layer), return_argmax=True)
             return y
         case nnpar.AvgPool2d():
-            return reference.avg_pool2d(x, layer.kernel_size, layer.stride, layer.padding, layer.count_include_pad)
+            return reference.avg_pool2d(x, **_pooling(layer), count_include_pad=layer.count_include_pad)
         case nnpar.Upsample():
             return reference.upsample2d(x, layer.scale_factor)
     return interpreter_tokens.forward(layer, p, xs, training, kept)
@@ -80,11 +84,10 @@ def _backward(
         case nnpar.GlobalAvgPool2d():
             return [np.broadcast_to(dy, x.shape) / (x.shape[2] * x.shape[3])], grads
         case nnpar.MaxPool2d():
-            window = layer.kernel_size, layer.stride, layer.padding
-            return [reference.max_pool2d_grad(dy, kept["argmax"], x.shape, *window)], grads
+            return [reference.max_pool2d_grad(dy, kept["argmax"], x.shape, **_pooling(layer))], grads
         case nnpar.AvgPool2d():
-            window = layer.kernel_size, layer.stride, layer.padding
-            return [reference.avg_pool2d_grad(dy, x.shape, *window, layer.count_include_pad)], grads
+            counts = layer.count_include_pad
+            return [reference.avg_pool2d_grad(dy, x.shape, **_pooling(layer), count_include_pad=counts)], grads
         case nnpar.Upsample():
             return [reference.upsample2d_grad(dy, x.shape, layer.scale_factor)], grads
     return interpreter_tokens.backward(layer, p, xs, dy, kept)

@@ -219,9 +219,9 @@ BAD = {
         "max_pool2d: stride: expected at least 1",
     ),
     "max_pool2d: padding": (
-        lambda: ops.max_pool2d(IMAGES, 3, 1, 2),
+        lambda: ops.max_pool2d(IMAGES, 3, 1, 3),
         ValueError,
-        "max_pool2d: padding: .* most half of",
+        "max_pool2d: padding: expected less than the window",
     ),
     "max_pool2d: padding -1": (
         lambda: ops.max_pool2d(IMAGES, 3, 1, -1),
@@ -231,7 +231,22 @@ BAD = {
     "avg_pool2d: padding": (
         lambda: ops.avg_pool2d(IMAGES, (3, 2), 1, (1, 2)),
         ValueError,
-        "avg_pool2d: padding: expected at most half of kernel_size",
+        "avg_pool2d: padding: expected less than the window",
+    ),
+    "max_pool2d: dilation": (
+        lambda: ops.max_pool2d(IMAGES, 2, dilation=0),
+        ValueError,
+        "max_pool2d: dilation: expected at least 1",
+    ),
+    "max_pool2d: dilation huge": (
+        lambda: ops.max_pool2d(IMAGES, 3, dilation=2**61, padding=2**61),
+        ValueError,
+        "max_pool2d: dilation: .* too large",
+    ),
+    "avg_pool2d: ceil_mode": (
+        lambda: ops.avg_pool2d(IMAGES, 16, 2, ceil_mode=True),
+        ValueError,
+        "avg_pool2d: input: expected a height of at least",
     ),
     "avg_pool2d: kernel pair": (
         lambda: ops.avg_pool2d(IMAGES, (2,)),

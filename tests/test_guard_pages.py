@@ -235,23 +235,24 @@ def guard_weight(guard, w):
 def run_pooling(guard):
     tails = [cases.Pool2dCase("channels", 1, size, 5, 4, (3, 2), (2, 1), (1, 0)) for size in TAILS]
     for case in tails + cases.small(cases.POOL2D_CASES, most_flops=1e5):
-        kernel, padding = case.kernel, case.padding
-        stride = case.stride or kernel
+        window = shapes.pool_window(*case.window, **case.options, who="pooling")
         x, dy = case.arrays()
-        expected, argmax = ops.max_pool2d(x, *case.window, return_argmax=True)
+        expected, argmax = ops.max_pool2d(x, *case.window, **case.options, return_argmax=True)
         y, where, dx = guard.nans(*case.y_shape), guard(np.zeros(case.y_shape, np.uint8)), guard.nans(*case.x_shape)
-        MaxPool2d(guard(x), y, where, kernel, stride, padding)()
+        MaxPool2d(guard(x), y, where, window)()
         np.testing.assert_array_equal(y, expected)
         np.testing.assert_array_equal(where, argmax)
-        ops.max_pool2d(guard(x), *case.window, out=y)
+        ops.max_pool2d(guard(x), *case.window, **case.options, out=y)
         np.testing.assert_array_equal(y, expected)
-        MaxPool2dGrad(guard(dy), where, dx, kernel, stride, padding)()
-        np.testing.assert_array_equal(dx, ops.max_pool2d_grad(dy, argmax, case.x_shape, *case.window))
+        MaxPool2dGrad(guard(dy), where, dx, window)()
+        np.testing.assert_array_equal(dx, ops.max_pool2d_grad(dy, argmax, case.x_shape, *case.window, **case.options))
         for include in (True, False):
-            AvgPool2d(guard(x), y, kernel, stride, padding, include)()
-            np.testing.assert_array_equal(y, ops.avg_pool2d(x, *case.window, include))
-            AvgPool2dGrad(guard(dy), dx, kernel, stride, padding, include)()
-            np.testing.assert_array_equal(dx, ops.avg_pool2d_grad(dy, case.x_shape, *case.window, include))
+            AvgPool2d(guard(x), y, window, include)()
+            np.testing.assert_array_equal(y, ops.avg_pool2d(x, *case.window, include, **case.options))
+            AvgPool2dGrad(guard(dy), dx, window, include)()
+            np.testing.assert_array_equal(
+                dx, ops.avg_pool2d_grad(dy, case.x_shape, *case.window, include, **case.options)
+            )
 
 
 def run_upsampling(guard):

@@ -29,7 +29,7 @@ OTHERS = "int8|constant_pad|identity_(opt|sequence)|strnorm|sequence_model|gradi
 # What nnpar cannot do, by what it says of it.
 REASONS = {
     r"this operator|of data that depend on the model's inputs|expected a constant, got data": "no layer for it",
-    r"expected \(N, C, H, W\)|expected 2 and 3 of": "windows and means over other axes than an image's",
+    r"axes more|expected 2 and 3 of": "windows and means over other axes than an image's",
     r"ceil_mode=1|dilations=|padding: expected at most half|pads \(.*before": "pooling with such a window",
     r"training_mode=|more than 1 output|storage_order=1": "statistics or positions as outputs",
     r"from shape|perm=|axis=[02]|inputs of different shapes|of a constant of shape": "arrays in any order and shape",

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from nnpar import ops, reference
 
 SMALL = cases.small(cases.POOL2D_CASES, most_flops=1e6)
+# ONNX Runtime has no padding as large as the kernel, which makes sense for a dilated one only.
+OF_ONNX = [c for c in SMALL if all(max(sides) < k for sides, k in zip(c.sides, c.kernel, strict=True))]
 every_case = pytest.mark.parametrize("case", SMALL, ids=cases.name_of)
 INF = np.inf
 
@@ -29,14 +31,16 @@ def distinct(rng, shape):
 def assert_max_pool(case, draw):
     x, dy = case.arrays(draw=draw)
     out, dx = nans(case.y_shape), nans(case.x_shape)
-    y, argmax = ops.max_pool2d(x, *case.window, return_argmax=True, out=out)
-    expected, expected_argmax = reference.max_pool2d(x.astype(np.float64), *case.window, return_argmax=True)
+    y, argmax = ops.max_pool2d(x, *case.window, **case.options, return_argmax=True, out=out)
+    expected, expected_argmax = reference.max_pool2d(
+        x.astype(np.float64), *case.window, **case.options, return_argmax=True
+    )
     assert y is out
     cases.assert_equal(y, expected)
     np.testing.assert_array_equal(argmax, expected_argmax, strict=True)
-    cases.assert_equal(ops.max_pool2d(x, *case.window), y)
-    assert ops.max_pool2d_grad(dy, argmax, case.x_shape, *case.window, out=dx) is dx
-    expected = reference.max_pool2d_grad(dy.astype(np.float64), argmax, case.x_shape, *case.window)
+    cases.assert_equal(ops.max_pool2d(x, *case.window, **case.options), y)
+    assert ops.max_pool2d_grad(dy, argmax, case.x_shape, *case.window, **case.options, out=dx) is dx
+    expected = reference.max_pool2d_grad(dy.astype(np.float64), argmax, case.x_shape, *case.window, **case.options)
     cases.assert_equal(dx, expected)
 
 
@@ -44,15 +48,15 @@ def assert_avg_pool(case, count_include_pad):
     """The sum of a window is exact, so that its mean is rounded once."""
     x, dy = case.arrays()
     out, dx = nans(case.y_shape), nans(case.x_shape)
-    assert ops.avg_pool2d(x, *case.window, count_include_pad, out=out) is out
-    cases.assert_equal(out, reference.avg_pool2d(x.astype(np.float64), *case.window, count_include_pad))
-    assert ops.avg_pool2d_grad(dy, case.x_shape, *case.window, count_include_pad, out=dx) is dx
+    assert ops.avg_pool2d(x, *case.window, count_include_pad, **case.options, out=out) is out
+    cases.assert_equal(out, reference.avg_pool2d(x.astype(np.float64), *case.window, count_include_pad, **case.options))
+    assert ops.avg_pool2d_grad(dy, case.x_shape, *case.window, count_include_pad, **case.options, out=dx) is dx
     dy = dy.astype(np.float64)
     cases.assert_within(
         dx,
-        reference.avg_pool2d_grad(dy, case.x_shape, *case.window, count_include_pad),
+        reference.avg_pool2d_grad(dy, case.x_shape, *case.window, count_include_pad, **case.options),
         math.prod(case.kernel),
-        reference.avg_pool2d_grad(abs(dy), case.x_shape, *case.window, count_include_pad),
+        reference.avg_pool2d_grad(abs(dy), case.x_shape, *case.window, count_include_pad, **case.options),
     )
 
 
@@ -73,68 +77,65 @@ def test_avg_pool2d_and_gradient(case, count_include_pad):
 def test_avg_pool2d_is_as_exact_as_float32_allows(case, count_include_pad):
     x, _ = case.arrays(draw=cases.normals)
     cases.assert_within(
-        ops.avg_pool2d(x, *case.window, count_include_pad),
-        reference.avg_pool2d(x.astype(np.float64), *case.window, count_include_pad),
+        ops.avg_pool2d(x, *case.window, count_include_pad, **case.options),
+        reference.avg_pool2d(x.astype(np.float64), *case.window, count_include_pad, **case.options),
         math.prod(case.kernel),
-        reference.avg_pool2d(abs(x).astype(np.float64), *case.window, count_include_pad),
+        reference.avg_pool2d(abs(x).astype(np.float64), *case.window, count_include_pad, **case.options),
     )
 
 
-@every_case
+@pytest.mark.parametrize("case", OF_ONNX, ids=cases.name_of)
 def test_max_pool2d_against_onnx(case):
     """ONNX Runtime gives the places of the maxima as well, as indices into x: the gradient goes there."""
     x, dy = case.arrays(draw=distinct)
-    expected, indices = cases.run_onnx(
-        "MaxPool", x, outputs=2, kernel_shape=case.kernel, strides=case.stride or case.kernel, pads=case.padding * 2
-    )
-    y, argmax = ops.max_pool2d(x, *case.window, return_argmax=True)
+    expected, indices = cases.run_onnx("MaxPool", x, outputs=2, **case.onnx)
+    y, argmax = ops.max_pool2d(x, *case.window, **case.options, return_argmax=True)
     cases.assert_equal(y, expected)
     dx = np.zeros(math.prod(case.x_shape))
     np.add.at(dx, indices.ravel(), dy.astype(np.float64).ravel())
-    cases.assert_equal(ops.max_pool2d_grad(dy, argmax, case.x_shape, *case.window), dx.reshape(case.x_shape))
+    cases.assert_equal(
+        ops.max_pool2d_grad(dy, argmax, case.x_shape, *case.window, **case.options), dx.reshape(case.x_shape)
+    )
 
 
-@every_case
+@pytest.mark.parametrize("case", OF_ONNX, ids=cases.name_of)
 @pytest.mark.parametrize("count_include_pad", [True, False])
 def test_avg_pool2d_against_onnx(case, count_include_pad):
     """ONNX Runtime rounds in another way: both are within the bound."""
     x, _ = case.arrays(draw=cases.normals)
-    (expected,) = cases.run_onnx(
-        "AveragePool",
-        x,
-        kernel_shape=case.kernel,
-        strides=case.stride or case.kernel,
-        pads=case.padding * 2,
-        count_include_pad=int(count_include_pad),
-    )
-    magnitude = reference.avg_pool2d(abs(x).astype(np.float64), *case.window, count_include_pad)
-    y = ops.avg_pool2d(x, *case.window, count_include_pad)
+    (expected,) = cases.run_onnx("AveragePool", x, count_include_pad=int(count_include_pad), **case.onnx)
+    magnitude = reference.avg_pool2d(abs(x).astype(np.float64), *case.window, count_include_pad, **case.options)
+    y = ops.avg_pool2d(x, *case.window, count_include_pad, **case.options)
     cases.assert_within(y, expected.astype(np.float64), 2 * math.prod(case.kernel), magnitude)
 
 
-@every_case
+@pytest.mark.parametrize("case", [case for case in SMALL if not case.ceil_mode], ids=cases.name_of)
 def test_avg_pool2d_grad_is_a_transposed_convolution(case):
     """Of dy with the mean's weights, each channel by itself, where the padding counts."""
     _, dy = case.arrays()
-    kernel, stride = np.ones((case.c, 1, *case.kernel), np.float32), case.stride or case.kernel
-    sizes = zip((case.h, case.w), case.kernel, stride, case.padding, case.y_shape[2:], strict=True)
-    left_over = [size + 2 * pad - k - (out - 1) * step for size, k, step, pad, out in sizes]
-    (total,) = cases.run_onnx(
-        "ConvTranspose", dy, kernel, strides=stride, pads=case.padding * 2, group=case.c, output_padding=left_over
+    window = {name: value for name, value in case.onnx.items() if name != "ceil_mode"}
+    sizes = zip(
+        (case.h, case.w), case.kernel, window["strides"], case.sides, case.dilation, case.y_shape[2:], strict=True
     )
-    dy_sizes = reference.avg_pool2d_grad(abs(dy).astype(np.float64), case.x_shape, *case.window)
-    dx = ops.avg_pool2d_grad(dy, case.x_shape, *case.window)
+    left_over = [n + b + a - d * (k - 1) - 1 - (out - 1) * step for n, k, step, (b, a), d, out in sizes]
+    kernel = np.ones((case.c, 1, *case.kernel), np.float32)
+    (total,) = cases.run_onnx("ConvTranspose", dy, kernel, group=case.c, output_padding=left_over, **window)
+    dy_sizes = reference.avg_pool2d_grad(abs(dy).astype(np.float64), case.x_shape, *case.window, **case.options)
+    dx = ops.avg_pool2d_grad(dy, case.x_shape, *case.window, **case.options)
     cases.assert_within(dx, total.astype(np.float64) / math.prod(case.kernel), math.prod(case.kernel), dy_sizes)
 
 
 @st.composite
 def any_case(draw):
     kernel, stride = (draw(st.tuples(st.integers(1, 6), st.integers(1, 6))) for _ in range(2))
-    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    h, w = (max(1, k - 2 * p) + draw(st.integers(0, 9)) for k, p in zip(kernel, padding, strict=True))
+    dilation = draw(st.sampled_from([(1, 1), (1, 2), (3, 2)]))
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    padding = tuple((draw(st.integers(0, s - 1)), draw(st.integers(0, s - 1))) for s in spans)
+    h, w = (max(1, s - b - a) + draw(st.integers(0, 9)) for s, (b, a) in zip(spans, padding, strict=True))
     channels = st.one_of(st.integers(1, 20), st.sampled_from([63, 64, 65, 67]))
     stride = draw(st.sampled_from([stride, None]))
-    return cases.Pool2dCase("any", draw(st.integers(1, 3)), draw(channels), h, w, kernel, stride, padding)
+    sizes = draw(st.integers(1, 3)), draw(channels), h, w
+    return cases.Pool2dCase("any", *sizes, kernel, stride, padding, dilation, draw(st.booleans()))
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

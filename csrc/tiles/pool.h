@@ -5,20 +5,27 @@ enum { CHANNELS = 256 };
 
 static ptrdiff_t min_size(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 static ptrdiff_t max_size(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+/* n / d, rounded up; most often d is 1. */
+static ptrdiff_t steps_of(ptrdiff_t n, ptrdiff_t d) { return d == 1 ? n : (n + d - 1) / d; }
+
 /* The part [from, to) of a window's `kernel` positions that lies inside an axis of `size`, the window starting at
- * `start`. */
+ * `start`, its positions `dilation` apart. It may be empty. */
 typedef struct {
     ptrdiff_t from, to;
 } range;
 
-static range window_inside(ptrdiff_t start, ptrdiff_t kernel, ptrdiff_t size) {
-    const range r = {max_size(0, -start), min_size(kernel, size - start)};
+static range window_inside(ptrdiff_t start, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t size) {
+    const ptrdiff_t from = steps_of(max_size(0, -start), dilation);
+    const range r = {from, max_size(from, min_size(kernel, steps_of(max_size(0, size - start), dilation)))};
     return r;
 }
 
-/* The windows o with o * stride - pad <= i < o * stride - pad + kernel, out of `out_size`. */
-static range windows_over(ptrdiff_t i, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t pad, ptrdiff_t out_size) {
-    const ptrdiff_t before = i + pad - kernel; /* where the last window that ends before i may start */
+/* How far a window reaches: from its first position to after the last. */
+static ptrdiff_t span_of(ptrdiff_t kernel, ptrdiff_t dilation) { return (kernel - 1) * dilation + 1; }
+
+/* The windows o with o * stride - pad <= i < o * stride - pad + span, out of `out_size`. */
+static range windows_over(ptrdiff_t i, ptrdiff_t span, ptrdiff_t stride, ptrdiff_t pad, ptrdiff_t out_size) {
+    const ptrdiff_t before = i + pad - span; /* where the last window that ends before i may start */
     const range r = {before < 0 ? 0 : before / stride + 1, min_size(out_size, (i + pad) / stride + 1)};
     return r;
 }
@@ -26,17 +33,20 @@ static range windows_over(ptrdiff_t i, ptrdiff_t kernel, ptrdiff_t stride, ptrdi
 /* The part of a window that lies inside the image: its first pixel, its rows and columns, and its first position. */
 typedef struct {
     const float *x;
-    ptrdiff_t rows, columns, row_step;
+    ptrdiff_t rows, columns, row_step, column_step;
     int position, kernel_w;
 } window;
 
 static window window_at(const nnp_pool *s, const float *x, range rh, ptrdiff_t h0, ptrdiff_t w0) {
-    const range rw = window_inside(w0, s->kernel_w, s->width);
-    const window w = {x + ((h0 + rh.from) * s->width + w0 + rw.from) * s->channels,
+    const range rw = window_inside(w0, s->kernel_w, s->dilation_w, s->width);
+    const int empty = rh.from == rh.to || rw.from == rw.to;
+    const ptrdiff_t first = (h0 + rh.from * s->dilation_h) * s->width + w0 + rw.from * s->dilation_w;
+    const window w = {empty ? x : x + first * s->channels,
                       rh.to - rh.from,
                       rw.to - rw.from,
-                      s->width * s->channels,
-                      (int)(rh.from * s->kernel_w + rw.from),
+                      s->dilation_h * s->width * s->channels,
+                      s->dilation_w * s->channels,
+                      empty ? 0 : (int)(rh.from * s->kernel_w + rw.from),
                       (int)s->kernel_w};
     return w;
 }
@@ -67,14 +77,14 @@ NNP_INLINE void store_maximum(const int way, float *y, ptrdiff_t n, vec v) {
 }
 
 /* n channels, at most a vector. */
-NNP_INLINE void max_columns(const int rows, const int columns, const int way, window w, ptrdiff_t channels, ptrdiff_t n,
-                            float *y, uint8_t *argmax) {
+NNP_INLINE void max_columns(const int rows, const int columns, const int way, window w, ptrdiff_t n, float *y,
+                            uint8_t *argmax) {
     vec best = load_of_window(way, w.x, n), where = vec_set((float)w.position);
     NNP_UNROLL
     for (int i = 0; i < rows; i++) {
         NNP_UNROLL
         for (int j = i == 0; j < columns; j++)
-            take_larger(&best, &where, load_of_window(way, w.x + i * w.row_step + j * channels, n),
+            take_larger(&best, &where, load_of_window(way, w.x + i * w.row_step + j * w.column_step, n),
                         w.position + i * w.kernel_w + j);
     }
     store_maximum(way, y, n, best);
@@ -86,31 +96,30 @@ NNP_INLINE void max_windows(const int rows, const int columns, const int way, pt
                             ptrdiff_t channels, float *y, uint8_t *argmax) {
     for (const float *x = w.x; run > 0; run--, x += step, y += channels) {
         w.x = x;
-        if (way == PLAIN) max_columns(rows, columns, way, w, channels, channels, y, argmax);
+        if (way == PLAIN) max_columns(rows, columns, way, w, channels, y, argmax);
         for (ptrdiff_t c = 0; way != PLAIN && c < channels; c += NNP_VECTOR) {
             const ptrdiff_t at = whole_vector(c, channels);
             w.x = x + at;
-            max_columns(rows, columns, way, w, channels, channels - at, y + at, argmax == NULL ? NULL : argmax + at);
+            max_columns(rows, columns, way, w, channels - at, y + at, argmax == NULL ? NULL : argmax + at);
         }
         if (argmax != NULL) argmax += channels;
     }
 }
 
+/* Also one without any pixel of the image: minus infinity at position 0. */
 static void max_window_of_any_size(window w, ptrdiff_t channels, float *y, uint8_t *argmax) {
     float best[CHANNELS + NNP_VECTOR], where[CHANNELS + NNP_VECTOR];
     for (ptrdiff_t c0 = 0; c0 < channels; c0 += CHANNELS) {
         const ptrdiff_t n = min_size(CHANNELS, channels - c0);
+        for (ptrdiff_t c = 0; c < n; c += NNP_VECTOR)
+            vec_store(best + c, vec_set(-INFINITY)), vec_store(where + c, vec_set((float)w.position));
         for (ptrdiff_t i = 0; i < w.rows; i++)
             for (ptrdiff_t j = 0; j < w.columns; j++) {
-                const float *x = w.x + i * w.row_step + j * channels + c0;
+                const float *x = w.x + i * w.row_step + j * w.column_step + c0;
                 const int position = w.position + (int)i * w.kernel_w + (int)j;
                 for (ptrdiff_t c = 0; c < n; c += NNP_VECTOR) {
-                    const vec v = load_part(x + c, n - c);
-                    vec b = v, at = vec_set((float)position);
-                    if (i + j > 0) {
-                        b = vec_load(best + c), at = vec_load(where + c);
-                        take_larger(&b, &at, v, position);
-                    }
+                    vec b = vec_load(best + c), at = vec_load(where + c);
+                    take_larger(&b, &at, load_part(x + c, n - c), position);
                     vec_store(best + c, b), vec_store(where + c, at);
                 }
             }
@@ -124,12 +133,12 @@ static void max_window_of_any_size(window w, ptrdiff_t channels, float *y, uint8
 /* How many windows there are side by side from w on with the same part inside the image. */
 static ptrdiff_t windows_alike(const nnp_pool *s, window w, ptrdiff_t ow) {
     if (w.columns < s->kernel_w) return 1;
-    return min_size(s->out_width, (s->width + s->pad_w - s->kernel_w) / s->stride_w + 1) - ow;
+    return min_size(s->out_width, (s->width + s->pad_w - span_of(s->kernel_w, s->dilation_w)) / s->stride_w + 1) - ow;
 }
 
 static void max_pool_row(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row, uint8_t *argmax_row) {
     const ptrdiff_t h0 = oh * s->stride_h - s->pad_h, channels = s->channels, step = s->stride_w * channels;
-    const range rh = window_inside(h0, s->kernel_h, s->height);
+    const range rh = window_inside(h0, s->kernel_h, s->dilation_h, s->height);
     const int past = s->stream && channels % NNP_VECTOR == 0 && is_aligned(y_row);
     for (ptrdiff_t ow = 0, run; ow < s->out_width; ow += run) {
         const window w = window_at(s, x, rh, h0, ow * s->stride_w - s->pad_w);
@@ -188,9 +197,23 @@ NNP_INLINE void max_pool_grad_tiled(const int stream, const nnp_pool *s, const f
 
 /* The next column's windows: `w` are those of the column before. */
 static range next_windows(range w, const nnp_pool *s, ptrdiff_t iw) {
-    while (w.from < s->out_width && w.from * s->stride_w - s->pad_w + s->kernel_w <= iw) w.from++;
+    const ptrdiff_t span = span_of(s->kernel_w, s->dilation_w);
+    while (w.from < s->out_width && w.from * s->stride_w - s->pad_w + span <= iw) w.from++;
     while (w.to < s->out_width && w.to * s->stride_w - s->pad_w <= iw) w.to++;
     return w;
+}
+
+/* The position of a window, `offset` pixels after its first one; -1 if there is none between two that are further apart.
+ */
+static ptrdiff_t position_at(ptrdiff_t offset, ptrdiff_t dilation) {
+    if (dilation == 1) return offset;
+    return offset % dilation == 0 ? offset / dilation : -1;
+}
+
+/* Windows side by side, as wide as they are apart, one row of which has this row of pixels: the common case. */
+static int tiled(const nnp_pool *s, range over_h) {
+    return s->kernel_w == s->stride_w && s->pad_w == 0 && s->dilation_w == 1 && s->dilation_h == 1 &&
+           s->out_width * s->kernel_w <= s->width && over_h.to - over_h.from == 1;
 }
 
 /* Where a window over a pixel has its gradients, and the pixel's position in it. */
@@ -215,9 +238,9 @@ NNP_INLINE void max_pool_grad_pixel(const int count, const source *windows, ptrd
 
 static void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t *argmax, ptrdiff_t ih, float *dx_row) {
     const ptrdiff_t channels = s->channels, y_step = s->out_width * channels;
-    const range over_h = windows_over(ih, s->kernel_h, s->stride_h, s->pad_h, s->out_height);
+    const range over_h = windows_over(ih, span_of(s->kernel_h, s->dilation_h), s->stride_h, s->pad_h, s->out_height);
     ptrdiff_t iw = 0;
-    if (s->kernel_w == s->stride_w && s->pad_w == 0 && over_h.to - over_h.from == 1) {
+    if (tiled(s, over_h)) {
         const ptrdiff_t kh = ih + s->pad_h - over_h.from * s->stride_h, from = over_h.from * y_step;
         if (streams(s, dx_row))
             max_pool_grad_tiled(1, s, dy + from, argmax + from, (int)(kh * s->kernel_w), dx_row);
@@ -232,7 +255,9 @@ static void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t 
         over_w = next_windows(over_w, s, iw);
         for (ptrdiff_t oh = over_h.from; oh < over_h.to; oh++)
             for (ptrdiff_t ow = over_w.from; ow < over_w.to; ow++) {
-                const ptrdiff_t kh = ih + s->pad_h - oh * s->stride_h, kw = iw + s->pad_w - ow * s->stride_w;
+                const ptrdiff_t kh = position_at(ih + s->pad_h - oh * s->stride_h, s->dilation_h);
+                const ptrdiff_t kw = position_at(iw + s->pad_w - ow * s->stride_w, s->dilation_w);
+                if (kh < 0 || kw < 0) continue;
                 windows[count].from = oh * y_step + ow * channels;
                 windows[count++].position = (int)(kh * s->kernel_w + kw);
             }
@@ -248,11 +273,13 @@ static void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t 
     }
 }
 
-static float window_divisor(const nnp_pool *s, range h, range w) {
+/* What the sum of the window that starts at h0, w0 is divided by; h and w are its part inside the image. */
+static float window_divisor(const nnp_pool *s, ptrdiff_t h0, ptrdiff_t w0, range h, range w) {
     if (s->sum) return 1.0f;
+    if (!s->count_include_pad) return (float)max_size(1, (h.to - h.from) * (w.to - w.from));
     /* In double: a window may reach far into its padding, and its area beyond 64 bits. */
-    if (s->count_include_pad) return (float)((double)s->kernel_h * (double)s->kernel_w);
-    return (float)((h.to - h.from) * (w.to - w.from));
+    return (float)((double)min_size(s->kernel_h, steps_of(s->end_h - h0, s->dilation_h)) *
+                   (double)min_size(s->kernel_w, steps_of(s->end_w - w0, s->dilation_w)));
 }
 
 NNP_INLINE void avg_window(const int rows, const int columns, window w, ptrdiff_t channels, vec divisor, float *y) {
@@ -263,7 +290,7 @@ NNP_INLINE void avg_window(const int rows, const int columns, window w, ptrdiff_
         for (int i = 0; i < rows; i++) {
             NNP_UNROLL
             for (int j = i == 0; j < columns; j++)
-                sum = vec_add(sum, load_part_of_stream(w.x + i * w.row_step + j * channels + at, n));
+                sum = vec_add(sum, load_part_of_stream(w.x + i * w.row_step + j * w.column_step + at, n));
         }
         store_part_of_stream(y + at, n, vec_div(sum, divisor));
     }
@@ -276,7 +303,7 @@ static void avg_window_of_any_size(window w, ptrdiff_t channels, vec divisor, fl
         for (ptrdiff_t c = 0; c < n; c += NNP_VECTOR) vec_store(sum + c, vec_zero());
         for (ptrdiff_t i = 0; i < w.rows; i++)
             for (ptrdiff_t j = 0; j < w.columns; j++) {
-                const float *x = w.x + i * w.row_step + j * channels + c0;
+                const float *x = w.x + i * w.row_step + j * w.column_step + c0;
                 for (ptrdiff_t c = 0; c < n; c += NNP_VECTOR)
                     vec_store(sum + c, vec_add(vec_load(sum + c), load_part(x + c, n - c)));
             }
@@ -287,11 +314,12 @@ static void avg_window_of_any_size(window w, ptrdiff_t channels, vec divisor, fl
 
 static void avg_pool_row(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row) {
     const ptrdiff_t h0 = oh * s->stride_h - s->pad_h;
-    const range rh = window_inside(h0, s->kernel_h, s->height);
+    const range rh = window_inside(h0, s->kernel_h, s->dilation_h, s->height);
     for (ptrdiff_t ow = 0; ow < s->out_width; ow++) {
         const ptrdiff_t w0 = ow * s->stride_w - s->pad_w;
         const window w = window_at(s, x, rh, h0, w0);
-        const vec divisor = vec_set(window_divisor(s, rh, window_inside(w0, s->kernel_w, s->width)));
+        const range rw = window_inside(w0, s->kernel_w, s->dilation_w, s->width);
+        const vec divisor = vec_set(window_divisor(s, h0, w0, rh, rw));
         float *y = y_row + ow * s->channels;
         if (w.rows == 2 && w.columns == 2)
             avg_window(2, 2, w, s->channels, divisor, y);
@@ -318,13 +346,13 @@ NNP_INLINE void avg_pool_grad_tiled(const int stream, const nnp_pool *s, const f
 
 static void avg_pool_grad_row(const nnp_pool *s, const float *dy, ptrdiff_t ih, float *dx_row) {
     const ptrdiff_t channels = s->channels;
-    const range over_h = windows_over(ih, s->kernel_h, s->stride_h, s->pad_h, s->out_height);
+    const range over_h = windows_over(ih, span_of(s->kernel_h, s->dilation_h), s->stride_h, s->pad_h, s->out_height);
     ptrdiff_t iw = 0;
-    if (s->kernel_w == s->stride_w && s->pad_w == 0 && over_h.to - over_h.from == 1) {
-        const range h = window_inside(over_h.from * s->stride_h - s->pad_h, s->kernel_h, s->height);
-        const range w = {0, s->kernel_w};
+    if (tiled(s, over_h)) {
+        const ptrdiff_t h0 = over_h.from * s->stride_h - s->pad_h;
+        const range h = window_inside(h0, s->kernel_h, 1, s->height), w = {0, s->kernel_w};
         const float *g = dy + over_h.from * s->out_width * channels;
-        const float share = 1.0f / window_divisor(s, h, w);
+        const float share = 1.0f / window_divisor(s, h0, 0, h, w);
         if (streams(s, dx_row))
             avg_pool_grad_tiled(1, s, g, share, dx_row);
         else
@@ -337,10 +365,14 @@ static void avg_pool_grad_row(const nnp_pool *s, const float *dy, ptrdiff_t ih, 
         over_w = next_windows(over_w, s, iw);
         for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) store_part_of_stream(dx + c, channels - c, vec_zero());
         for (ptrdiff_t oh = over_h.from; oh < over_h.to; oh++) {
-            const range h = window_inside(oh * s->stride_h - s->pad_h, s->kernel_h, s->height);
+            const ptrdiff_t h0 = oh * s->stride_h - s->pad_h;
+            const range h = window_inside(h0, s->kernel_h, s->dilation_h, s->height);
+            if (position_at(ih - h0, s->dilation_h) < 0) continue;
             for (ptrdiff_t ow = over_w.from; ow < over_w.to; ow++) {
-                const range w = window_inside(ow * s->stride_w - s->pad_w, s->kernel_w, s->width);
-                const vec share = vec_set(1.0f / window_divisor(s, h, w));
+                const ptrdiff_t w0 = ow * s->stride_w - s->pad_w;
+                const range w = window_inside(w0, s->kernel_w, s->dilation_w, s->width);
+                if (position_at(iw - w0, s->dilation_w) < 0) continue;
+                const vec share = vec_set(1.0f / window_divisor(s, h0, w0, h, w));
                 const float *g = dy + (oh * s->out_width + ow) * channels;
                 for (ptrdiff_t c = 0; c < channels; c += NNP_VECTOR) {
                     const ptrdiff_t n = channels - c;

@@ -27,7 +27,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct nnp_pool:
         Py_ssize_t channels, height, width, out_height, out_width
-        Py_ssize_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w
+        Py_ssize_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, end_h, end_w
         int count_include_pad, sum, stream
 
     ctypedef struct nnp_axis:

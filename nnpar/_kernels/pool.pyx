@@ -11,6 +11,8 @@ from nnpar._kernels.csrc cimport (nnp_float_mode, nnp_flush_denormals, nnp_kerne
 from nnpar._kernels.runtime cimport kernels
 from nnpar._kernels.step cimport Step, streams
 
+from nnpar.shapes import side_by_side
+
 
 cdef class Pool(Step):
     """Common part of the steps.
@@ -19,8 +21,8 @@ cdef class Pool(Step):
     ----------
     x_shape, y_shape : tuple
         (N, C, H, W) and (N, C, OH, OW).
-    kernel_size, stride, padding : tuple
-        (h, w); the padding is at most half the kernel.
+    window : nnpar.shapes.PoolWindow
+        Of two axes.
     count_include_pad : bool
         For average pooling: divide by the whole window, not by its part inside the image.
     """
@@ -28,12 +30,16 @@ cdef class Pool(Step):
     cdef nnp_pool s
     cdef Py_ssize_t images, x_size, y_size
 
-    def __init__(self, x_shape, y_shape, kernel_size, stride, padding, bint count_include_pad=True):
+    def __init__(self, x_shape, y_shape, window, bint count_include_pad=True):
         self.images, self.s.channels, self.s.height, self.s.width = x_shape
         _, _, self.s.out_height, self.s.out_width = y_shape
-        self.s.kernel_h, self.s.kernel_w = kernel_size
-        self.s.stride_h, self.s.stride_w = stride
-        self.s.pad_h, self.s.pad_w = padding
+        self.s.kernel_h, self.s.kernel_w = window.kernel_size
+        self.s.stride_h, self.s.stride_w = window.stride
+        self.s.dilation_h, self.s.dilation_w = window.dilation
+        self.s.pad_h, self.s.pad_w = window.before
+        self.s.end_h, self.s.end_w = window.after
+        self.s.end_h += self.s.height
+        self.s.end_w += self.s.width
         self.s.count_include_pad = count_include_pad
         self.s.sum = False
         self.s.stream = streams(self.images * self.s.height * self.s.width * self.s.channels)
@@ -64,8 +70,8 @@ cdef class MaxPool2d(Pool):
     cdef float *y
     cdef uint8_t *argmax
 
-    def __init__(self, x, y, argmax, kernel_size, stride, padding):
-        Pool.__init__(self, x.shape, y.shape, kernel_size, stride, padding)
+    def __init__(self, x, y, argmax, window):
+        Pool.__init__(self, x.shape, y.shape, window)
         self.name = "max_pool2d"
         self.x, self.y = self.floats(x), self.floats(y, write=True)
         self.argmax = NULL if argmax is None else self.octets(argmax, write=True)
@@ -86,8 +92,8 @@ cdef class MaxPool2dGrad(Pool):
     cdef const uint8_t *argmax
     cdef float *dx
 
-    def __init__(self, dy, argmax, dx, kernel_size, stride, padding):
-        Pool.__init__(self, dx.shape, dy.shape, kernel_size, stride, padding)
+    def __init__(self, dy, argmax, dx, window):
+        Pool.__init__(self, dx.shape, dy.shape, window)
         self.name = "max_pool2d_grad"
         self.dy, self.argmax, self.dx = self.floats(dy), self.octets(argmax), self.floats(dx, write=True)
 
@@ -105,8 +111,8 @@ cdef class AvgPool2d(Pool):
     cdef const float *x
     cdef float *y
 
-    def __init__(self, x, y, kernel_size, stride, padding, count_include_pad):
-        Pool.__init__(self, x.shape, y.shape, kernel_size, stride, padding, count_include_pad)
+    def __init__(self, x, y, window, count_include_pad):
+        Pool.__init__(self, x.shape, y.shape, window, count_include_pad)
         self.name = "avg_pool2d"
         self.x, self.y = self.floats(x), self.floats(y, write=True)
 
@@ -124,8 +130,8 @@ cdef class AvgPool2dGrad(Pool):
     cdef const float *dy
     cdef float *dx
 
-    def __init__(self, dy, dx, kernel_size, stride, padding, count_include_pad):
-        Pool.__init__(self, dx.shape, dy.shape, kernel_size, stride, padding, count_include_pad)
+    def __init__(self, dy, dx, window, count_include_pad):
+        Pool.__init__(self, dx.shape, dy.shape, window, count_include_pad)
         self.name = "avg_pool2d_grad"
         self.dy, self.dx = self.floats(dy), self.floats(dx, write=True)
 
@@ -141,7 +147,7 @@ cdef class Upsample2d(AvgPool2dGrad):
     """y = each pixel of x `scale` = (h, w) times: what sums of windows side by side have as their gradient."""
 
     def __init__(self, x, y, scale):
-        AvgPool2dGrad.__init__(self, x, y, scale, scale, (0, 0), True)
+        AvgPool2dGrad.__init__(self, x, y, side_by_side(scale), True)
         self.name = "upsample2d"
         self.s.sum = True
 
@@ -150,6 +156,6 @@ cdef class Upsample2dGrad(AvgPool2d):
     """dx = the gradient of upsample2d: the sum of dy over the pixels that are copies of one."""
 
     def __init__(self, dy, dx, scale):
-        AvgPool2d.__init__(self, dy, dx, scale, scale, (0, 0), True)
+        AvgPool2d.__init__(self, dy, dx, side_by_side(scale), True)
         self.name = "upsample2d_grad"
         self.s.sum = True

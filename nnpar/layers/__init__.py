@@ -30,8 +30,8 @@ from nnpar.layers.attention import MultiheadAttention
 from nnpar.layers.base import Layer, Parameter
 from nnpar.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from nnpar.layers.composite import Composite, Concat, Residual, Sequential
-from nnpar.layers.conv import Conv2d
-from nnpar.layers.conv_transpose import ConvTranspose2d
+from nnpar.layers.conv import Conv1d, Conv2d
+from nnpar.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d
 from nnpar.layers.custom import CustomLayer
 from nnpar.layers.dropout import Dropout, Dropout2d
 from nnpar.layers.embedding import Embedding, PositionEmbedding, Tokens
@@ -41,7 +41,16 @@ from nnpar.layers.layer_norm import LayerNorm, RMSNorm
 from nnpar.layers.linear import Linear
 from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.layers.merging import Add, Concatenate
-from nnpar.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from nnpar.layers.pooling import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from nnpar.layers.reduction import Mean, Sum
 from nnpar.layers.shaping import ConstantPad, Permute, Reshape, Slice, ZeroPad2d
 from nnpar.layers.shuffling import ChannelShuffle, PixelShuffle
@@ -57,7 +66,9 @@ __all__ = [
     "Abs",
     "Add",
     "Affine",
+    "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
@@ -67,7 +78,9 @@ __all__ = [
     "Concat",
     "Concatenate",
     "ConstantPad",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose1d",
     "ConvTranspose2d",
     "CustomLayer",
     "Div",
@@ -78,6 +91,7 @@ __all__ = [
     "Exp",
     "Flatten",
     "GlobalAvgPool2d",
+    "GlobalMaxPool2d",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
@@ -92,7 +106,9 @@ __all__ = [
     "Log",
     "LogSoftmax",
     "Lowering",
+    "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
     "Mean",
     "Mish",
     "Mul",

@@ -359,7 +359,15 @@ def check_values(nodes: Sequence[Node], inputs: Sequence[Array]) -> None:
                 node.layer.check_values(inputs[INPUT - number], node.name)
 
 
+AXES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+
+
+def check_axes(input_shape: Shape, axes: int, who: str) -> None:
+    """The input is a batch of sequences, images or volumes, which have so many axes."""
+    if len(input_shape) != 2 + axes:
+        raise ValueError(f"{who}: input: expected shape {AXES[axes]}, got {input_shape}")
+
+
 def images_only(input_shape: Shape, who: str) -> None:
     """The input is a batch of images."""
-    if len(input_shape) != 4:
-        raise ValueError(f"{who}: input: expected shape (N, C, H, W), got {input_shape}")
+    check_axes(input_shape, 2, who)

@@ -3,10 +3,13 @@
 
 #include "harness.h"
 
-/* height, width, kernel, stride, padding */
-static const ptrdiff_t geometries[][8] = {
-    {1, 1, 1, 1, 1, 1, 0, 0}, {6, 5, 2, 2, 2, 2, 0, 0}, {5, 6, 3, 3, 2, 2, 1, 1}, {4, 5, 3, 3, 1, 1, 1, 1},
-    {9, 8, 2, 3, 4, 5, 1, 1}, {7, 9, 2, 3, 1, 2, 1, 0}, {2, 3, 4, 5, 1, 1, 2, 1}, {1, 1, 2, 2, 1, 1, 1, 1},
+/* height, width, kernel, stride, padding before, dilation, padding after, windows more than end before that */
+static const ptrdiff_t geometries[][14] = {
+    {1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0}, {6, 5, 2, 2, 2, 2, 0, 0, 1, 1, 0, 0}, {5, 6, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1},
+    {4, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, {9, 8, 2, 3, 4, 5, 1, 1, 1, 1, 1, 1}, {7, 9, 2, 3, 1, 2, 1, 0, 1, 1, 1, 0},
+    {2, 3, 4, 5, 1, 1, 2, 1, 1, 1, 2, 1}, {1, 1, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1}, {6, 5, 3, 2, 2, 1, 2, 0, 1, 1, 0, 1},
+    {5, 7, 2, 2, 2, 2, 0, 0, 1, 1, 0, 0, 1, 1}, {7, 6, 3, 3, 3, 2, 1, 2, 1, 1, 2, 0, 0, 1},
+    {9, 8, 3, 2, 1, 2, 0, 0, 2, 3, 0, 0}, {9, 9, 2, 2, 2, 2, 0, 0, 2, 2, 0, 0}, {2, 3, 2, 2, 1, 1, 2, 3, 3, 4, 2, 3},
 };
 enum { GEOMETRIES = sizeof geometries / sizeof geometries[0] };
 
@@ -14,29 +17,35 @@ static nnp_pool make_pool(const ptrdiff_t *g, ptrdiff_t channels, int count_incl
     return (nnp_pool){.channels = channels,
                       .height = g[0],
                       .width = g[1],
-                      .out_height = (g[0] + 2 * g[6] - g[2]) / g[4] + 1,
-                      .out_width = (g[1] + 2 * g[7] - g[3]) / g[5] + 1,
+                      .out_height = (g[0] + g[6] + g[10] - g[8] * (g[2] - 1) - 1) / g[4] + 1 + g[12],
+                      .out_width = (g[1] + g[7] + g[11] - g[9] * (g[3] - 1) - 1) / g[5] + 1 + g[13],
                       .kernel_h = g[2],
                       .kernel_w = g[3],
                       .stride_h = g[4],
                       .stride_w = g[5],
                       .pad_h = g[6],
                       .pad_w = g[7],
+                      .dilation_h = g[8],
+                      .dilation_w = g[9],
+                      .end_h = g[0] + g[10],
+                      .end_w = g[1] + g[11],
                       .count_include_pad = count_include_pad};
 }
 
 static void begin_pool(const nnp_pool *s, ptrdiff_t row, const char *what) {
-    begin("%td channels of %td x %td, kernel %td %td, stride %td %td, padding %td %td, row %td, %s", s->channels,
-          s->height, s->width, s->kernel_h, s->kernel_w, s->stride_h, s->stride_w, s->pad_h, s->pad_w, row, what);
+    begin("%td channels of %td x %td, kernel %td %td, stride %td %td, padding %td %td, dilation %td %td, row %td, %s",
+          s->channels, s->height, s->width, s->kernel_h, s->kernel_w, s->stride_h, s->stride_w, s->pad_h, s->pad_w,
+          s->dilation_h, s->dilation_w, row, what);
 }
 
 /* The pixel under position (kh, kw) of window (oh, ow): its number, or -1 in the padding. */
 static ptrdiff_t pixel(const nnp_pool *s, ptrdiff_t oh, ptrdiff_t ow, ptrdiff_t kh, ptrdiff_t kw) {
-    const ptrdiff_t h = oh * s->stride_h - s->pad_h + kh, w = ow * s->stride_w - s->pad_w + kw;
+    const ptrdiff_t h = oh * s->stride_h - s->pad_h + kh * s->dilation_h;
+    const ptrdiff_t w = ow * s->stride_w - s->pad_w + kw * s->dilation_w;
     return 0 <= h && h < s->height && 0 <= w && w < s->width ? h * s->width + w : -1;
 }
 
-/* Position of the first maximum, or of the last NaN, in window (oh, ow) of a channel. */
+/* Position of the first maximum, or of the last NaN, in window (oh, ow) of a channel; -1 if all is padding. */
 static ptrdiff_t winner(const nnp_pool *s, const float *x, ptrdiff_t oh, ptrdiff_t ow, ptrdiff_t channel) {
     ptrdiff_t best = -1;
     float most = 0;
@@ -55,10 +64,14 @@ static ptrdiff_t winner(const nnp_pool *s, const float *x, ptrdiff_t oh, ptrdiff
 /* What the sum of a window is divided by. */
 static double divisor_of(const nnp_pool *s, ptrdiff_t oh, ptrdiff_t ow) {
     if (s->sum) return 1;
-    double inside = 0;
-    for (ptrdiff_t k = 0; k < s->kernel_h * s->kernel_w; k++)
+    double inside = 0, counted = 0;
+    for (ptrdiff_t k = 0; k < s->kernel_h * s->kernel_w; k++) {
+        const ptrdiff_t h = oh * s->stride_h - s->pad_h + k / s->kernel_w * s->dilation_h;
+        const ptrdiff_t w = ow * s->stride_w - s->pad_w + k % s->kernel_w * s->dilation_w;
         inside += pixel(s, oh, ow, k / s->kernel_w, k % s->kernel_w) >= 0;
-    return s->count_include_pad ? (double)(s->kernel_h * s->kernel_w) : inside;
+        counted += h < s->end_h && w < s->end_w;
+    }
+    return s->count_include_pad ? counted : fmax(1, inside);
 }
 
 /* Adds n quotients, and their sizes. */
@@ -88,8 +101,8 @@ static void max_pool_case(const nnp_kernels *table, const nnp_pool *s, ptrdiff_t
     for (ptrdiff_t ow = 0; ow < s->out_width; ow++)
         for (ptrdiff_t c = 0; c < s->channels; c++) {
             const ptrdiff_t k = winner(s, x, oh, ow, c), i = ow * s->channels + c;
-            expected[i] = x[pixel(s, oh, ow, k / s->kernel_w, k % s->kernel_w) * s->channels + c];
-            expected_argmax[i] = (uint8_t)k;
+            expected[i] = k < 0 ? -INFINITY : x[pixel(s, oh, ow, k / s->kernel_w, k % s->kernel_w) * s->channels + c];
+            expected_argmax[i] = (uint8_t)(k < 0 ? 0 : k);
         }
     table->max_pool_row(s, x, oh, y, argmax);
     equal(n, y, expected);
@@ -124,8 +137,8 @@ void check_max_pool_grad_row(const nnp_kernels *table) {
                 for (ptrdiff_t i = 0; i < windows * n; i++) {
                     const ptrdiff_t oh = i / n / s.out_width, ow = i / n % s.out_width;
                     const ptrdiff_t k = winner(&s, x, oh, ow, i % n);
-                    argmax[i] = (uint8_t)k;
-                    expected[pixel(&s, oh, ow, k / s.kernel_w, k % s.kernel_w) * n + i % n] += dy[i];
+                    argmax[i] = (uint8_t)(k < 0 ? 0 : k);
+                    if (k >= 0) expected[pixel(&s, oh, ow, k / s.kernel_w, k % s.kernel_w) * n + i % n] += dy[i];
                 }
                 for (s.stream = 0; s.stream <= 1; s.stream++) {
                     float *dx = floats(row);

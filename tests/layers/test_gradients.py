@@ -3,7 +3,23 @@
 import numpy as np
 import pytest
 
-from nnpar import AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from nnpar import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    Conv1d,
+    Conv2d,
+    ConvTranspose1d,
+    Dropout,
+    Flatten,
+    GlobalMaxPool2d,
+    Linear,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+    ReLU,
+    Sequential,
+)
 from nnpar.plan import Plan
 
 # Layer and input shape. Each is linear, or linear between kinks that the inputs of `spread` stay away from, so that a
@@ -23,6 +39,20 @@ LAYERS = [
     (lambda: MaxPool2d(3, stride=2, padding=1), (1, 5, 7, 6)),
     (lambda: AvgPool2d(2), (2, 3, 4, 6)),
     (lambda: AvgPool2d(3, stride=2, padding=1, count_include_pad=False), (1, 2, 7, 6)),
+    (lambda: AvgPool2d(2, 3, ((1, 0), (0, 1)), ceil_mode=True, dilation=2), (1, 2, 8, 7)),
+    (lambda: MaxPool2d(2, 3, ((1, 0), (0, 1)), 2, ceil_mode=True), (1, 2, 8, 7)),
+    (lambda: MaxPool2d(17, padding=8), (1, 2, 17, 19)),
+    (lambda: GlobalMaxPool2d(), (2, 2, 3, 5)),
+    (lambda: GlobalMaxPool2d(), (1, 1, 1, 300)),
+    (lambda: MaxPool1d(3, 2, 1), (2, 3, 8)),
+    (lambda: AvgPool1d(3, 2, 1, count_include_pad=False), (2, 3, 8)),
+    (lambda: MaxPool3d(2, ceil_mode=True), (1, 2, 3, 4, 5)),
+    (lambda: AvgPool3d(3, 2, 1, count_include_pad=False), (1, 2, 4, 3, 5)),
+    (lambda: Conv1d(3, 4, 3, 2, 1, 2), (2, 3, 9)),
+    (lambda: Conv1d(4, 6, 4, padding="same", groups=2), (2, 4, 7)),
+    (lambda: Conv2d(2, 3, (2, 3), padding="same"), (2, 2, 4, 5)),
+    (lambda: Conv2d(2, 3, 3, padding=((0, 2), (1, 0))), (2, 2, 4, 5)),
+    (lambda: ConvTranspose1d(4, 6, 3, 2, 1, 1, groups=2), (2, 4, 5)),
     (lambda: Flatten(), (2, 3, 2, 4)),
     (lambda: Flatten(), (2, 1, 3, 3)),
     (lambda: Flatten(), (2, 5, 1, 1)),

@@ -9,19 +9,25 @@ from typing import Any
 import numpy as np
 import onnx
 
-from nnpar import layers
+from nnpar import _checks, layers
 from nnpar.io.onnx.exporter import Emitter
 from nnpar.layers.attention import Attention
 
 
-def _conv(e: Emitter, layer: layers.Conv2d) -> str:
+def _pads(layer: Any) -> list[int]:
+    """Padding before all axes, then after."""
+    before, after = _checks.sides(layer.padding, "onnx.save", "padding", layer.axes)
+    return [*before, *after]
+
+
+def _conv(e: Emitter, layer: layers.Conv1d | layers.Conv2d) -> str:
     return e.emit(
         "Conv", *e.inputs, *e.parameters("weight", "bias"), kernel_shape=layer.kernel_size, strides=layer.stride,
-        pads=layer.padding * 2, dilations=layer.dilation, group=layer.groups,
+        pads=_pads(layer), dilations=layer.dilation, group=layer.groups,
     )  # fmt: skip
 
 
-def _conv_transpose(e: Emitter, layer: layers.ConvTranspose2d) -> str:
+def _conv_transpose(e: Emitter, layer: layers.ConvTranspose1d | layers.ConvTranspose2d) -> str:
     return e.emit(
         "ConvTranspose", *e.inputs, *e.parameters("weight", "bias"), kernel_shape=layer.kernel_size,
         strides=layer.stride, pads=layer.padding * 2, output_padding=layer.output_padding, dilations=layer.dilation,
@@ -85,15 +91,15 @@ def _local_response_norm(e: Emitter, layer: layers.LocalResponseNorm) -> str:
     return e.emit("LRN", *e.inputs, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
 
 
-def _max_pool(e: Emitter, layer: layers.MaxPool2d) -> str:
-    return e.emit("MaxPool", *e.inputs, kernel_shape=layer.kernel_size, strides=layer.stride, pads=layer.padding * 2)
+def _pool(operator: str) -> Callable[[Emitter, Any], str]:
+    def pool(e: Emitter, layer: Any) -> str:
+        counts = {"count_include_pad": int(layer.count_include_pad)} if operator == "AveragePool" else {}
+        return e.emit(
+            operator, *e.inputs, kernel_shape=layer.kernel_size, strides=layer.stride, pads=_pads(layer),
+            dilations=layer.dilation, ceil_mode=int(layer.ceil_mode), **counts,
+        )  # fmt: skip
 
-
-def _average_pool(e: Emitter, layer: layers.AvgPool2d) -> str:
-    return e.emit(
-        "AveragePool", *e.inputs, kernel_shape=layer.kernel_size, strides=layer.stride, pads=layer.padding * 2,
-        count_include_pad=int(layer.count_include_pad),
-    )  # fmt: skip
+    return pool
 
 
 def _upsample(e: Emitter, layer: layers.Upsample) -> str:
@@ -234,7 +240,9 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.Abs: _plain("Abs"),
     layers.Affine: _affine,
     layers.Add: _plain("Add"),
-    layers.AvgPool2d: _average_pool,
+    layers.AvgPool1d: _pool("AveragePool"),
+    layers.AvgPool2d: _pool("AveragePool"),
+    layers.AvgPool3d: _pool("AveragePool"),
     layers.BatchNorm1d: _batch_norm,
     layers.BatchNorm2d: _batch_norm,
     layers.BatchNorm3d: _batch_norm,
@@ -242,7 +250,9 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.ChannelShuffle: _channel_shuffle,
     layers.Concatenate: _with("Concat", axis="dim"),
     layers.ConstantPad: _pad,
+    layers.Conv1d: _conv,
     layers.Conv2d: _conv,
+    layers.ConvTranspose1d: _conv_transpose,
     layers.ConvTranspose2d: _conv_transpose,
     layers.Div: _plain("Div"),
     layers.Dropout2d: _plain("Identity"),  # ONNX has none, and in prediction it does nothing
@@ -254,6 +264,7 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.Flatten: _plain("Flatten", axis=1),
     layers.GELU: _with("Gelu", approximate="approximate"),
     layers.GlobalAvgPool2d: _plain("GlobalAveragePool"),
+    layers.GlobalMaxPool2d: _plain("GlobalMaxPool"),
     layers.GroupNorm: _group_norm,
     layers.Hardsigmoid: _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
     layers.Hardswish: _plain("HardSwish"),
@@ -266,7 +277,9 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.LocalResponseNorm: _local_response_norm,
     layers.Log: _plain("Log"),
     layers.LogSoftmax: _with("LogSoftmax", axis="dim"),
-    layers.MaxPool2d: _max_pool,
+    layers.MaxPool1d: _pool("MaxPool"),
+    layers.MaxPool2d: _pool("MaxPool"),
+    layers.MaxPool3d: _pool("MaxPool"),
     layers.Mean: _reduce("ReduceMean"),
     layers.Mish: _plain("Mish"),
     layers.Mul: _plain("Mul"),

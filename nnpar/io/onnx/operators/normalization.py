@@ -24,7 +24,7 @@ def _batch_normalization(op: Op) -> Value:
         raise UnsupportedError(f"input of shape {x.shape}")
     weights = [op.weights(number, x.shape[1:2]) for number in (1, 2, 3, 4)]
     before = x.symbol.layer
-    if op.fold and op.alone[0] and isinstance(before, layers.Conv2d):
+    if op.fold and op.alone[0] and isinstance(before, (layers.Conv1d, layers.Conv2d)):
         return _folded(op, before, *weights)
     # ONNX's momentum is the share of the old statistics.
     momentum = 1.0 - op.attribute("momentum", 0.9)
@@ -33,13 +33,13 @@ def _batch_normalization(op: Op) -> Value:
     return op.emit(layer, x)
 
 
-def _folded(op: Op, conv: layers.Conv2d, *weights: NDArray[np.float32]) -> Data:
+def _folded(op: Op, conv: layers.Conv1d | layers.Conv2d, *weights: NDArray[np.float32]) -> Data:
     """A convolution that normalises what it gives: of weight * s, with s = scale / sqrt(var + eps)."""
     scale, shift, mean, var = (array.astype(np.float64) for array in weights)
     op.attribute("momentum")
     factor = scale / np.sqrt(var + op.attribute("epsilon", 1e-5))
     arguments = conv.settings() | {"bias": True}
-    layer = layers.Conv2d(**arguments, weight_init=lambda shape: conv.weight * factor[:, None, None, None])
+    layer = type(conv)(**arguments, weight_init=lambda shape: conv.weight * factor.reshape(-1, *[1] * (len(shape) - 1)))
     layer.bias = shift + factor * ((0.0 if conv.bias is None else conv.bias) - mean)
     x = op.data()
     return Data(Symbol(layer, x.symbol.inputs, x.symbol.shape), x.shapes)

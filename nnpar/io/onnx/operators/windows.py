@@ -6,66 +6,70 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from nnpar import layers
 from nnpar.io.onnx.importer import Op, UnsupportedError, Value
 from nnpar.shapes import Shape
 
-
-def _window(op: Op, kernel: Sequence[int], dilated: bool = True, uneven: bool = False) -> dict[str, Any]:
-    """Stride, padding and dilation of a window that moves over an image; with `uneven`, padding (before, after)."""
-    rank = len(op.data().shape) - 2
-    if rank != 2 or len(kernel) != rank:
-        raise UnsupportedError(f"input of shape {op.data().shape}: expected (N, C, H, W)")
-    stride = tuple(op.attribute("strides", [1] * rank))
-    dilation = tuple(op.attribute("dilations", [1] * rank))
-    if min(stride) < 1 or min(dilation) < 1:
-        raise ValueError(f"strides {stride}, dilations {dilation}: expected at least 1")
-    before, after = _pads(op, kernel, stride, dilation)
-    if before != after and not uneven:
-        raise UnsupportedError(f"pads {before} before, {after} after")
-    if not dilated and max(dilation) > 1:
-        raise UnsupportedError(f"dilations={dilation}")
-    padding = (before, after) if uneven else before
-    return {"stride": stride, "padding": padding} | ({"dilation": dilation} if dilated else {})
+CONVOLUTIONS: dict[int, Any] = {1: layers.Conv1d, 2: layers.Conv2d}
+TRANSPOSED: dict[int, Any] = {1: layers.ConvTranspose1d, 2: layers.ConvTranspose2d}
+MAX_POOLS: dict[int, Any] = {1: layers.MaxPool1d, 2: layers.MaxPool2d, 3: layers.MaxPool3d}
+AVG_POOLS: dict[int, Any] = {1: layers.AvgPool1d, 2: layers.AvgPool2d, 3: layers.AvgPool3d}
 
 
-def _pads(op: Op, kernel: Sequence[int], stride: Shape, dilation: Shape) -> tuple[Shape, Shape]:
-    """Zeros before and after each axis, given or automatic."""
-    mode, rank = op.attribute("auto_pad", "NOTSET"), len(kernel)
-    pads = op.attribute("pads", [0] * (2 * rank))
+def _kind(op: Op, kinds: dict[int, Any], kernel: Sequence[int]) -> Any:
+    """The layer for inputs of so many axes."""
+    axes = len(op.data().shape) - 2
+    if axes not in kinds or len(kernel) != axes:
+        raise UnsupportedError(f"input of shape {op.data().shape}: expected {' or '.join(map(str, kinds))} axes more")
+    return kinds[axes]
+
+
+def _window(op: Op, kernel: Sequence[int]) -> dict[str, Any]:
+    """Stride, padding and dilation of a window that moves over an image."""
+    axes = len(kernel)
+    stride = tuple(op.attribute("strides", [1] * axes))
+    dilation = tuple(op.attribute("dilations", [1] * axes))
+    if len(stride) != axes or len(dilation) != axes or min(stride) < 1 or min(dilation) < 1:
+        raise ValueError(f"strides {stride}, dilations {dilation}: expected {axes} of at least 1")
+    return {"stride": stride, "padding": _pads(op, kernel, stride, dilation), "dilation": dilation}
+
+
+def _pads(op: Op, kernel: Sequence[int], stride: Shape, dilation: Shape) -> list[tuple[int, int]]:
+    """Zeros (before, after) each axis, given or automatic."""
+    mode, axes = op.attribute("auto_pad", "NOTSET"), len(kernel)
+    pads = op.attribute("pads", [0] * (2 * axes))
     if mode in ("NOTSET", "VALID"):
-        pads = pads if mode == "NOTSET" else [0] * (2 * rank)
-        if len(pads) != 2 * rank or min(pads) < 0:
-            raise ValueError(f"pads: expected {2 * rank} sizes, got {pads}")
-        return tuple(pads[:rank]), tuple(pads[rank:])
+        pads = pads if mode == "NOTSET" else [0] * (2 * axes)
+        if len(pads) != 2 * axes or min(pads) < 0:
+            raise ValueError(f"pads: expected {2 * axes} sizes, got {pads}")
+        return list(zip(pads[:axes], pads[axes:], strict=True))
     if mode not in ("SAME_UPPER", "SAME_LOWER"):
         raise ValueError(f"auto_pad: got {mode!r}")
-    sums = [
+    totals = [
         max(0, (math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size)
         for size, k, s, d in zip(op.data().shape[2:], kernel, stride, dilation, strict=True)
     ]
-    less, more = tuple(total // 2 for total in sums), tuple(total - total // 2 for total in sums)
+    return [_halves(total, mode) for total in totals]
+
+
+def _halves(total: int, mode: str) -> tuple[int, int]:
+    """A padding (before, after); what is odd has one more after with SAME_UPPER."""
+    less, more = total // 2, total - total // 2
     return (less, more) if mode == "SAME_UPPER" else (more, less)
 
 
 def _conv(op: Op) -> Value:
-    weight, channels = op.weights(1), op.data().shape[1]
-    groups = op.attribute("group", 1)
+    weight, x = op.weights(1), op.data()
+    groups, channels = op.attribute("group", 1), x.shape[1]
     kernel = tuple(op.attribute("kernel_shape", list(weight.shape[2:])))
+    kind = _kind(op, CONVOLUTIONS, kernel)
     if kernel != weight.shape[2:]:
         raise ValueError(f"kernel_shape: expected {weight.shape[2:]}, got {kernel}")
     if channels != weight.shape[1] * groups:
         raise ValueError(f"input of {channels} channels: expected {weight.shape[1]} for each of {groups} groups")
-    window, x = _window(op, kernel, uneven=True), op.data()
-    before, after = window.pop("padding")
-    if before != after:  # zeros of their own
-        x = op.emit(layers.ConstantPad((0, 0, *before), (0, 0, *after)), x)
-        before = (0, 0)
-    layer = layers.Conv2d(
+    layer = kind(
         channels, weight.shape[0], kernel, groups=groups, bias=op.has(2), weight_init=lambda shape: weight,
-        padding=before, **window,
+        **_window(op, kernel),
     )  # fmt: skip
     if op.has(2):
         layer.bias = op.weights(2)
@@ -74,91 +78,61 @@ def _conv(op: Op) -> Value:
 
 def _conv_transpose(op: Op) -> Value:
     weight, x, groups = op.weights(1), op.data(), op.attribute("group", 1)
-    rank = len(x.shape) - 2
-    if rank != 2 or weight.ndim != 4:
-        raise UnsupportedError(f"input of shape {x.shape}: expected (N, C, H, W)")
-    stride, dilation = (tuple(op.attribute(name, [1, 1])) for name in ("strides", "dilations"))
-    more, kernel = tuple(op.attribute("output_padding", [0, 0])), weight.shape[2:]
+    kernel = weight.shape[2:]
+    kind, axes = _kind(op, TRANSPOSED, kernel), len(kernel)
+    stride, dilation = (tuple(op.attribute(name, [1] * axes)) for name in ("strides", "dilations"))
+    more = tuple(op.attribute("output_padding", [0] * axes))
     if tuple(op.attribute("kernel_shape", list(kernel))) != kernel:
         raise ValueError(f"kernel_shape: expected {kernel}")
     sizes = zip(x.shape[2:], stride, dilation, kernel, more, strict=True)
-    before, after = _cut_off(op, tuple((n - 1) * s + d * (k - 1) + 1 + m for n, s, d, k, m in sizes))
-    layer = layers.ConvTranspose2d(
-        x.shape[1], weight.shape[1] * groups, kernel, stride, before if before == after else 0, more, groups, op.has(2),
-        dilation, weight_init=lambda shape: weight,
+    cut = _cut_off(op, tuple((n - 1) * s + d * (k - 1) + 1 + m for n, s, d, k, m in sizes))
+    even = all(before == after for before, after in cut)
+    padding = [before for before, _ in cut] if even else 0
+    layer = kind(
+        x.shape[1], weight.shape[1] * groups, kernel, stride, padding, more, groups, op.has(2), dilation,
+        weight_init=lambda shape: weight,
     )  # fmt: skip
     if op.has(2):
         layer.bias = op.weights(2)
     y = op.emit(layer, x)
-    if before == after:
+    if even:
         return y
-    return op.emit(layers.ConstantPad((0, 0, *(-b for b in before)), (0, 0, *(-a for a in after))), y)
+    return op.emit(layers.ConstantPad((0, 0, *(-b for b, _ in cut)), (0, 0, *(-a for _, a in cut))), y)
 
 
-def _cut_off(op: Op, whole: Shape) -> tuple[Shape, Shape]:
-    """What is cut off before and after each axis of a transposed convolution's whole output."""
-    mode, size = op.attribute("auto_pad", "NOTSET"), op.attribute("output_shape")
-    pads = op.attribute("pads", [0, 0, 0, 0])
+def _cut_off(op: Op, whole: Shape) -> list[tuple[int, int]]:
+    """What is cut off (before, after) each axis of a transposed convolution's whole output."""
+    mode, size, axes = op.attribute("auto_pad", "NOTSET"), op.attribute("output_shape"), len(whole)
+    pads = op.attribute("pads", [0] * (2 * axes))
     if size is None and mode in ("NOTSET", "VALID"):
-        if len(pads) != 4 or min(pads) < 0:
-            raise ValueError(f"pads: expected 4 sizes, got {pads}")
-        return (tuple(pads[:2]), tuple(pads[2:])) if mode == "NOTSET" else ((0, 0), (0, 0))
+        if len(pads) != 2 * axes or min(pads) < 0:
+            raise ValueError(f"pads: expected {2 * axes} sizes, got {pads}")
+        return list(zip(pads[:axes], pads[axes:], strict=True)) if mode == "NOTSET" else [(0, 0)] * axes
     if size is None:
-        strides = op.attribute("strides", [1, 1])
+        strides = op.attribute("strides", [1] * axes)
         size = [n * step for n, step in zip(op.data().shape[2:], strides, strict=True)]
-    totals = [n - wanted for n, wanted in zip(whole, size[-2:], strict=True)]
+    totals = [n - wanted for n, wanted in zip(whole, size[-axes:], strict=True)]
     if min(totals) < 0:
         raise UnsupportedError(f"output_shape={size}, larger than {whole}")
-    less, larger = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
-    return (less, larger) if mode == "SAME_UPPER" else (larger, less)
-
-
-def _pool_window(op: Op) -> dict[str, Any]:
-    """Kernel, stride and padding; rounding up is possible where there is nothing to round."""
-    kernel = tuple(op.attribute("kernel_shape"))
-    window = {"kernel_size": kernel} | _window(op, kernel, dilated=False)
-    rests = [
-        (size + 2 * pad - k) % step
-        for size, pad, k, step in zip(op.data().shape[2:], window["padding"], kernel, window["stride"], strict=True)
-    ]
-    op.expect("ceil_mode", 0, *([] if any(rests) else [1]))
-    return window
+    return [_halves(total, mode) for total in totals]
 
 
 def _max_pool(op: Op) -> Value:
     op.expect("storage_order", 0)
-    kernel, x = tuple(op.attribute("kernel_shape")), op.data()
-    window = _window(op, kernel, dilated=False, uneven=True)
-    before, after = window.pop("padding")
-    if op.attribute("ceil_mode", 0):
-        after = _rounded_up(x.shape[2:], kernel, window["stride"], before, after)
-    if before == after and all(2 * p <= k for p, k in zip(before, kernel, strict=True)):
-        return op.emit(layers.MaxPool2d(kernel, padding=before, **window), x)
-    least = -float(np.finfo(np.float32).max)
-    padded = op.emit(layers.ConstantPad((0, 0, *before), (0, 0, *after), least), x)
-    return op.emit(layers.MaxPool2d(kernel, **window), padded)
-
-
-def _rounded_up(size: Shape, kernel: Shape, stride: Shape, before: Shape, after: Shape) -> Shape:
-    """The padding after each axis with which another window fits, if it begins before what follows the image."""
-    result = []
-    for n, k, step, b, a in zip(size, kernel, stride, before, after, strict=True):
-        rest = (n + b + a - k) % step
-        begin = n + b + a - k - rest + step  # of the window more
-        result.append(a + step - rest if rest and begin < n + b else a)
-    return tuple(result)
+    kernel = tuple(op.attribute("kernel_shape"))
+    ceil = bool(op.attribute("ceil_mode", 0))
+    return op.emit(_kind(op, MAX_POOLS, kernel)(kernel, **_window(op, kernel), ceil_mode=ceil), op.data())
 
 
 def _average_pool(op: Op) -> Value:
-    count = bool(op.attribute("count_include_pad", 0))
-    return op.emit(layers.AvgPool2d(**_pool_window(op), count_include_pad=count), op.data())
+    kernel = tuple(op.attribute("kernel_shape"))
+    ceil, count = bool(op.attribute("ceil_mode", 0)), bool(op.attribute("count_include_pad", 0))
+    layer = _kind(op, AVG_POOLS, kernel)(kernel, **_window(op, kernel), ceil_mode=ceil, count_include_pad=count)
+    return op.emit(layer, op.data())
 
 
 def _global_max_pool(op: Op) -> Value:
-    x = op.data()
-    if len(x.shape) != 4:
-        raise UnsupportedError(f"input of shape {x.shape}: expected (N, C, H, W)")
-    return op.emit(layers.MaxPool2d(x.shape[2:]), x)
+    return op.emit(layers.GlobalMaxPool2d(), op.data())
 
 
 def _global_average_pool(op: Op) -> Value:
