@@ -55,6 +55,7 @@ MODULES = [
     "scatter",
     "depthwise",
     "pool",
+    "resample",
     "activation",
     "batch_norm",
     "norm",

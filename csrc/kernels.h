@@ -224,6 +224,10 @@ typedef struct {
     void (*avg_pool_row)(const nnp_pool *s, const float *x, ptrdiff_t oh, float *y_row);
     void (*avg_pool_grad_row)(const nnp_pool *s, const float *dy, ptrdiff_t ih, float *dx_row);
 
+    /* Row i of y (rows, n) = the sum of rows index[k] of x times weight[k], k from first[i] to before first[i + 1]. */
+    void (*weighted_rows)(ptrdiff_t rows, ptrdiff_t n, const int64_t *first, const int64_t *index, const float *weight,
+                          const float *x, float *y);
+
     /* Batch normalisation: `pixels` pixels of `channels` floats each, `step` floats apart, or without a step
      * contiguous. For each channel, over the pixels (one at least): the mean, and the sum of the squares of the
      * differences from it. */

@@ -26,6 +26,7 @@
 #include "tiles/loss.h"
 #include "tiles/optimizer.h"
 #include "tiles/planes.h"
+#include "tiles/resample.h"
 #include "tiles/row_norm.h"
 #include "tiles/winograd.h"
 
@@ -85,6 +86,7 @@
         .add = add,                                                                                                    \
         .turn = turn,                                                                                                  \
         .dropout = dropout,                                                                                            \
+        .weighted_rows = weighted_rows,                                                                                \
         .sum_strided = sum_strided,                                                                                    \
         .sum_rows = sum_rows,                                                                                          \
         .softmax = softmax,                                                                                            \

@@ -15,7 +15,7 @@ import cases
 import numpy as np
 import pytest
 
-from nnpar import arrays, ops, shapes
+from nnpar import arrays, ops, resampling, shapes
 from nnpar._kernels.activation import KINDS, Activation, ActivationGrad
 from nnpar._kernels.batch_norm import BatchNormalize, BatchNormGrad, BatchStatistics
 from nnpar._kernels.elementwise import Position, Transpose
@@ -34,6 +34,7 @@ from nnpar._kernels.optimizer import (
     SGDUpdate,
 )
 from nnpar._kernels.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad, Upsample2d, Upsample2dGrad
+from nnpar._kernels.resample import Resample
 from nnpar._kernels.strided import Arithmetic, StridedCopy, SumAxes
 from nnpar._kernels.tokens import Attention, AttentionGrad, Gather, GatherGrad
 
@@ -228,7 +229,7 @@ def run_framed(guard):
 
 
 def guard_weight(guard, w):
-    """Weights have four axes, too, but lie in their own order."""
+    """Weights have four axes, too, but lie in their own order; so do images for a kernel that takes any."""
     return guard(w.ravel()).reshape(w.shape)
 
 
@@ -253,6 +254,28 @@ def run_pooling(guard):
             np.testing.assert_array_equal(
                 dx, ops.avg_pool2d_grad(dy, case.x_shape, *case.window, include, **case.options)
             )
+
+
+def guard_taps(guard, taps):
+    return resampling.Taps(taps.size, guard(taps.first), guard(taps.index), guard(taps.weight))
+
+
+def run_resampling(guard):
+    rng = np.random.default_rng(0)
+    for channels in TAILS:
+        for rows, columns in [
+            (resampling.resized(4, 7, 1.75, "linear"), resampling.padded(3, 2, 1, "reflect")),
+            (None, resampling.resized(3, 5, 5 / 3, "cubic")),
+            (resampling.selected(4, [3, 0, 3]), None),
+        ]:
+            x = cases.integers(rng, (2, 4, 3, channels))
+            y = np.empty((2, 4 if rows is None else rows.count, 3 if columns is None else columns.count, channels))
+            y = y.astype(np.float32)
+            Resample(x, y, rows, columns)()
+            guarded = guard.nans(y.size).reshape(y.shape)
+            tables = [None if taps is None else guard_taps(guard, taps) for taps in (rows, columns)]
+            Resample(guard_weight(guard, x), guarded, *tables)()
+            np.testing.assert_array_equal(guarded, y)
 
 
 def run_upsampling(guard):
@@ -495,7 +518,7 @@ pytestmark = [
 def test_nothing_is_touched_outside(side):
     result = in_process("run_all", side)
     assert result.returncode == 0, f"ended with {result.returncode} in {result.stdout}\n{result.stderr}"
-    assert len(result.stdout.split()) == len(RUNS) == 20
+    assert len(result.stdout.split()) == len(RUNS) == 21
 
 
 def test_guards_work(side):

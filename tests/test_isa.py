@@ -18,6 +18,7 @@ FILES = [
     "test_conv2d.py",
     "test_winograd.py",
     "test_pool2d.py",
+    "test_resampling.py",
     "test_attention.py",
     "test_batch_norm.py",
     "test_norms.py",

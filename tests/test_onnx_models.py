@@ -20,6 +20,7 @@ from nnpar.io.onnx.operators import OPERATORS
 MODELS = {name: RUNS[name][0] for name in zoo.MODELS if name not in ("vgg13", "vgg16", "vgg19", "vit_tiny")}
 # One sample for each type of layer.
 SHAPES = {
+    "AdaptiveAvgPool1d": (4, 9), "ReflectionPad1d": (4, 9), "ReplicationPad1d": (4, 9), "Select": (2, 2, 2, 6),
     "AvgPool1d": (4, 9), "AvgPool3d": (4, 5, 6, 7), "Conv1d": (4, 9), "ConvTranspose1d": (4, 5), "MaxPool1d": (4, 9),
     "MaxPool3d": (4, 5, 6, 7), "BatchNorm1d": (4,), "BatchNorm3d": (4, 2, 2, 2), "Embedding": (5,),
     "InstanceNorm1d": (4, 6),

@@ -135,6 +135,8 @@ cdef extern from "kernels.h" nogil:
         void max_pool_grad_row(const nnp_pool *s, const float *dy, const uint8_t *argmax, Py_ssize_t ih,
                                float *dx_row) noexcept nogil
         void avg_pool_row(const nnp_pool *s, const float *x, Py_ssize_t oh, float *y_row) noexcept nogil
+        void weighted_rows(Py_ssize_t rows, Py_ssize_t n, const int64_t *first, const int64_t *index,
+                           const float *weight, const float *x, float *y) noexcept nogil
         void avg_pool_grad_row(const nnp_pool *s, const float *dy, Py_ssize_t ih, float *dx_row) noexcept nogil
         void channel_moments(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t step, const float *x, double *mean,
                              double *m2) noexcept nogil

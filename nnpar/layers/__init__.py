@@ -25,6 +25,7 @@ from nnpar.layers.activation import (
     Sqrt,
     Tanh,
 )
+from nnpar.layers.adaptive_pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d
 from nnpar.layers.arithmetic import Affine, Div, Mul, Scale, Shift, Sub
 from nnpar.layers.attention import MultiheadAttention
 from nnpar.layers.base import Layer, Parameter
@@ -41,6 +42,7 @@ from nnpar.layers.layer_norm import LayerNorm, RMSNorm
 from nnpar.layers.linear import Linear
 from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.layers.merging import Add, Concatenate
+from nnpar.layers.padding import ReflectionPad1d, ReflectionPad2d, ReplicationPad1d, ReplicationPad2d
 from nnpar.layers.pooling import (
     AvgPool1d,
     AvgPool2d,
@@ -52,11 +54,12 @@ from nnpar.layers.pooling import (
     MaxPool3d,
 )
 from nnpar.layers.reduction import Mean, Sum
+from nnpar.layers.resampling import Resize, Upsample
+from nnpar.layers.selecting import Select
 from nnpar.layers.shaping import ConstantPad, Permute, Reshape, Slice, ZeroPad2d
 from nnpar.layers.shuffling import ChannelShuffle, PixelShuffle
 from nnpar.layers.softmax import LogSoftmax, Softmax
 from nnpar.layers.transformer import TransformerEncoderLayer
-from nnpar.layers.upsampling import Upsample
 
 __all__ = [
     "CELU",
@@ -64,6 +67,8 @@ __all__ = [
     "GELU",
     "SELU",
     "Abs",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
     "Add",
     "Affine",
     "AvgPool1d",
@@ -122,9 +127,15 @@ __all__ = [
     "ReLU",
     "ReLU6",
     "Reciprocal",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
     "Reshape",
     "Residual",
+    "Resize",
     "Scale",
+    "Select",
     "Sequential",
     "Shift",
     "SiLU",

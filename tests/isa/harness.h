@@ -28,6 +28,7 @@
     X(max_pool_grad_row)                                                                                               \
     X(avg_pool_row)                                                                                                    \
     X(avg_pool_grad_row)                                                                                               \
+    X(weighted_rows)                                                                                                   \
     X(channel_moments)                                                                                                 \
     X(merge_moments)                                                                                                   \
     X(scale_shift)                                                                                                     \

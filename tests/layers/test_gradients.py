@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from nnpar import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
@@ -17,8 +19,13 @@ from nnpar import (
     MaxPool1d,
     MaxPool2d,
     MaxPool3d,
+    ReflectionPad2d,
     ReLU,
+    ReplicationPad1d,
+    Resize,
+    Select,
     Sequential,
+    Upsample,
 )
 from nnpar.plan import Plan
 
@@ -53,6 +60,25 @@ LAYERS = [
     (lambda: Conv2d(2, 3, (2, 3), padding="same"), (2, 2, 4, 5)),
     (lambda: Conv2d(2, 3, 3, padding=((0, 2), (1, 0))), (2, 2, 4, 5)),
     (lambda: ConvTranspose1d(4, 6, 3, 2, 1, 1, groups=2), (2, 4, 5)),
+    (lambda: AdaptiveAvgPool2d((2, 3)), (2, 3, 5, 4)),
+    (lambda: AdaptiveAvgPool2d((None, 2)), (2, 3, 3, 6)),
+    (lambda: AdaptiveAvgPool1d(3), (2, 3, 5)),
+    (lambda: Upsample(scale_factor=2), (2, 3, 2, 3)),
+    (lambda: Upsample(scale_factor=(1.5, 1), mode="nearest-exact"), (2, 3, 3, 2)),
+    (lambda: Upsample(size=(5, 2), mode="bilinear"), (2, 3, 3, 4)),
+    (lambda: Upsample(size=(5, 7), mode="bicubic", align_corners=True), (1, 2, 3, 4)),
+    (lambda: Upsample(scale_factor=2, mode="linear"), (2, 3, 4)),
+    (lambda: Upsample(scale_factor=2, mode="trilinear"), (1, 2, 2, 3, 2)),
+    (lambda: Resize(3, mode="linear", antialias=True), (1, 2, 5, 7)),
+    (
+        lambda: Resize(3, None, "linear", "tf_crop_and_resize", roi=(-0.5, 0, 1, 2), extrapolation_value=3.0),
+        (1, 2, 3, 4),
+    ),
+    (lambda: ReflectionPad2d((1, 2, 0, 1)), (2, 3, 3, 4)),
+    (lambda: ReplicationPad1d((2, 1)), (2, 3, 4)),
+    (lambda: Select(2, [0, -1, 0]), (2, 3, 4, 2)),
+    (lambda: Select(1, [2, 0, 2, 1]), (2, 3, 4, 2)),
+    (lambda: Select(-1, [2, 0]), (2, 3)),
     (lambda: Flatten(), (2, 3, 2, 4)),
     (lambda: Flatten(), (2, 1, 3, 3)),
     (lambda: Flatten(), (2, 5, 1, 1)),

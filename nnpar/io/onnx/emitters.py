@@ -93,21 +93,61 @@ def _local_response_norm(e: Emitter, layer: layers.LocalResponseNorm) -> str:
 
 def _pool(operator: str) -> Callable[[Emitter, Any], str]:
     def pool(e: Emitter, layer: Any) -> str:
-        counts = {"count_include_pad": int(layer.count_include_pad)} if operator == "AveragePool" else {}
-        return e.emit(
-            operator, *e.inputs, kernel_shape=layer.kernel_size, strides=layer.stride, pads=_pads(layer),
-            dilations=layer.dilation, ceil_mode=int(layer.ceil_mode), **counts,
-        )  # fmt: skip
+        window: dict[str, Any] = {
+            "kernel_shape": layer.kernel_size,
+            "strides": layer.stride,
+            "pads": _pads(layer),
+            "dilations": layer.dilation,
+            "ceil_mode": int(layer.ceil_mode),
+        }
+        if operator == "AveragePool":
+            window["count_include_pad"] = int(layer.count_include_pad)
+        return e.emit(operator, *e.inputs, **window)
 
     return pool
 
 
-def _upsample(e: Emitter, layer: layers.Upsample) -> str:
-    scales = e.constant("scales", [1, 1, *layer.scale_factor], np.float32)
+def _resize(e: Emitter, layer: layers.Resize) -> str:
+    axes = list(range(2, len(e.input_shapes[0])))
+    sizes, scales = layer.resized(e.input_shapes[0])
+    if layer.size is not None and layer.scale_factor is not None:
+        raise ValueError("onnx.save: Resize with both size and scale_factor has no form in ONNX")
+    # Linear without antialiasing repeats the border, which is the same.
+    outside = layer.exclude_outside and (layer.mode == "cubic" or layer.antialias)
+    given = ("", e.constant("sizes", sizes)) if layer.size is not None else (e.constant("scales", scales, np.float32),)
     return e.emit(
-        "Resize", *e.inputs, "", scales, mode="nearest", nearest_mode="floor",
-        coordinate_transformation_mode="asymmetric",
+        "Resize", *e.inputs, "" if layer.roi is None else e.constant("roi", layer.roi, np.float32), *given, axes=axes,
+        mode=layer.mode, coordinate_transformation_mode=layer.coordinate_transformation_mode,
+        nearest_mode=layer.nearest_mode, cubic_coeff_a=layer.cubic_coeff_a, exclude_outside=int(outside),
+        antialias=int(layer.antialias), extrapolation_value=layer.extrapolation_value,
     )  # fmt: skip
+
+
+def _pad_with_image(mode: str) -> Callable[[Emitter, Any], str]:
+    def pad(e: Emitter, layer: Any) -> str:
+        before, after = zip(*layer.sides(), strict=True)
+        pads = e.constant("pads", [0, 0, *before, 0, 0, *after])
+        return e.emit("Pad", *e.inputs, pads, mode=mode)
+
+    return pad
+
+
+def _adaptive_pool(e: Emitter, layer: Any) -> str:
+    """An average pooling where all parts are of one size, else products with matrices of the parts' shares."""
+    size, out = e.input_shapes[0][2:], layer.output_pixels(e.input_shapes[0], "onnx.save")
+    if all(n % k == 0 for n, k in zip(size, out, strict=True)):
+        window = [n // k for n, k in zip(size, out, strict=True)]
+        return e.emit("AveragePool", *e.inputs, kernel_shape=window, strides=window)
+    (y,), tables = e.inputs, layer.taps(e.input_shapes[0])
+    if tables[-1] is not None:
+        y = e.emit("MatMul", y, e.constant("columns", tables[-1].matrix().T, np.float32))
+    if len(tables) > 1 and tables[0] is not None:
+        y = e.emit("MatMul", e.constant("rows", tables[0].matrix(), np.float32), y)
+    return y
+
+
+def _select(e: Emitter, layer: layers.Select) -> str:
+    return e.emit("Gather", *e.inputs, e.constant("indices", layer.indices), axis=layer.dim)
 
 
 def _embedding(e: Emitter, layer: layers.Embedding) -> str:
@@ -239,6 +279,8 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     Attention: _attention,
     layers.Abs: _plain("Abs"),
     layers.Affine: _affine,
+    layers.AdaptiveAvgPool1d: _adaptive_pool,
+    layers.AdaptiveAvgPool2d: _adaptive_pool,
     layers.Add: _plain("Add"),
     layers.AvgPool1d: _pool("AveragePool"),
     layers.AvgPool2d: _pool("AveragePool"),
@@ -291,8 +333,14 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.ReLU6: _clip(0.0, 6.0),
     layers.ReLU: _plain("Relu"),
     layers.Reciprocal: _plain("Reciprocal"),
+    layers.ReflectionPad1d: _pad_with_image("reflect"),
+    layers.ReflectionPad2d: _pad_with_image("reflect"),
+    layers.ReplicationPad1d: _pad_with_image("edge"),
+    layers.ReplicationPad2d: _pad_with_image("edge"),
     layers.Reshape: _reshape,
+    layers.Resize: _resize,
     layers.SELU: _plain("Selu"),
+    layers.Select: _select,
     layers.Scale: _with_weight("Mul"),
     layers.Shift: _with_weight("Add"),
     layers.SiLU: _silu,
@@ -306,6 +354,6 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.Sum: _reduce("ReduceSum"),
     layers.Tanh: _plain("Tanh"),
     layers.Tokens: _tokens,
-    layers.Upsample: _upsample,
+    layers.Upsample: _resize,
     layers.ZeroPad2d: _pad,
 }

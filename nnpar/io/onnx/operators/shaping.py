@@ -134,9 +134,15 @@ def _split(op: Op) -> list[Value]:
     return [op.emit(layers.Slice(axis, int(a), int(b)), x) for a, b in itertools.pairwise(starts)]
 
 
+PADS: dict[tuple[str, int], Any] = {
+    ("reflect", 1): layers.ReflectionPad1d, ("reflect", 2): layers.ReflectionPad2d,
+    ("edge", 1): layers.ReplicationPad1d, ("edge", 2): layers.ReplicationPad2d,
+}  # fmt: skip
+
+
 def _pad(op: Op) -> Value:
     x = op.data()
-    op.expect("mode", "constant")
+    mode = op.attribute("mode", "constant")
     pads, rank = op.integers(1, "pads"), len(x.shape)
     if pads is None:
         pads = op.attribute("paddings")
@@ -147,7 +153,13 @@ def _pad(op: Op) -> Value:
     before, after = [0] * rank, [0] * rank
     for axis, first, last in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         before[axis], after[axis] = first, last
-    return op.emit(layers.ConstantPad(before, after, value), x)
+    if mode == "constant":
+        return op.emit(layers.ConstantPad(before, after, value), x)
+    kind = PADS.get((mode, rank - 2))
+    if kind is None or any(before[:2] + after[:2]):
+        raise UnsupportedError(f"mode={mode!r} of shape {x.shape} by {pads}")
+    sides = [side for axis in reversed(range(2, rank)) for side in (before[axis], after[axis])]
+    return op.emit(kind(sides), x)
 
 
 def _reduce(kind: type[layers.Mean]) -> Callable[[Op], Value]:
@@ -181,12 +193,13 @@ def _depth_to_space(op: Op) -> Value:
 
 def _space_to_depth(op: Op) -> Value:
     x, r = op.data(), op.attribute("blocksize")
-    op.expect("mode", "DCR")
-    if len(x.shape) != 4 or r < 1 or x.shape[2] % r or x.shape[3] % r:
-        raise ValueError(f"blocksize={r} of shape {x.shape}")
+    mode = op.attribute("mode", "DCR")
+    orders = {"DCR": (0, 3, 5, 1, 2, 4), "CRD": (0, 1, 3, 5, 2, 4)}
+    if mode not in orders or len(x.shape) != 4 or r < 1 or x.shape[2] % r or x.shape[3] % r:
+        raise ValueError(f"blocksize={r}, mode={mode!r} of shape {x.shape}")
     _, c, h, w = x.shape
     parts = op.emit(layers.Reshape((0, c, h // r, r, w // r, r)), x)
-    moved = op.emit(layers.Permute((0, 3, 5, 1, 2, 4)), parts)
+    moved = op.emit(layers.Permute(orders[mode]), parts)
     return op.emit(layers.Reshape((0, c * r * r, h // r, w // r)), moved)
 
 
@@ -204,13 +217,23 @@ def _cast(op: Op) -> Value:
 
 
 def _gather(op: Op) -> Value:
-    """Rows of a table."""
+    """Rows of a table by data, or places of data by constants."""
+    if isinstance(op.inputs[0], Data):
+        return _selected(op)
     table, rows = op.weights(0), op.inputs[1]
     if not isinstance(rows, Data) or not rows.whole or table.ndim != 2 or op.attribute("axis", 0) != 0:
         raise UnsupportedError("other than whole rows of a matrix")
     layer = layers.Embedding(*table.shape)
     layer.weight = table
     return op.emit(layer, rows)
+
+
+def _selected(op: Op) -> Value:
+    x, indices = op.data(), op.known(1)
+    axis = op.axis(op.attribute("axis", 0), len(x.shape))
+    y = op.emit(layers.Select(axis, indices.reshape(-1).tolist()), x)
+    shapes = [(*shape[:axis], *indices.shape, *shape[axis + 1 :]) for shape in x.shapes]
+    return y if indices.ndim == 1 else in_shapes(op, y, shapes)
 
 
 def _shape(op: Op) -> Value:

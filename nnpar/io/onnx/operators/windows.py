@@ -140,27 +140,65 @@ def _global_average_pool(op: Op) -> Value:
 
 
 def _resize(op: Op) -> Value:
-    """Resize and Upsample by the nearest pixel, whole times larger."""
-    x = op.data()
-    number = 1 if op.node.op_type == "Upsample" or op.version < 11 else 2
-    for name, default, *more in (
-        ("mode", "nearest"), ("coordinate_transformation_mode", "half_pixel", "asymmetric"), ("antialias", 0),
-        ("nearest_mode", "round_prefer_floor", "floor"), ("keep_aspect_ratio_policy", "stretch"), ("axes", None),
-    ):  # fmt: skip
-        op.expect(name, default, *more)
-    for name in ("cubic_coeff_a", "exclude_outside", "extrapolation_value"):
-        op.attribute(name)
-    if op.has(number) and op.known(number).size:
-        scales = [float(scale) for scale in op.known(number)]
-    elif op.has(3):
-        scales = [size / old for size, old in zip(op.known(3).tolist(), x.shape, strict=True)]
-    else:
-        scales = op.attribute("scales")
-    if len(x.shape) != 4 or len(scales) != 4 or scales[:2] != [1.0, 1.0] or any(s % 1 or s < 1 for s in scales):
+    """Resize, and Upsample, which it replaces: along the axes after the channels."""
+    x, axes = op.data(), len(op.data().shape) - 2
+    old = op.node.op_type == "Upsample" or op.version < 11
+    mode = op.attribute("mode", "nearest")
+    coordinates = op.attribute("coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
+    options = {
+        "nearest_mode": op.attribute("nearest_mode", "floor" if old else "round_prefer_floor"),
+        "cubic_coeff_a": op.attribute("cubic_coeff_a", -0.75),
+        "exclude_outside": bool(op.attribute("exclude_outside", 0)),
+        "antialias": bool(op.attribute("antialias", 0)) and mode != "nearest",
+        "extrapolation_value": op.attribute("extrapolation_value", 0.0),
+    }
+    named = [op.axis(axis, len(x.shape)) for axis in op.attribute("axes", list(range(len(x.shape))))]
+    size, scales = _sizes(op, named, old)
+    kept = [scales[axis] == 1.0 and (size is None or size[axis] == x.shape[axis]) for axis in (0, 1)]
+    if axes not in (1, 2, 3) or not all(kept):
         raise UnsupportedError(
-            f"scales {scales} of shape {x.shape}: expected whole numbers, and 1 for batch and channels"
+            f"scales {scales} of shape {x.shape}: expected 1 for batch and channels, and 1 to 3 axes"
         )
-    return op.emit(layers.Upsample(scale_factor=[int(s) for s in scales[2:]]), x)
+    roi = _roi(op, named, len(x.shape)) if coordinates == "tf_crop_and_resize" else None
+    whole = size is None and min(scales) >= 1.0 and not any(scale % 1 for scale in scales)
+    plain = (coordinates, options["nearest_mode"]) in (("half_pixel", "round_prefer_floor"), ("asymmetric", "floor"))
+    if mode == "nearest" and whole and plain:
+        return op.emit(layers.Upsample(scale_factor=scales[2:]), x)
+    kind = {"bilinear": "linear", "trilinear": "linear"}.get(mode, mode)
+    layer = layers.Resize(None if size is None else size[2:], scales[2:], kind, coordinates, roi=roi, **options)
+    return op.emit(layer, x)
+
+
+def _sizes(op: Op, named: Sequence[int], old: bool) -> tuple[list[int] | None, list[float]]:
+    """Sizes of all axes, if they are not those that the scales say, and scales."""
+    shape, number = op.data().shape, 1 if old else 2
+    policy = op.attribute("keep_aspect_ratio_policy", "stretch")
+    size, scales = list(shape), [1.0] * len(shape)
+    given = op.known(number).tolist() if op.has(number) and op.known(number).size else op.attribute("scales")
+    if given is not None:
+        for axis, scale in zip(named, given, strict=True):
+            scales[axis] = float(scale)
+        return None, scales
+    wanted = op.known(3).tolist()
+    for axis, count in zip(named, wanted, strict=True):
+        size[axis], scales[axis] = int(count), count / shape[axis]
+    if policy == "stretch":
+        return size, scales
+    if policy not in ("not_larger", "not_smaller"):
+        raise ValueError(f"keep_aspect_ratio_policy={policy!r}")
+    scale = (min if policy == "not_larger" else max)(scales[axis] for axis in named)
+    for axis in named:
+        size[axis], scales[axis] = math.floor(scale * shape[axis] + 0.5), scale
+    return size, scales
+
+
+def _roi(op: Op, named: Sequence[int], rank: int) -> list[float]:
+    """Where each axis after the channels begins, then where each ends."""
+    given = op.known(1).reshape(-1).tolist()
+    begin, end = [0.0] * rank, [1.0] * rank
+    for axis, first, last in zip(named, given[: len(named)], given[len(named) :], strict=True):
+        begin[axis], end[axis] = first, last
+    return [*begin[2:], *end[2:]]
 
 
 OPERATORS: dict[str, Callable[[Op], Value | list[Value]]] = {
