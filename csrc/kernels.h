@@ -86,7 +86,23 @@ typedef struct {
     const ptrdiff_t *offset;
 } nnp_planes;
 
-enum nnp_arithmetic { NNP_ADD, NNP_SUB, NNP_MUL, NNP_DIV };
+/* a + b, a - b, a b, a / b; the larger one and the smaller one, NaN if either is; whether a < b, a <= b, a == b, as 1 or
+ * 0; a where b is not 0, and where it is, else 0; the share of a in the gradient of the larger one: 1, 1/2 if both are
+ * equal, or 0. */
+enum nnp_arithmetic {
+    NNP_ADD,
+    NNP_SUB,
+    NNP_MUL,
+    NNP_DIV,
+    NNP_MAX,
+    NNP_MIN,
+    NNP_LESS,
+    NNP_LESS_EQUAL,
+    NNP_EQUAL,
+    NNP_KEEP,
+    NNP_DROP,
+    NNP_SHARE
+};
 
 /* Where in training a random number is drawn: the four counter words of Philox4x32-10 but the first, and its key. */
 typedef struct {

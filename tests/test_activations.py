@@ -190,7 +190,7 @@ def test_against_onnx(operator, layer, attributes):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: nnpar.Hardtanh(2, 1), ValueError, "Hardtanh: min_val: expected less than max_val 1.0, got 2.0"),
+        (lambda: nnpar.Hardtanh(2, 1), ValueError, "Hardtanh: min_val: expected at most max_val 1.0, got 2.0"),
         (lambda: nnpar.ELU(-1), ValueError, "ELU: alpha: expected at least 0"),
         (lambda: nnpar.CELU(0), ValueError, "CELU: alpha: expected a number above 0"),
         (lambda: nnpar.GELU("erf"), ValueError, "GELU: approximate: expected 'none' or 'tanh', got 'erf'"),

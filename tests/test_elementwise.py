@@ -277,16 +277,26 @@ def test_cross_entropy_step_counts_the_right_ones():
     for classes in (3, 40):  # the others are never the largest
         padded = np.concatenate([logits, np.full((len(logits), classes - 3), np.nan, np.float32)], axis=1)
         for labels, correct in [([1, 0, 1, 0, 2, 1, 0], 6), ([2, 2, 0, 0, 0, 2, 1], 0), ([0, 1, 2, 1, 1, 0, 2], 0)]:
-            result = np.full(2, np.nan)
+            result = np.full(4, np.nan)
             SoftmaxCrossEntropy(padded, np.array(labels), None, result)()
             assert result[1] == correct
+
+
+def test_a_result_of_another_size_is_an_error():
+    x, labels = np.zeros((2, 3), np.float32), np.zeros(2, np.int64)
+    for make in (
+        lambda result: SoftmaxCrossEntropy(x, labels, None, result),
+        lambda result: SquaredError(x, x, None, result),
+    ):
+        with pytest.raises(ValueError, match=r"result: expected shape \(4,\), got \(2,\)"):
+            make(np.zeros(2))
 
 
 def test_loss_steps_without_gradient(rng):
     """The sums of the losses are the same as with it."""
     x, y = cases.normals(rng, (5, 7)), cases.normals(rng, (5, 7))
     labels = rng.integers(0, 7, 5)
-    result = np.full(2, np.nan)
+    result = np.full(4, np.nan)
     SoftmaxCrossEntropy(x, labels, None, result)()
     assert result[0] / 5 == ops.softmax_cross_entropy(x, labels)[0]
     SquaredError(x, y, None, result)()

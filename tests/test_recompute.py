@@ -92,7 +92,7 @@ def test_training_is_the_same(greedy):
     assert found == expected
     assert plan.memory.arena < kept.memory.arena
     again = {call.make.__name__ for call in plan._calls if call.again}
-    assert {"CopyChannels", "_forward"} <= again
+    assert {"CopyChannels", "conv_step"} <= again
     assert "BatchStatistics" not in again
 
 

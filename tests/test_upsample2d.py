@@ -80,7 +80,7 @@ def test_layer():
     layer = Upsample(scale_factor=2)
     x = cases.integers(np.random.default_rng(0), (2, 3, 4, 5))
     cases.assert_equal(layer(x), ops.upsample2d(x, 2))
-    assert repr(layer) == "Upsample(scale_factor=2.0, mode='nearest')"
+    assert repr(layer) == "Upsample(scale_factor=2, mode='nearest')"
     assert Upsample(scale_factor=(2, 3)).output_shape((1, 4, 5, 6)) == (1, 4, 10, 18)
 
 

@@ -131,6 +131,13 @@ def test_resnets_with_zeros_in_place_of_projections(name):
     assert_counts(empty(name, shortcut="zeros"), (3, 32, 32), *WITH_ZEROS[name])
 
 
+def test_the_first_squeezenet():
+    """(t); (p) table 1: 1,248,424."""
+    assert_counts(empty("squeezenet", version="1.0"), RGB, 1_248_424, "0.82G")
+    with pytest.raises(ValueError, match="squeezenet: version: expected '1.1' or '1.0', got '2'"):
+        zoo.squeezenet(version="2")
+
+
 def test_a_shortcut_of_zeros():
     wide, *_ = (layer for layer in zoo.resnet20(shortcut="zeros") if getattr(layer, "shortcut", None) is not None)
     x = np.random.default_rng(0).standard_normal((2, 16, 5, 6), np.float32)

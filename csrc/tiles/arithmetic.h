@@ -1,11 +1,21 @@
 /* Arithmetic of two operands, element by element; one of them may be a single number. */
 
+NNP_INLINE vec one_where(vec_bool p) { return vec_select(p, vec_set(1.0f), vec_zero()); }
+
 NNP_INLINE vec arithmetic_vec(const int kind, vec a, vec b) {
     switch (kind) {
         case NNP_ADD: return vec_add(a, b);
         case NNP_SUB: return vec_sub(a, b);
         case NNP_MUL: return vec_mul(a, b);
-        default: return vec_div(a, b);
+        case NNP_DIV: return vec_div(a, b);
+        case NNP_MAX: return vec_select(vec_or(vec_greater(a, b), vec_is_nan(a)), a, b);
+        case NNP_MIN: return vec_select(vec_or(vec_greater(b, a), vec_is_nan(a)), a, b);
+        case NNP_LESS: return one_where(vec_greater(b, a));
+        case NNP_LESS_EQUAL: return one_where(vec_less_equal(a, b));
+        case NNP_EQUAL: return one_where(vec_equal(a, b));
+        case NNP_KEEP: return vec_select(vec_equal(b, vec_zero()), vec_zero(), a);
+        case NNP_DROP: return vec_select(vec_equal(b, vec_zero()), a, vec_zero());
+        default: return vec_select(vec_equal(a, b), vec_set(0.5f), one_where(vec_greater(a, b)));
     }
 }
 
@@ -18,12 +28,25 @@ NNP_INLINE void arithmetic_of(const int kind, ptrdiff_t n, const float *a, int a
     }
 }
 
+#define NNP_ARITHMETIC(KIND)                                                                                           \
+    case KIND: arithmetic_of(KIND, n, a, a_step, b, b_step, y); break
+
 static void arithmetic(int kind, ptrdiff_t n, const float *a, int a_step, const float *b, int b_step, float *y) {
     if (n <= 0) return;
     switch (kind) {
-        case NNP_ADD: arithmetic_of(NNP_ADD, n, a, a_step, b, b_step, y); break;
-        case NNP_SUB: arithmetic_of(NNP_SUB, n, a, a_step, b, b_step, y); break;
-        case NNP_MUL: arithmetic_of(NNP_MUL, n, a, a_step, b, b_step, y); break;
-        default: arithmetic_of(NNP_DIV, n, a, a_step, b, b_step, y);
+        NNP_ARITHMETIC(NNP_ADD);
+        NNP_ARITHMETIC(NNP_SUB);
+        NNP_ARITHMETIC(NNP_MUL);
+        NNP_ARITHMETIC(NNP_DIV);
+        NNP_ARITHMETIC(NNP_MAX);
+        NNP_ARITHMETIC(NNP_MIN);
+        NNP_ARITHMETIC(NNP_LESS);
+        NNP_ARITHMETIC(NNP_LESS_EQUAL);
+        NNP_ARITHMETIC(NNP_EQUAL);
+        NNP_ARITHMETIC(NNP_KEEP);
+        NNP_ARITHMETIC(NNP_DROP);
+        default: arithmetic_of(NNP_SHARE, n, a, a_step, b, b_step, y);
     }
 }
+
+#undef NNP_ARITHMETIC

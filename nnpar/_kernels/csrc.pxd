@@ -48,6 +48,14 @@ cdef extern from "kernels.h" nogil:
     enum: NNP_SUB
     enum: NNP_MUL
     enum: NNP_DIV
+    enum: NNP_MAX
+    enum: NNP_MIN
+    enum: NNP_LESS
+    enum: NNP_LESS_EQUAL
+    enum: NNP_EQUAL
+    enum: NNP_KEEP
+    enum: NNP_DROP
+    enum: NNP_SHARE
 
     enum: NNP_ABS
     enum: NNP_CLIP

@@ -11,3 +11,6 @@ def gemm_step(
     beta: float = 0.0,
     prepacked: bool = False,
 ) -> Step: ...
+
+class BatchedGemm(Step):
+    def __init__(self, a: Array, b: Array, c: Array) -> None: ...

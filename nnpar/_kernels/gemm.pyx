@@ -4,9 +4,15 @@ In general one operand, the right one, is packed into panels as wide as a tile; 
 The problem is turned round, C^T = B^T A^T, where that copies less. Tasks are blocks of rows times panels; each element
 of C is one chain of multiply-adds over the summed axis, in order, so threads cannot change it. A product with few rows
 or columns reads the large operand in place: there would be more to pack than to multiply, unless that is done once.
+A batch of products has a task for each panel of each.
 """
 
+import math
+
+import numpy as np
+
 from cython.parallel cimport parallel, prange, threadid
+from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, NNP_TILE_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
@@ -395,3 +401,81 @@ cdef class ThinGemm(Step):
         if self.relu:
             for i in range(self.rows):
                 kernel.relu(cols, c + i * self.c_row, 0, c + i * self.c_row)
+
+
+cdef class BatchedGemm(Step):
+    """c[i] = a[i] @ b[i] for each i of a batch.
+
+    A task is a panel of one b, packed, times all rows of its a, which are copied before if they are not contiguous.
+
+    Parameters
+    ----------
+    a, b, c : ndarray of shape (..., m, k), (..., k, n) and (..., m, n), float32
+        Of the same axes before the last two. a and b have any strides, and may repeat matrices; rows of c are
+        contiguous, and c overlaps neither a nor b.
+    """
+
+    cdef Matrix left, right
+    cdef float *c
+    cdef const int64_t *a_at
+    cdef const int64_t *b_at
+    cdef const int64_t *c_at
+    cdef Py_ssize_t count, m, n, k, c_row, copy_offset, thread_bytes
+
+    def __init__(self, a, b, c):
+        cdef const nnp_kernels *kernel = kernels()
+        self.name = "batched_gemm"
+        batch = c.shape[:c.ndim - 2]
+        self.m, self.n = c.shape[c.ndim - 2], c.shape[c.ndim - 1]
+        self.k = a.shape[a.ndim - 1]
+        self.left = Matrix(self.floats(a), a.strides[a.ndim - 2] // 4, a.strides[a.ndim - 1] // 4)
+        self.right = Matrix(self.floats(b), b.strides[b.ndim - 2] // 4, b.strides[b.ndim - 1] // 4)
+        self.c, self.c_row = self.floats(c, write=True), c.strides[c.ndim - 2] // 4
+        self.a_at = self.labels(places(a.strides, batch))
+        self.b_at = self.labels(places(b.strides, batch))
+        self.c_at = self.labels(places(c.strides, batch))
+        self.count = math.prod(batch) if self.m * self.n > 0 else 0
+        width = min(kernel.vector * kernel.tile_vectors, ceil_div(self.n, kernel.vector) * kernel.vector)
+        self.copy_offset = aligned(4 * width * self.k)
+        copies = self.left.col != 1 and self.k > 1
+        self.thread_bytes = self.copy_offset + (aligned(4 * self.m * self.k) if copies else 0)
+        self.cost(2.0 * self.count * self.m * self.n * self.k,
+                  4.0 * self.count * (self.m * self.k + self.k * self.n + self.m * self.n))
+        self.workspace_bytes = self.most_threads * self.thread_bytes
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef Py_ssize_t panels = ceil_div(self.n, kernel.vector * kernel.tile_vectors), task
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for task in prange(self.count * panels, schedule="static"):
+                if self.goes_on():
+                    self.multiply(kernel, task // panels, task % panels,
+                                  self.workspace + threadid() * self.thread_bytes)
+            nnp_restore_float_mode(mode)
+
+    cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t i, Py_ssize_t panel, char *scratch) noexcept nogil:
+        cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, col = panel * width, row = self.left.row, r
+        cdef int cols = <int> min(width, self.n - col)
+        cdef const float *a = self.left.data + self.a_at[i]
+        cdef float *packed = <float *> scratch
+        cdef float *c = self.c + self.c_at[i] + col
+        if self.k == 0:
+            for r in range(self.m):
+                memset(c + r * self.c_row, 0, 4 * cols)
+            return
+        kernel.pack_panel(self.k, cols, 1.0, self.right.data + self.b_at[i] + col * self.right.col, self.right.row,
+                          self.right.col, packed)
+        if self.thread_bytes > self.copy_offset:
+            kernel.copy_matrix(self.m, self.k, a, row, self.left.col, <float *> (scratch + self.copy_offset), self.k)
+            a, row = <const float *> (scratch + self.copy_offset), self.k
+        kernel.gemm_rows(self.m, cols, self.k, a, row, packed, 0, NULL, NULL, 0, 0, c, self.c_row)
+
+
+def places(strides, batch):
+    """Where each matrix of a batch begins, in floats."""
+    at = np.zeros(batch, np.int64)
+    for axis, size in enumerate(batch):
+        at += (np.arange(size) * (strides[axis] // 4)).reshape([-1 if i == axis else 1 for i in range(len(batch))])
+    return at.reshape(-1)

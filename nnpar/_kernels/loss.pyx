@@ -27,6 +27,12 @@ cdef enum:
 KINDS = {"mse": SQUARED, "l1": ABSOLUTE, "huber": HUBER, "bce_with_logits": LOGISTIC, "kl_div": DIVERGENCE}
 
 
+cdef four(result):
+    if result.shape != (4,):
+        raise ValueError(f"result: expected shape (4,), got {result.shape}")
+    return result
+
+
 cdef class Loss(Step):
     """Common part of the losses without weights. A task is `size_of_task` of the `things`: samples or elements. Where a
     sample has `parts`, losses and the number of correct ones are divided by their number."""
@@ -39,7 +45,7 @@ cdef class Loss(Step):
     def __init__(self, prediction, grad, result, things, size_of_task, parts=1):
         self.prediction = self.floats(prediction)
         self.grad = NULL if grad is None else self.floats(grad, write=True)
-        self.result = self.doubles(result)
+        self.result = self.doubles(four(result))
         self.samples = prediction.shape[0]
         self.size = prediction.size // max(1, self.samples)
         self.things, self.size_of_task, self.parts = things, size_of_task, parts
@@ -296,7 +302,7 @@ cdef class ElementwiseLoss(Step):
         self.name, self.kind, self.delta = kind, KINDS[kind], delta
         self.prediction, self.target = self.floats(prediction), self.floats(target)
         self.grad = NULL if grad is None else self.floats(grad, write=True)
-        self.result = self.doubles(result)
+        self.result = self.doubles(four(result))
         self.sample_weight = NULL if sample_weights is None else self.floats(sample_weights)
         self.positive = NULL if positive is None else self.floats(positive)
         self.classes = 1 if positive is None else positive.size

@@ -8,8 +8,9 @@ are done one by one, and threads share the rows.
 from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
-from nnpar._kernels.csrc cimport (NNP_ADD, NNP_DIV, NNP_MUL, NNP_SUB, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
-                                  nnp_restore_float_mode)
+from nnpar._kernels.csrc cimport (NNP_ADD, NNP_DIV, NNP_DROP, NNP_EQUAL, NNP_KEEP, NNP_LESS, NNP_LESS_EQUAL, NNP_MAX,
+                                  NNP_MIN, NNP_MUL, NNP_SHARE, NNP_SUB, nnp_float_mode, nnp_flush_denormals,
+                                  nnp_kernels, nnp_restore_float_mode)
 from nnpar._kernels.runtime cimport kernels
 from nnpar._kernels.step cimport Step, aligned, ceil_div
 
@@ -22,7 +23,10 @@ cdef enum:
     CHUNKS = 64      # partial sums, at most: their number depends on the shape alone
     CHUNK = 16384    # elements of a partial sum, at least
 
-ARITHMETIC = {"add": NNP_ADD, "sub": NNP_SUB, "mul": NNP_MUL, "div": NNP_DIV}
+ARITHMETIC = {
+    "add": NNP_ADD, "sub": NNP_SUB, "mul": NNP_MUL, "div": NNP_DIV, "max": NNP_MAX, "min": NNP_MIN, "less": NNP_LESS,
+    "less_equal": NNP_LESS_EQUAL, "equal": NNP_EQUAL, "keep": NNP_KEEP, "drop": NNP_DROP, "share": NNP_SHARE,
+}
 
 
 def joined(shape, *strides):
@@ -214,7 +218,8 @@ cdef class Arithmetic(Strided):
 
     Parameters
     ----------
-    kind : {"add", "sub", "mul", "div"}
+    kind : str
+        A key of ARITHMETIC: see nnp_arithmetic in csrc/kernels.h.
     a, b, y : ndarray, float32
         y repeats none; it may be a or b.
     """

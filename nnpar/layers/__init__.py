@@ -26,12 +26,14 @@ from nnpar.layers.activation import (
     Tanh,
 )
 from nnpar.layers.adaptive_pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d
-from nnpar.layers.arithmetic import Affine, Div, Mul, Scale, Shift, Sub
+from nnpar.layers.arithmetic import Affine, Div, Maximum, Minimum, Mul, Scale, Shift, Sub
 from nnpar.layers.attention import MultiheadAttention
 from nnpar.layers.base import Layer, Parameter
 from nnpar.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from nnpar.layers.comparison import Equal, Less, LessOrEqual, Where
 from nnpar.layers.composite import Composite, Concat, Residual, Sequential
 from nnpar.layers.conv import Conv1d, Conv2d
+from nnpar.layers.conv3d import Conv3d, ConvTranspose3d
 from nnpar.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d
 from nnpar.layers.custom import CustomLayer
 from nnpar.layers.dropout import Dropout, Dropout2d
@@ -41,6 +43,7 @@ from nnpar.layers.group_norm import GroupNorm, InstanceNorm1d, InstanceNorm2d, L
 from nnpar.layers.layer_norm import LayerNorm, RMSNorm
 from nnpar.layers.linear import Linear
 from nnpar.layers.lowering import Buffer, Lowering
+from nnpar.layers.matmul import MatMul
 from nnpar.layers.merging import Add, Concatenate
 from nnpar.layers.padding import ReflectionPad1d, ReflectionPad2d, ReplicationPad1d, ReplicationPad2d
 from nnpar.layers.pooling import (
@@ -53,10 +56,10 @@ from nnpar.layers.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
-from nnpar.layers.reduction import Mean, Sum
+from nnpar.layers.reduction import Max, Mean, Sum
 from nnpar.layers.resampling import Resize, Upsample
 from nnpar.layers.selecting import Select
-from nnpar.layers.shaping import ConstantPad, Permute, Reshape, Slice, ZeroPad2d
+from nnpar.layers.shaping import ConstantPad, Expand, Permute, Reshape, Slice, ZeroPad2d
 from nnpar.layers.shuffling import ChannelShuffle, PixelShuffle
 from nnpar.layers.softmax import LogSoftmax, Softmax
 from nnpar.layers.transformer import TransformerEncoderLayer
@@ -85,15 +88,19 @@ __all__ = [
     "ConstantPad",
     "Conv1d",
     "Conv2d",
+    "Conv3d",
     "ConvTranspose1d",
     "ConvTranspose2d",
+    "ConvTranspose3d",
     "CustomLayer",
     "Div",
     "Dropout",
     "Dropout2d",
     "Embedding",
+    "Equal",
     "Erf",
     "Exp",
+    "Expand",
     "Flatten",
     "GlobalAvgPool2d",
     "GlobalMaxPool2d",
@@ -106,15 +113,21 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LeakyReLU",
+    "Less",
+    "LessOrEqual",
     "Linear",
     "LocalResponseNorm",
     "Log",
     "LogSoftmax",
     "Lowering",
+    "MatMul",
+    "Max",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "Maximum",
     "Mean",
+    "Minimum",
     "Mish",
     "Mul",
     "MultiheadAttention",
@@ -151,5 +164,6 @@ __all__ = [
     "Tokens",
     "TransformerEncoderLayer",
     "Upsample",
+    "Where",
     "ZeroPad2d",
 ]

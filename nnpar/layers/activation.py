@@ -117,7 +117,7 @@ class Hardtanh(Activation):
     Raises
     ------
     ValueError
-        If min_val is not below max_val.
+        If min_val is above max_val.
 
     Examples
     --------
@@ -132,8 +132,8 @@ class Hardtanh(Activation):
         super().__init__()
         self.min_val = _checks.number(min_val, "Hardtanh", "min_val")
         self.max_val = _checks.number(max_val, "Hardtanh", "max_val")
-        if self.min_val >= self.max_val:
-            raise ValueError(f"Hardtanh: min_val: expected less than max_val {self.max_val}, got {self.min_val}")
+        if self.min_val > self.max_val:
+            raise ValueError(f"Hardtanh: min_val: expected at most max_val {self.max_val}, got {self.min_val}")
 
     @property
     def constants(self) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from nnpar.layers.merging import Merge
 from nnpar.shapes import Shape
 
 
-class _Pair(Merge):
+class PairOfInputs(Merge):
     """Base of the layers that combine two inputs."""
 
     kind = ""
@@ -33,7 +33,7 @@ class _Pair(Merge):
         at.step(functools.partial(arithmetic, self.kind), *at.inputs, at.y, writes=at.y)
 
 
-class Sub(_Pair):
+class Sub(PairOfInputs):
     """Difference of two inputs whose shapes broadcast.
 
     Examples
@@ -54,7 +54,7 @@ class Sub(_Pair):
             pass_back_sum(at, negative, 1, True)
 
 
-class Mul(_Pair):
+class Mul(PairOfInputs):
     """Product of two inputs whose shapes broadcast, such as images and a weight for each of their channels
     (squeeze and excitation: Hu, Shen, Albanie, Sun, Wu, arXiv:1709.01507).
 
@@ -75,7 +75,7 @@ class Mul(_Pair):
                 pass_back_sum(at, gradient, number, True)
 
 
-class Div(_Pair):
+class Div(PairOfInputs):
     """Quotient of two inputs whose shapes broadcast.
 
     Examples
@@ -101,6 +101,44 @@ class Div(_Pair):
             pass_back_sum(at, negative, 1, True)
         if at.needs[0]:
             pass_back_sum(at, a_gradient, 0, True)
+
+
+class Maximum(PairOfInputs):
+    """The larger one of two inputs whose shapes broadcast; NaN if either is. Where both are equal each gets half of the
+    gradient, as in PyTorch.
+
+    Examples
+    --------
+    >>> from nnpar import Maximum
+    >>> Maximum()([[3.0, 4.0]], [[3.5]])
+    array([[3.5, 4. ]], dtype=float32)
+    """
+
+    kind = "max"
+
+    def backward(self, at: Lowering) -> None:
+        a, b = at.inputs
+        first, second = (a, b) if self.kind == "max" else (b, a)
+        for number, larger, smaller in ((0, first, second), (1, second, first)):
+            if at.needs[number]:
+                share, gradient = at.dy.like(), at.dy.like()
+                at.step(functools.partial(arithmetic, "share"), larger, smaller, share)
+                at.step(functools.partial(arithmetic, "mul"), at.dy, share, gradient)
+                pass_back_sum(at, gradient, number, True)
+
+
+class Minimum(Maximum):
+    """The smaller one of two inputs whose shapes broadcast; NaN if either is. Where both are equal each gets half of
+    the gradient, as in PyTorch.
+
+    Examples
+    --------
+    >>> from nnpar import Minimum
+    >>> Minimum()([[3.0, 4.0]], [[3.5]])
+    array([[3. , 3.5]], dtype=float32)
+    """
+
+    kind = "min"
 
 
 class _WithParameter(Layer):

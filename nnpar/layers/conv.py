@@ -14,7 +14,7 @@ from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
 
-class _Conv(Layer):
+class BaseConv(Layer):
     """Base of the convolutions. A sequence is an image one pixel high."""
 
     channels_last = True
@@ -89,7 +89,7 @@ class _Conv(Layer):
         y = Buffer(s.output_shape)
         at.y = y.view(self.output_shape(at.x.shape), True)
         at.saved["call"] = at.step(
-            _forward, s, x, y, at.frozen,
+            conv_step, s, x, y, at.frozen,
             writes=y, fuses=("relu", "norm"), weight=self.weight.reshape(s.weight_shape), bias=self.bias,
         )  # fmt: skip
 
@@ -150,7 +150,7 @@ def of_image(sizes: Any, default: int) -> tuple[int, int]:
     return (height[0] if height else default), width
 
 
-class Conv2d(_Conv):
+class Conv2d(BaseConv):
     """Two-dimensional convolution (cross-correlation), as PyTorch's ``nn.Conv2d`` with zero padding.
 
     Parameters
@@ -192,7 +192,7 @@ class Conv2d(_Conv):
     """
 
 
-class Conv1d(_Conv):
+class Conv1d(BaseConv):
     """Convolution (cross-correlation) of sequences (N, C, L), as PyTorch's ``nn.Conv1d`` with zero padding.
 
     Parameters
@@ -233,7 +233,8 @@ def _named_padding(padding: str, kernel_size: Shape, stride: Shape, dilation: Sh
     return [(total // 2, total - total // 2) for total in totals]
 
 
-def _forward(
+def conv_step(
     shape: shapes.Conv2dShape, x: Array, y: Array, frozen: bool, weight: Array, bias: Array | None, relu: bool = False
 ) -> Step:
+    """The step of a convolution of images into which a ReLU may be fused."""
     return convolution.forward(shape, x, weight, bias, y, relu, prepacked=frozen)

@@ -17,7 +17,7 @@ from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
 
-class _ConvTranspose(Layer):
+class BaseConvTranspose(Layer):
     """Base of the transposed convolutions: what a convolution's gradient does to its output. Each pass runs the kernels
     of one of a convolution's. A sequence is an image one pixel high.
     """
@@ -69,18 +69,23 @@ class _ConvTranspose(Layer):
     def _shape(self, input_shape: Shape, name: str) -> shapes.Conv2dShape:
         """The convolution of images of which this is the gradient: from the output's shape to the input's."""
         who = self.describe(name)
-        check_axes(input_shape, self.axes, who)
-        if input_shape[1] != self.in_channels:
-            raise ValueError(f"{who}: input: expected {self.in_channels} channels, got shape {input_shape}")
+        self._check(input_shape, name)
         size = self._output_size(input_shape)
-        if min(*input_shape[2:], *size) < 1:
-            raise ValueError(f"{who}: input: expected images that give at least one pixel, got shape {input_shape}")
         output = (input_shape[0], self.out_channels, *of_image(size, 1))
         _checks.shape(output, who, "output", 4)
         return shapes.conv2d(
             output, (*self.weight.shape[:2], *of_image(self.kernel_size, 1)), of_image(self.stride, 1),
             of_image(self.padding, 0), of_image(self.dilation, 1), self.groups, who,
         )  # fmt: skip
+
+    def _check(self, input_shape: Shape, name: str) -> None:
+        """The layer can take such an input."""
+        who = self.describe(name)
+        check_axes(input_shape, self.axes, who)
+        if input_shape[1] != self.in_channels:
+            raise ValueError(f"{who}: input: expected {self.in_channels} channels, got shape {input_shape}")
+        if min(*input_shape[2:], *self._output_size(input_shape)) < 1:
+            raise ValueError(f"{who}: input: expected images that give at least one pixel, got shape {input_shape}")
 
     def _output_size(self, input_shape: Shape) -> Shape:
         sizes = zip(
@@ -133,7 +138,7 @@ class _ConvTranspose(Layer):
         }
 
 
-class ConvTranspose2d(_ConvTranspose):
+class ConvTranspose2d(BaseConvTranspose):
     """Two-dimensional transposed convolution, as PyTorch's ``nn.ConvTranspose2d``: what a convolution's gradient does
     to its output, as a layer that makes images larger. Each pass runs the kernels of one of a convolution's.
 
@@ -171,7 +176,7 @@ class ConvTranspose2d(_ConvTranspose):
     """
 
 
-class ConvTranspose1d(_ConvTranspose):
+class ConvTranspose1d(BaseConvTranspose):
     """Transposed convolution of sequences (N, C, L), as PyTorch's ``nn.ConvTranspose1d``.
 
     Parameters

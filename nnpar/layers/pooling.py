@@ -378,13 +378,19 @@ class GlobalMaxPool2d(_Global, _Max):
     """
 
     def passes(self, input_shape: Shape) -> list[PoolShape]:
-        """Along the rows, then along the columns, in as many steps as bytes can name the positions."""
-        result: list[PoolShape] = []
-        for axis in (3, 2):
-            while input_shape[axis] > 1:
-                size = [1, 1]
-                size[axis - 2] = min(input_shape[axis], shapes.MAX_POOL_POSITIONS)
-                window = shapes.side_by_side(tuple(size))
-                result.append(_pass(input_shape, replace(window, ceil_mode=True)))
-                input_shape = result[-1].output_shape
-        return result or [_pass(input_shape, shapes.side_by_side((1, 1)))]
+        return whole_passes(input_shape)
+
+
+def whole_passes(input_shape: Shape) -> list[PoolShape]:
+    """The largest element of whole images: along the rows, then along the columns, in as many steps as bytes can name
+    the positions.
+    """
+    result: list[PoolShape] = []
+    for axis in (3, 2):
+        while input_shape[axis] > 1:
+            size = [1, 1]
+            size[axis - 2] = min(input_shape[axis], shapes.MAX_POOL_POSITIONS)
+            window = shapes.side_by_side(tuple(size))
+            result.append(_pass(input_shape, replace(window, ceil_mode=True)))
+            input_shape = result[-1].output_shape
+    return result or [_pass(input_shape, shapes.side_by_side((1, 1)))]

@@ -98,6 +98,7 @@ class Resize(AlongPixels):
             factors = tuple(_checks.number(factor, who, "scale_factor") for factor in each)
             if min(factors, default=0.0) <= 0.0:
                 raise ValueError(f"{who}: scale_factor: expected numbers above 0, got {scale_factor!r}")
+            factors = tuple(int(factor) if factor.is_integer() else factor for factor in factors)
             scale_factor = factors[0] if np.ndim(scale_factor) == 0 else factors
         self.size, self.scale_factor = size, scale_factor
         self._arrays = {}

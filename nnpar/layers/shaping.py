@@ -13,6 +13,7 @@ from nnpar._checks import Array
 from nnpar._kernels.step import Step
 from nnpar._kernels.strided import Fill, StridedCopy
 from nnpar.layers.base import Layer
+from nnpar.layers.broadcasting import pass_back_sum
 from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
@@ -191,6 +192,59 @@ class Slice(_View):
 
     def settings(self) -> dict[str, Any]:
         return {"dim": self.dim, "start": self.start, "end": self.end, "step": self.step}
+
+
+class Expand(Layer):
+    """Axes of size 1 repeated, as PyTorch's ``expand`` and NumPy's ``broadcast_to``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        With the batch's axis; -1 keeps a size. It may have more axes than the input, before the others.
+
+    Raises
+    ------
+    ValueError
+        When it is used: if an axis that is to change has another size than 1.
+
+    Examples
+    --------
+    >>> from nnpar import Expand
+    >>> Expand((-1, 3))([[1.0], [2.0]])
+    array([[1., 1., 1.],
+           [2., 2., 2.]], dtype=float32)
+    """
+
+    channels_last = False
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape = _checks.integers(shape, "Expand", "shape", -1)
+        self._arrays = {}
+
+    def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
+        who, more = self.describe(name), len(self.shape) - len(input_shape)
+        if more < 0 or -1 in self.shape[:more]:
+            raise ValueError(f"{who}: input: expected shape {self.shape}, or less axes, got {input_shape}")
+        old = (1,) * more + input_shape
+        sizes = tuple(n if wanted == -1 else wanted for n, wanted in zip(old, self.shape, strict=True))
+        if any(n not in (1, size) for n, size in zip(old, sizes, strict=True)):
+            raise ValueError(f"{who}: input: expected 1 where {self.shape} is another size, got {input_shape}")
+        return _checks.shape(sizes, who, "output", len(sizes))
+
+    def forward(self, at: Lowering) -> None:
+        at.y = Buffer(self.output_shape(at.x.shape, at.name), channels_last=False)
+        at.step(_repeat, at.x, at.y, writes=at.y)
+
+    def backward(self, at: Lowering) -> None:
+        if at.needs_dx:
+            pass_back_sum(at, at.dy, 0, at.owns_dy)
+
+    def settings(self) -> dict[str, Any]:
+        return {"shape": self.shape}
+
+
+def _repeat(x: Array, y: Array) -> Step:
+    return StridedCopy(np.broadcast_to(x, y.shape), y)
 
 
 class ConstantPad(Layer):

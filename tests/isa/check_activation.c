@@ -4,18 +4,31 @@
 #include "harness.h"
 
 static double arithmetic_of(int kind, double a, double b) {
-    return kind == NNP_ADD ? a + b : kind == NNP_SUB ? a - b : kind == NNP_MUL ? a * b : (double)((float)a / (float)b);
+    switch (kind) {
+    case NNP_ADD: return a + b;
+    case NNP_SUB: return a - b;
+    case NNP_MUL: return a * b;
+    case NNP_DIV: return (double)((float)a / (float)b);
+    case NNP_MAX: return isnan(a) || isnan(b) ? NAN : a > b ? a : b;
+    case NNP_MIN: return isnan(a) || isnan(b) ? NAN : a < b ? a : b;
+    case NNP_LESS: return a < b;
+    case NNP_LESS_EQUAL: return a <= b;
+    case NNP_EQUAL: return a == b;
+    case NNP_KEEP: return b != 0 ? a : 0;
+    case NNP_DROP: return b == 0 ? a : 0;
+    default: return a == b ? 0.5 : a > b;
+    }
 }
 
 void check_arithmetic(const nnp_kernels *table) {
     for (int s = 0; s < SIZES; s++)
-        for (int which = 0; which < 16; which++) {
+        for (int which = 0; which < 4 * (NNP_SHARE + 1); which++) {
             const ptrdiff_t n = sizes[s];
             const int kind = which / 4, a_step = which % 2, b_step = which / 2 % 2;
             if (n == 0) continue;
             begin("n %td, kind %d, steps %d and %d", n, kind, a_step, b_step);
-            const float *a = integers(a_step ? n : 1), *b = integers(b_step ? n : 1);
-            float *y = floats(n);
+            float *a = integers(a_step ? n : 1), *b = integers(b_step ? n : 1), *y = floats(n);
+            if (kind == NNP_MAX || kind == NNP_MIN) a[0] = NAN, b[b_step ? n / 2 : 0] = NAN;
             double *expected = zeros(n);
             for (ptrdiff_t i = 0; i < n; i++)
                 expected[i] = arithmetic_of(kind, (double)a[a_step * i], (double)b[b_step * i]);

@@ -21,12 +21,13 @@ MOST_MODELS = 8  # of one representation, for different numbers of the inputs th
 PARAMETERS = {
     "BatchNormalization": (1, 2, 3, 4),
     "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
     "Dropout": (1,),
     "Gemm": (1, 2),
     "GroupNormalization": (1, 2),
     "InstanceNormalization": (1, 2),
     "LayerNormalization": (1, 2),
-    "MatMul": (1,),
+    "PRelu": (1,),
     "RMSNormalization": (1,),
     "Resize": (1, 2, 3),
     "Upsample": (1,),
@@ -87,7 +88,7 @@ class NnparRep(BackendRep):  # type: ignore[misc]
             for name, x in zip(imported.inputs, plan.inputs, strict=True):
                 np.copyto(x, values[name])
             plan.run()
-            results = [np.ascontiguousarray(y).copy() for y in plan.outputs]
+            results = [np.array(y, order="C") for y in plan.outputs]
         outputs = [results[output] if isinstance(output, int) else output for output in imported.outputs]
         return namedtupledict("Outputs", [value.name for value in self._proto.graph.output])(*outputs)  # type: ignore[no-any-return]
 

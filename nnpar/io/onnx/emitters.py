@@ -266,6 +266,26 @@ def _reduce(operator: str) -> Callable[[Emitter, Any], str]:
     return lambda e, layer: e.emit(operator, *e.inputs, e.constant("axes", layer.dim), keepdims=int(layer.keepdim))
 
 
+def _comparison(operator: str) -> Callable[[Emitter, Any], str]:
+    """Bools as 1 and 0."""
+
+    def comparison(e: Emitter, layer: Any) -> str:
+        number = [] if layer.value is None else [e.constant("value", layer.value, np.float32)]
+        return e.emit("Cast", e.emit(operator, *e.inputs, *number), to=onnx.TensorProto.FLOAT)
+
+    return comparison
+
+
+def _where(e: Emitter, layer: layers.Where) -> str:
+    mask, yes, no = e.inputs
+    return e.emit("Where", e.emit("Cast", mask, to=onnx.TensorProto.BOOL), yes, no)
+
+
+def _expand(e: Emitter, layer: layers.Expand) -> str:
+    """ONNX's 1 keeps a size, too."""
+    return e.emit("Expand", *e.inputs, e.constant("shape", [1 if size == -1 else size for size in layer.shape]))
+
+
 def _affine(e: Emitter, layer: layers.Affine) -> str:
     y = e.emit("Mul", *e.inputs, e.constant("scale", layer.scale, np.float32))
     return e.emit("Add", y, e.constant("shift", layer.shift, np.float32))
@@ -294,15 +314,19 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.ConstantPad: _pad,
     layers.Conv1d: _conv,
     layers.Conv2d: _conv,
+    layers.Conv3d: _conv,
     layers.ConvTranspose1d: _conv_transpose,
     layers.ConvTranspose2d: _conv_transpose,
+    layers.ConvTranspose3d: _conv_transpose,
     layers.Div: _plain("Div"),
     layers.Dropout2d: _plain("Identity"),  # ONNX has none, and in prediction it does nothing
     layers.Dropout: _dropout,
     layers.ELU: _with("Elu", alpha="alpha"),
     layers.Embedding: _embedding,
+    layers.Equal: _comparison("Equal"),
     layers.Erf: _plain("Erf"),
     layers.Exp: _plain("Exp"),
+    layers.Expand: _expand,
     layers.Flatten: _plain("Flatten", axis=1),
     layers.GELU: _with("Gelu", approximate="approximate"),
     layers.GlobalAvgPool2d: _plain("GlobalAveragePool"),
@@ -315,6 +339,8 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.InstanceNorm2d: _group_norm,
     layers.LayerNorm: _layer_norm,
     layers.LeakyReLU: _with("LeakyRelu", alpha="negative_slope"),
+    layers.Less: _comparison("Less"),
+    layers.LessOrEqual: _comparison("LessOrEqual"),
     layers.Linear: _linear,
     layers.LocalResponseNorm: _local_response_norm,
     layers.Log: _plain("Log"),
@@ -322,7 +348,11 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.MaxPool1d: _pool("MaxPool"),
     layers.MaxPool2d: _pool("MaxPool"),
     layers.MaxPool3d: _pool("MaxPool"),
+    layers.MatMul: _plain("MatMul"),
+    layers.Max: _reduce("ReduceMax"),
+    layers.Maximum: _plain("Max"),
     layers.Mean: _reduce("ReduceMean"),
+    layers.Minimum: _plain("Min"),
     layers.Mish: _plain("Mish"),
     layers.Mul: _plain("Mul"),
     layers.PReLU: _prelu,
@@ -355,5 +385,6 @@ EMITTERS: dict[type[layers.Layer], Callable[[Emitter, Any], str]] = {
     layers.Tanh: _plain("Tanh"),
     layers.Tokens: _tokens,
     layers.Upsample: _resize,
+    layers.Where: _where,
     layers.ZeroPad2d: _pad,
 }

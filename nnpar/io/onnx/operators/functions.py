@@ -48,9 +48,7 @@ def _clip(op: Op) -> Value:
     low = float(op.known(1)) if op.has(1) else op.attribute("min", -limit)
     high = float(op.known(2)) if op.has(2) else op.attribute("max", limit)
     low, high = max(low, -limit), min(high, limit)
-    if low >= high:
-        raise UnsupportedError(f"min={low}, max={high}")
-    return op.emit(layers.Hardtanh(low, high), op.data())
+    return op.emit(layers.Hardtanh(min(low, high), high), op.data())
 
 
 def _channel_shapes(op: Op, x: Data) -> list[Shape]:
@@ -65,8 +63,11 @@ def _prelu(op: Op) -> Value:
         layer = layers.PReLU()
     elif len(x.shape) > 1 and slope.shape in _channel_shapes(op, x):
         layer = layers.PReLU(x.shape[1])
-    else:
-        raise UnsupportedError(f"slopes of shape {slope.shape} for data of shape {x.shape}")
+    else:  # the positive part less the slope times that of -x
+        below = op.emit(layers.ReLU(), op.emit(layers.Affine(scale=-1.0), x))
+        scale = layers.Scale(slope.shape)
+        scale.weight = slope
+        return op.emit(layers.Sub(), op.emit(layers.ReLU(), x), op.emit(scale, below))
     layer.weight = slope.reshape(-1)
     return op.emit(layer, x)
 

@@ -27,6 +27,8 @@ def in_shapes(op: Op, x: Data, shapes: Sequence[Shape]) -> Data:
     sizes = [column[0] if len(set(column)) == 1 else -1 for column in zip(*shapes, strict=True)]
     if sizes and len(x.shape) > 0 and all(shape[0] == old[0] for shape, old in zip(shapes, x.shapes, strict=True)):
         sizes[0] = 0
+    if sizes[1:].count(0) == 1 and -1 not in sizes:  # nothing, in another order of sizes
+        sizes[sizes.index(0, 1)] = -1
     if sizes.count(-1) > 1 or 0 in sizes[1:]:
         raise UnsupportedError(f"from shape {x.shape} to {shapes[0]}")
     return op.emit(layers.Reshape(sizes), x)
@@ -98,11 +100,26 @@ def _transpose(op: Op) -> Value:
 
 
 def _concat(op: Op) -> Value:
+    if len(op.inputs) == 2 and isinstance(op.inputs[0], Known) and isinstance(op.inputs[1], Data):
+        return _with_token(op, op.inputs[0])
     inputs = [op.data(number) for number in range(len(op.inputs))]
     axis = op.axis(op.attribute("axis", 1), len(inputs[0].shape))
     if len(inputs) == 1:
         return inputs[0]
     return op.emit(layers.Concatenate(axis), *inputs)
+
+
+def _with_token(op: Op, token: Known) -> Value:
+    """A class token, the same for each sample, before the other tokens."""
+    x = op.data(1)
+    row = token.arrays[0][:1]
+    batches = zip(token.arrays, x.shapes, strict=True)
+    same = all(np.array_equal(array, np.broadcast_to(row, (shape[0], *row.shape[1:]))) for array, shape in batches)
+    if op.attribute("axis", 1) != 1 or len(x.shape) != 3 or row.shape != (1, 1, x.shape[2]) or not same:
+        raise UnsupportedError(f"of a constant of shape {token.arrays[0].shape} and data of shape {x.shape}")
+    layer = layers.PositionEmbedding(x.shape[1] + 1, x.shape[2], class_token=True)
+    layer.weight, layer.class_token = np.zeros(layer.weight.shape), row.reshape(layer.class_token.shape)
+    return op.emit(layer, x)
 
 
 def _slice(op: Op) -> Value:
@@ -211,6 +228,8 @@ def _cast(op: Op) -> Value:
         raise UnsupportedError("of nothing")
     if to == onnx.TensorProto.FLOAT and not x.whole:
         return x
+    if to == onnx.TensorProto.FLOAT and x.symbol.layer is not None:  # a comparison's 1 and 0
+        return Data(x.symbol, x.shapes)
     if to in (onnx.TensorProto.INT64, onnx.TensorProto.INT32) and x.symbol.layer is None:
         return Data(x.symbol, x.shapes, whole=True)
     raise UnsupportedError(f"to {onnx.TensorProto.DataType.Name(to)}")
@@ -236,6 +255,39 @@ def _selected(op: Op) -> Value:
     return y if indices.ndim == 1 else in_shapes(op, y, shapes)
 
 
+def _expand(op: Op) -> Value:
+    x, target = op.data(), op.inputs[1]
+    if not isinstance(target, Known):
+        raise UnsupportedError("input 1: expected a shape that is known")
+    sizes = [
+        np.broadcast_shapes(shape, tuple(int(n) for n in wanted.reshape(-1)))
+        for shape, wanted in zip(x.shapes, target.arrays, strict=True)
+    ]
+    rest = len(sizes[0]) - len(x.shape)
+
+    def kept(axis: int) -> bool:
+        same = (size[axis] == shape[axis - rest] for size, shape in zip(sizes, x.shapes, strict=True))
+        return axis >= rest and all(same)
+
+    wanted = [-1 if kept(axis) else sizes[0][axis] for axis in range(len(sizes[0]))]
+    if any(size[axis] != n for size in sizes for axis, n in enumerate(wanted) if n != -1):
+        raise UnsupportedError(f"of shape {x.shape} to {sizes[0]}, which depends on the batch's size")
+    return op.emit(layers.Expand(wanted), x)
+
+
+def _tile(op: Op) -> Value:
+    y = x = op.data()
+    repeats = [int(n) for n in op.known(1).reshape(-1)]
+    if len(repeats) != len(x.shape) or min(repeats) < 0:
+        raise ValueError(f"repeats: expected {len(x.shape)} sizes, got {repeats}")
+    for axis, count in enumerate(repeats):
+        if count != 1:
+            if axis == 0 and op.trials > 1:
+                raise UnsupportedError("of the batch")
+            y = op.emit(layers.Select(axis, list(range(x.shape[axis])) * count), y)
+    return op.emit(layers.Dropout(0.0), x) if y is x else y
+
+
 def _shape(op: Op) -> Value:
     x, part = op.inputs[0], slice(op.attribute("start", 0), op.attribute("end"))
     if x is None:
@@ -258,10 +310,12 @@ OPERATORS: dict[str, Callable[[Op], Value | list[Value]]] = {
     "Cast": _cast,
     "Concat": _concat,
     "DepthToSpace": _depth_to_space,
+    "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
     "Identity": _identity,
     "Pad": _pad,
+    "ReduceMax": _reduce(layers.Max),
     "ReduceMean": _reduce(layers.Mean),
     "ReduceSum": _reduce(layers.Sum),
     "Reshape": _reshape,
@@ -271,6 +325,7 @@ OPERATORS: dict[str, Callable[[Op], Value | list[Value]]] = {
     "SpaceToDepth": _space_to_depth,
     "Split": _split,
     "Squeeze": _squeeze,
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

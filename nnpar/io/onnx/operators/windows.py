@@ -10,8 +10,8 @@ from nnpar import layers
 from nnpar.io.onnx.importer import Op, UnsupportedError, Value
 from nnpar.shapes import Shape
 
-CONVOLUTIONS: dict[int, Any] = {1: layers.Conv1d, 2: layers.Conv2d}
-TRANSPOSED: dict[int, Any] = {1: layers.ConvTranspose1d, 2: layers.ConvTranspose2d}
+CONVOLUTIONS: dict[int, Any] = {1: layers.Conv1d, 2: layers.Conv2d, 3: layers.Conv3d}
+TRANSPOSED: dict[int, Any] = {1: layers.ConvTranspose1d, 2: layers.ConvTranspose2d, 3: layers.ConvTranspose3d}
 MAX_POOLS: dict[int, Any] = {1: layers.MaxPool1d, 2: layers.MaxPool2d, 3: layers.MaxPool3d}
 AVG_POOLS: dict[int, Any] = {1: layers.AvgPool1d, 2: layers.AvgPool2d, 3: layers.AvgPool3d}
 
@@ -85,7 +85,8 @@ def _conv_transpose(op: Op) -> Value:
     if tuple(op.attribute("kernel_shape", list(kernel))) != kernel:
         raise ValueError(f"kernel_shape: expected {kernel}")
     sizes = zip(x.shape[2:], stride, dilation, kernel, more, strict=True)
-    cut = _cut_off(op, tuple((n - 1) * s + d * (k - 1) + 1 + m for n, s, d, k, m in sizes))
+    cut, wider = _cut_off(op, tuple((n - 1) * s + d * (k - 1) + 1 + m for n, s, d, k, m in sizes))
+    more = tuple(m + w for m, w in zip(more, wider, strict=True))
     even = all(before == after for before, after in cut)
     padding = [before for before, _ in cut] if even else 0
     layer = kind(
@@ -100,21 +101,20 @@ def _conv_transpose(op: Op) -> Value:
     return op.emit(layers.ConstantPad((0, 0, *(-b for b, _ in cut)), (0, 0, *(-a for _, a in cut))), y)
 
 
-def _cut_off(op: Op, whole: Shape) -> list[tuple[int, int]]:
-    """What is cut off (before, after) each axis of a transposed convolution's whole output."""
+def _cut_off(op: Op, whole: Shape) -> tuple[list[tuple[int, int]], Shape]:
+    """What is cut off (before, after) each axis of a transposed convolution's whole output, and what is added to it."""
     mode, size, axes = op.attribute("auto_pad", "NOTSET"), op.attribute("output_shape"), len(whole)
     pads = op.attribute("pads", [0] * (2 * axes))
     if size is None and mode in ("NOTSET", "VALID"):
         if len(pads) != 2 * axes or min(pads) < 0:
             raise ValueError(f"pads: expected {2 * axes} sizes, got {pads}")
-        return list(zip(pads[:axes], pads[axes:], strict=True)) if mode == "NOTSET" else [(0, 0)] * axes
+        cut = list(zip(pads[:axes], pads[axes:], strict=True)) if mode == "NOTSET" else [(0, 0)] * axes
+        return cut, (0,) * axes
     if size is None:
         strides = op.attribute("strides", [1] * axes)
         size = [n * step for n, step in zip(op.data().shape[2:], strides, strict=True)]
     totals = [n - wanted for n, wanted in zip(whole, size[-axes:], strict=True)]
-    if min(totals) < 0:
-        raise UnsupportedError(f"output_shape={size}, larger than {whole}")
-    return [_halves(total, mode) for total in totals]
+    return [_halves(max(0, total), mode) for total in totals], tuple(max(0, -total) for total in totals)
 
 
 def _max_pool(op: Op) -> Value:
