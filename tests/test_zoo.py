@@ -134,7 +134,7 @@ def test_resnets_with_zeros_in_place_of_projections(name):
 def test_the_first_squeezenet():
     """(t); (p) table 1: 1,248,424."""
     assert_counts(empty("squeezenet", version="1.0"), RGB, 1_248_424, "0.82G")
-    with pytest.raises(ValueError, match="squeezenet: version: expected '1.1' or '1.0', got '2'"):
+    with pytest.raises(ValueError, match=r"squeezenet: version: expected '1\.1' or '1\.0', got '2'"):
         zoo.squeezenet(version="2")
 
 

@@ -1,7 +1,7 @@
 """Convolution of volumes, and transposed convolution.
 
-It is one of images: the slices under a window's depth lie side by side as channels. x (N, C, D, H, W) becomes columns (N * OD, C * KD, H, W), and a convolution of images does the rest. The gradient adds
-the columns up again.
+It is one of images: the slices under a window's depth lie side by side as channels. x (N, C, D, H, W) becomes columns
+(N * OD, C * KD, H, W), and a convolution of images does the rest. The gradient adds the columns up again.
 """
 
 from __future__ import annotations
