@@ -46,6 +46,16 @@ LAYERS: dict[str, tuple[str, dict[str, Any], list[Shape]]] = {
     "channel_shuffle": ("ChannelShuffle", {"groups": 2}, [(8, 116, 28, 28)]),
     "permute-tokens": ("Permute", {"dims": (0, 2, 1)}, [(8, 197, 192)]),
     "permute-heads": ("Permute", {"dims": (0, 2, 1, 3)}, [(8, 197, 3, 64)]),
+    "upsample-bilinear": ("Upsample", {"scale_factor": 2, "mode": "bilinear"}, [(8, 64, 56, 56)]),
+    "upsample-bicubic": ("Upsample", {"scale_factor": 2, "mode": "bicubic"}, [(8, 64, 28, 28)]),
+    "adaptive_avg_pool": ("AdaptiveAvgPool2d", {"output_size": 7}, [(8, 512, 16, 16)]),
+    "reflection_pad": ("ReflectionPad2d", {"padding": 1}, [(8, 64, 56, 56)]),
+    "conv1d": ("Conv1d", {"in_channels": 64, "out_channels": 128, "kernel_size": 5, "padding": 2}, [(8, 64, 1024)]),
+    "conv3d": (
+        "Conv3d", {"in_channels": 32, "out_channels": 32, "kernel_size": 3, "padding": 1}, [(2, 32, 16, 28, 28)]
+    ),
+    "max_pool3d": ("MaxPool3d", {"kernel_size": 2}, [(2, 32, 16, 56, 56)]),
+    "matmul-heads": ("MatMul", {}, [(24, 197, 64), (24, 64, 197)]),
     "mul-channels": ("Mul", {}, [(8, 64, 56, 56), (8, 64, 1, 1)]),
     "mul": ("Mul", {}, [(8, 64, 56, 56), (8, 64, 56, 56)]),
 }  # fmt: skip

@@ -30,7 +30,7 @@ def record(benchmark, group, threads, peak, trainer, shape, digest, hashes):
     benchmark.group = group
     benchmark.extra_info |= {"threads": threads, "isa": runtime.isa(), "shape": str(shape), "sha256": digest}
     if benchmark.enabled:
-        (plan,) = trainer._plans.values()
+        plan = trainer.plan
         seconds = benchmark.stats.stats.median
         gflops = sum(step.flops for step in plan.forward_steps + plan.backward_steps) / seconds / 1e9
         benchmark.extra_info |= {

@@ -1,6 +1,6 @@
 """Train and serve convolutional networks on CPUs: fast, small, and the same bits at any number of threads."""
 
-from nnpar import convolution, data, initializers, losses, ops, optimizers, schedules, zoo
+from nnpar import callbacks, convolution, data, initializers, losses, metrics, ops, optimizers, schedules, zoo
 from nnpar.convolution import get_precision, set_precision
 from nnpar.graph import Graph, Input
 from nnpar.history import History
@@ -226,6 +226,7 @@ __all__ = [
     "Where",
     "ZeroPad2d",
     "__version__",
+    "callbacks",
     "convolution",
     "data",
     "get_num_threads",
@@ -235,6 +236,7 @@ __all__ = [
     "load",
     "losses",
     "manual_seed",
+    "metrics",
     "num_threads",
     "ops",
     "optimizers",

@@ -21,11 +21,15 @@ class Optimizer:
     lr : float
         Learning rate; may be changed between steps.
     steps_done : int
+    state : dict of str to ndarray
+        What it keeps from step to step, by PyTorch's names; flat, as the parameters are. Empty before it is given to a
+        trainer.
     """
 
     def __init__(self, lr: float, who: str) -> None:
         self.lr = lr
         self.steps_done = 0
+        self.state: dict[str, Array] = {}
         self._update: Step | None = None
         _at_least(lr, 0.0, who, "lr")
 
@@ -51,6 +55,11 @@ class Optimizer:
 
     def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
         raise NotImplementedError
+
+    def _kept(self, name: str, parameters: Array) -> Array:
+        """A new array of the state, zeros."""
+        self.state[name] = arrays.zeros(parameters.shape)
+        return self.state[name]
 
     def _set(self) -> None:
         raise NotImplementedError
@@ -119,7 +128,7 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov: expected a momentum and no dampening")
 
     def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
-        return SGDUpdate(parameters, gradients, arrays.zeros(parameters.shape) if self.momentum else None)
+        return SGDUpdate(parameters, gradients, self._kept("momentum_buffer", parameters) if self.momentum else None)
 
     def _set(self) -> None:
         first = self.steps_done == 1
@@ -160,7 +169,8 @@ class Adam(Optimizer):
         self.weight_decay = _at_least(weight_decay, 0.0, who, "weight_decay")
 
     def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
-        return AdamUpdate(parameters, gradients, arrays.zeros(parameters.shape), arrays.zeros(parameters.shape))
+        moments = (self._kept(name, parameters) for name in ("exp_avg", "exp_avg_sq"))
+        return AdamUpdate(parameters, gradients, *moments)
 
     def _set(self) -> None:
         self._update.set(self.lr, *self.betas, self.eps, self.weight_decay, self.decoupled, self.steps_done)  # type: ignore[union-attr]
@@ -235,9 +245,10 @@ class RMSprop(Optimizer):
         self.centered = bool(centered)
 
     def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
-        shape = parameters.shape
-        mean, buffer = (arrays.zeros(shape) if wanted else None for wanted in (self.centered, self.momentum))
-        return RMSpropUpdate(parameters, gradients, arrays.zeros(shape), mean, buffer)
+        square = self._kept("square_avg", parameters)
+        mean = self._kept("grad_avg", parameters) if self.centered else None
+        buffer = self._kept("momentum_buffer", parameters) if self.momentum else None
+        return RMSpropUpdate(parameters, gradients, square, mean, buffer)
 
     def _set(self) -> None:
         self._update.set(self.lr, self.alpha, self.eps, self.weight_decay, self.momentum)  # type: ignore[union-attr]
@@ -277,7 +288,7 @@ class Adagrad(Optimizer):
         self.eps = _at_least(eps, 0.0, who, "eps")
 
     def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
-        total = arrays.zeros(parameters.shape)
+        total = self._kept("sum", parameters)
         total += self.initial_accumulator_value
         return AdagradUpdate(parameters, gradients, total)
 
@@ -317,7 +328,7 @@ class LARS(Optimizer):
         self.eps = _at_least(eps, 0.0, "LARS", "eps")
 
     def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
-        return LARSUpdate(parameters, gradients, _adapted(slots), arrays.zeros(parameters.shape))
+        return LARSUpdate(parameters, gradients, _adapted(slots), self._kept("momentum_buffer", parameters))
 
     def _set(self) -> None:
         self._update.set(self.lr, self.momentum, self.weight_decay, self.trust_coefficient, self.eps)  # type: ignore[union-attr]
@@ -354,7 +365,7 @@ class LAMB(Optimizer):
         self.weight_decay = _at_least(weight_decay, 0.0, "LAMB", "weight_decay")
 
     def _new_update(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
-        moments = arrays.zeros(parameters.shape), arrays.zeros(parameters.shape)
+        moments = (self._kept(name, parameters) for name in ("exp_avg", "exp_avg_sq"))
         return LAMBUpdate(parameters, gradients, _adapted(slots), *moments)
 
     def _set(self) -> None:

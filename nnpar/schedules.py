@@ -42,6 +42,13 @@ class Schedule:
     def after_epoch(self, loss: float) -> None:
         """Told after each epoch: the loss of the validation set, or without one of the training set."""
 
+    def state(self) -> dict[str, float]:
+        """What it has learnt since it began, for a checkpoint: numbers by name."""
+        return {}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        """Go on from what `state` gave."""
+
 
 class StepLR(Schedule):
     """``base * gamma ** (epoch // step_size)``.
@@ -184,6 +191,13 @@ class LinearWarmup(Schedule):
         if self.then is not None:
             self.then.after_epoch(loss)
 
+    def state(self) -> dict[str, float]:
+        return {} if self.then is None else self.then.state()
+
+    def load_state(self, state: dict[str, float]) -> None:
+        if self.then is not None:
+            self.then.load_state(state)
+
 
 class OneCycleLR(Schedule):
     """Up to ``max_lr``, and down to nearly nothing: Smith, Topin, arXiv:1708.07120.
@@ -291,6 +305,20 @@ class ReduceLROnPlateau(Schedule):
             self._cooling, self._bad_epochs = self._cooling - 1, 0
         if self._bad_epochs > self.patience:
             self._reductions, self._cooling, self._bad_epochs = self._reductions + 1, self.cooldown, 0
+
+    def state(self) -> dict[str, float]:
+        return {
+            "best": self.best,
+            "reductions": self._reductions,
+            "bad_epochs": self._bad_epochs,
+            "cooling": self._cooling,
+        }
+
+    def load_state(self, state: dict[str, float]) -> None:
+        self.best = float(state["best"])
+        self._reductions, self._bad_epochs, self._cooling = (
+            int(state[name]) for name in ("reductions", "bad_epochs", "cooling")
+        )
 
 
 def _cosine(start: float, end: float, part: float) -> float:

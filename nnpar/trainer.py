@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnpar import _checks, arrays, losses, random
+from nnpar import _checks, checkpoints, losses, random
 from nnpar._checks import Array
-from nnpar._kernels.elementwise import Position
-from nnpar._kernels.optimizer import ClipNorm, ClipValue
-from nnpar._kernels.step import Program, Step
+from nnpar.batches import Data, as_dataset, in_order, take
+from nnpar.callbacks import Callback, Record, as_callbacks
 from nnpar.data.dataset import Dataset
+from nnpar.gradients import Batch, Gradients, NotFiniteError
 from nnpar.history import History
+from nnpar.interrupts import Interrupts
 from nnpar.layers.base import Layer, check_values, choosy
 from nnpar.losses import Loss, weights
+from nnpar.metrics import Metric
+from nnpar.metrics import by_name as of_names
 from nnpar.optimizers import Adam, Optimizer
-from nnpar.parameters import FlatParameters
-from nnpar.plan import Arena, Plan, PlanCache
+from nnpar.plan import Plan
 from nnpar.progress import Progress
 from nnpar.schedules import Schedule
 from nnpar.shapes import Shape
-from nnpar.weight_average import WeightAverage, running_statistics
 
-Data = Dataset | tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
 
-MOST_PLANS = 8
+@dataclass
+class Place:
+    """Where a run stands: what has been done of it, in whole steps.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Done, of the run.
+    samples : int
+        Done of the epoch that has begun.
+    totals : ndarray of shape (4,)
+        What the losses' results of that epoch add up to.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    samples: int = 0
+    totals: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))
 
 
 class Trainer:
@@ -61,6 +80,15 @@ class Trainer:
     average : float, optional
         Decay, such as 0.999, of a moving average of the weights and running statistics, taken after each step. `fit`
         validates with it; ``with trainer.averaged():`` puts it into the model.
+    accumulate : int
+        Batches whose gradients are averaged for one step of the optimizer: as much as a batch so many times as large,
+        but for batch normalisation, in the memory of one.
+    on_nan : {"raise", "skip"}
+        What a loss or a gradient's norm that is not finite does: end training with an error, or leave that step out.
+        Either way no weight changes by it.
+    metrics : sequence of str or callable
+        What `evaluate` and `fit`'s validation compute besides loss and accuracy: names, such as ``"f1"``,
+        ``"top5_accuracy"`` or ``"roc_auc"``, or functions of outputs and targets, see :mod:`nnpar.metrics`.
 
     Attributes
     ----------
@@ -88,6 +116,9 @@ class Trainer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         average: float | None = None,
+        accumulate: int = 1,
+        on_nan: str = "raise",
+        metrics: Sequence[str | Metric] = (),
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"Trainer: model: expected a layer, got {type(model).__name__}")
@@ -103,31 +134,24 @@ class Trainer:
         self.seed = random.get_seed() if seed is None else random.checked_seed(seed, "Trainer")
         self.recompute = recompute
         self.history = History()
-        nodes = model.nodes()
-        self._choosy = choosy(nodes)
-        self._flat = FlatParameters(model)
-        self._gradients = arrays.zeros(self._flat.values.shape)
-        views = self._flat.views(self._gradients)
-        self._views = {slot.name: view for slot, view in zip(self._flat.slots, views, strict=True)}
+        self._choosy = choosy(model.nodes())
         self.schedule = schedule
         self._base_lr = self.optimizer.lr
-        self._update = Program([self.optimizer.attach(self._flat.values, self._gradients, self._flat.slots)])
-        clips: list[Step] = []
-        if clip_value is not None:
-            clips.append(ClipValue(self._gradients, _above(clip_value, "clip_value")))
-        self._norm = None if clip_norm is None else ClipNorm(self._gradients, _above(clip_norm, "clip_norm"))
-        if self._norm is not None:
-            clips.append(self._norm)
-        self._clip = Program(clips) if clips else None
-        self._average = None if average is None else WeightAverage(model, self._flat.values, average)
-        self._position = Position(self.seed)
-        self._epoch = 0
-        self._step = 0
-        self._plans = PlanCache(MOST_PLANS)
-        self._latest: Plan | None = None
+        self.accumulate = _checks.integer(accumulate, "Trainer", "accumulate", 1)
+        self._gradients = Gradients(
+            model, self.loss, self.optimizer, self.seed, recompute, clip_norm, clip_value, average, self.accumulate
+        )
+        self._place = Place()
+        if on_nan not in ("raise", "skip"):
+            raise ValueError(f"Trainer: on_nan: expected 'raise' or 'skip', got {on_nan!r}")
+        self.on_nan = on_nan
+        self.skipped_steps = 0
+        self.metrics = of_names(metrics, "Trainer")
+        self._interrupts = Interrupts()
+        self._callbacks: list[Callback] = []
+        self._stopping = False
+        self._fitting: tuple[int, int] | None = None  # samples of an epoch, and of a batch
         self._shapes: tuple[Shape, Shape] | None = None
-        # What a step changes before its loss is known, and as it was before the step.
-        self._statistics = [(a.copy(), a) for a in running_statistics(model)]
         self._lock = threading.Lock()
 
     def fit(
@@ -138,6 +162,10 @@ class Trainer:
         batch_size: int = 64,
         shuffle: bool = True,
         progress: bool = True,
+        callbacks: Sequence[Callback | Callable[[Trainer, Record], Any]] = (),
+        validate_every: int = 1,
+        max_seconds: float | None = None,
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train for some epochs. Called again, it goes on.
 
@@ -151,6 +179,16 @@ class Trainer:
             Whether each epoch has an order of its own, which depends on the seed and the epoch alone.
         progress : bool
             Whether to show a progress bar: loss, accuracy, images per second, time left.
+        callbacks : sequence of Callback or callable
+            See :mod:`nnpar.callbacks`. Functions are called after each epoch with the trainer and its record.
+        validate_every : int
+            Epochs between validations; the last epoch has one in any case.
+        max_seconds : float, optional
+            Training ends after the step that is being done when this time is up; another call goes on there.
+        resume : path-like, optional
+            A checkpoint, or the folder of a :class:`nnpar.callbacks.Checkpoint`: training goes on from the latest one,
+            in the middle of its epoch, and `epochs` counts those that it has done, too. If there is none yet, it
+            begins.
 
         Returns
         -------
@@ -160,51 +198,170 @@ class Trainer:
         Raises
         ------
         ValueError
-            If arguments do not fit the model; nothing has been trained then.
+            If arguments do not fit the model, or the checkpoint is that of another run; nothing has been trained then.
         FloatingPointError
             If the loss is not finite; the weights are those before that step.
-        KeyboardInterrupt
-            On Ctrl-C; the weights are those after the last whole step.
+        KeyboardInterrupt, SystemExit
+            On Ctrl-C, and on SIGTERM with status 143; the weights are those after the last whole step.
         """
-        data = _dataset(train, "fit: train")
-        held_out = None if validation is None else _dataset(validation, "fit: validation")
+        data = as_dataset(train, "fit: train")
+        held_out = None if validation is None else as_dataset(validation, "fit: validation")
         epochs = _checks.integer(epochs, "fit", "epochs", 1)
         batch_size = min(_checks.integer(batch_size, "fit", "batch_size", 1), len(data))
+        validate_every = _checks.integer(validate_every, "fit", "validate_every", 1)
+        end = math.inf if max_seconds is None else time.monotonic() + _checks.number(max_seconds, "fit", "max_seconds")
         self._check(data, "fit: train")
         if held_out is not None:
             self._check(held_out, "fit: validation")
-        last = self._epoch + epochs
-        for _ in range(epochs):
-            with Progress(f"epoch {self._epoch + 1}/{last}", len(data), progress) as bar:
-                started = time.perf_counter()
-                record = self._train_epoch(data, batch_size, shuffle, bar)
-                seconds = time.perf_counter() - started
-                if held_out is not None:
-                    record |= {f"validation_{key}": value for key, value in self._validate(held_out).items()}
-                bar.finish(record, len(data) / seconds)
-            self._epoch += 1
-            if self.schedule is not None:
-                self.schedule.after_epoch(record.get("validation_loss", record["loss"]))
-            self.history.append(
-                epoch=self._epoch,
-                **record,
-                lr=self.optimizer.lr,
-                seconds=seconds,
-                images_per_second=len(data) / seconds,
-            )
+        self._callbacks = as_callbacks(callbacks)
+        if self._fitting != (len(data), batch_size):  # another epoch than the one that had begun
+            self._fitting, self._place.samples, self._place.totals = (len(data), batch_size), 0, np.zeros(4)
+        last = self._place.epoch + epochs
+        if resume is not None:
+            found, last = checkpoints.find(resume), epochs
+            if found is not None:
+                checkpoints.restore(self, found)
+        self._stopping = False
+        with self._interrupts:
+            try:
+                for callback in self._callbacks:
+                    callback.on_fit_begin(self)
+                while self._place.epoch < last and not self._stopping:
+                    self._one_epoch(data, held_out, batch_size, shuffle, progress, last, validate_every, end)
+                with self._interrupts.deferred():
+                    for callback in self._callbacks:
+                        callback.on_fit_end(self)
+            except BaseException as error:
+                with self._interrupts.deferred():
+                    for callback in self._callbacks:
+                        callback.on_exception(self, error)
+                raise
         return self.history
 
-    def _train_epoch(self, data: Dataset, batch_size: int, shuffle: bool, bar: Progress) -> dict[str, float]:
-        order = random.permutation(len(data), self.seed, self._epoch) if shuffle else np.arange(len(data))
-        totals = np.zeros(4)
-        steps = -(-len(data) // batch_size)
-        for number, start in enumerate(range(0, len(data), batch_size)):
-            index = order[start : start + batch_size]
+    def _one_epoch(
+        self,
+        data: Dataset,
+        held_out: Dataset | None,
+        batch_size: int,
+        shuffle: bool,
+        progress: bool,
+        last: int,
+        validate_every: int,
+        end: float,
+    ) -> None:
+        """The rest of the epoch that has begun, its validation and its record."""
+        with Progress(f"epoch {self._place.epoch + 1}/{last}", len(data), progress) as bar:
+            started, first = time.perf_counter(), self._place.samples
+            bar.update(first, self._means(self._place.totals))
+            self._train_epoch(data, batch_size, shuffle, bar, end)
+            if self._place.samples < len(data):
+                return
+            seconds = max(time.perf_counter() - started, 1e-9)
+            record = self._means(self._place.totals)
+            number = self._place.epoch + 1
+            if held_out is not None and (number % validate_every == 0 or number == last):
+                record |= {f"validation_{key}": value for key, value in self._validate(held_out).items()}
+            bar.finish(record, (len(data) - first) / seconds)
+        with self._interrupts.deferred():
+            self._place = Place(number, self._place.step)
             if self.schedule is not None:
-                self.optimizer.lr = self.schedule.lr(self._base_lr, self._epoch * steps + number, steps)
-            totals += self._step_on(data.images, data.labels, data.weights, index, start)
-            bar.update(len(index), self._means(totals))
-        return self._means(totals)
+                self.schedule.after_epoch(record.get("validation_loss", record["loss"]))
+            rate = (len(data) - first) / seconds
+            record = {"epoch": number, **record, "lr": self.optimizer.lr, "seconds": seconds, "images_per_second": rate}
+            for callback in self._callbacks:
+                callback.on_epoch_end(self, record)
+            self.history.append(**record)
+            for callback in self._callbacks:
+                callback.on_record(self, record)
+
+    def _train_epoch(self, data: Dataset, batch_size: int, shuffle: bool, bar: Progress, end: float) -> None:
+        """The steps that the epoch still has, until there is a reason to stop."""
+        epoch = self._place.epoch
+        order = random.permutation(len(data), self.seed, epoch) if shuffle else np.arange(len(data))
+        group = batch_size * self.accumulate
+        steps = -(-len(data) // group)
+        while self._place.samples < len(data) and not self._stopping:
+            start = self._place.samples
+            stop = min(start + group, len(data))
+            if self.schedule is not None:
+                self.optimizer.lr = self.schedule.lr(self._base_lr, epoch * steps + start // group, steps)
+            index = [order[first : min(first + batch_size, stop)] for first in range(start, stop, batch_size)]
+            firsts = range(start, stop, batch_size)
+            batches = [
+                Batch(data.images, data.labels, data.weights, part, first)
+                for part, first in zip(index, firsts, strict=True)
+            ]
+            step = self._place.step
+            self._step_on(batches, stop)
+            if self._place.step > step:
+                for callback in self._callbacks:
+                    callback.on_step_end(self)
+            bar.update(stop - start, self._means(self._place.totals))
+            if time.monotonic() >= end:
+                self._stopping = True
+
+    def stop(self) -> None:
+        """End `fit` after the step that is being done, or in a callback after an epoch."""
+        self._stopping = True
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs of all calls of `fit`."""
+        return self._place.epoch
+
+    @property
+    def steps_done(self) -> int:
+        """Changes of the weights."""
+        return self._place.step
+
+    @property
+    def averages(self) -> list[Array]:
+        """The arrays of the moving average, if there is one."""
+        return [] if self._gradients.average is None else self._gradients.average.averages
+
+    def run_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps besides arrays, as JSON can hold it."""
+        place, (samples, batch_size) = self._place, self._fitting or (None, None)
+        return {
+            "optimizer": type(self.optimizer).__name__,
+            "schedule": None if self.schedule is None else type(self.schedule).__name__,
+            "averaged": self._gradients.average is not None,
+            "seed": self.seed,
+            "samples_per_epoch": samples,
+            "batch_size": batch_size,
+            "accumulate": self.accumulate,
+            "epoch": place.epoch,
+            "step": place.step,
+            "samples": place.samples,
+            "totals": place.totals.tolist(),
+            "skipped_steps": self.skipped_steps,
+            "lr": self.optimizer.lr,
+            "base_lr": self._base_lr,
+            "optimizer_steps": self.optimizer.steps_done,
+            "schedule_state": {} if self.schedule is None else self.schedule.state(),
+            "history": self.history.epochs,
+            "callbacks": [[type(callback).__name__, callback.state()] for callback in self._callbacks],
+        }
+
+    def load_run(self, state: dict[str, Any]) -> None:
+        """Go on from what `run_state` gave; callbacks of the same names get their states."""
+        place = Place(int(state["epoch"]), int(state["step"]), int(state["samples"]), np.array(state["totals"], float))
+        history = History(state["history"])
+        if place.totals.shape != (4,) or min(place.epoch, place.step, place.samples) < 0:
+            raise ValueError("expected a place in a run, got none")
+        lr, base_lr, optimizer_steps = float(state["lr"]), float(state["base_lr"]), int(state["optimizer_steps"])
+        skipped, given = int(state["skipped_steps"]), [tuple(pair) for pair in state["callbacks"]]
+        if self.schedule is not None:
+            self.schedule.load_state(state["schedule_state"])
+        for callback in self._callbacks:
+            own = next((pair for pair in given if pair[0] == type(callback).__name__), None)
+            if own is not None:
+                given.remove(own)
+                callback.load_state(own[1])
+        self.optimizer.lr, self._base_lr, self.optimizer.steps_done = lr, base_lr, optimizer_steps
+        self.history._epochs, self._place, self.skipped_steps = history.epochs, place, skipped
+        if self._gradients.average is not None:
+            self._gradients.average.begin(place.step > 0)
 
     def _means(self, totals: NDArray[np.float64]) -> dict[str, float]:
         """Of what a loss's `result` sums up; NaN if nothing counts."""
@@ -247,59 +404,39 @@ class Trainer:
         of_samples = None
         if sample_weight is not None:
             of_samples = weights(sample_weight, images.shape[:1], "train_step", "sample_weight")
-        return self._means(self._step_on(images, target, of_samples, None, self._step))["loss"]
+        batch = Batch(images, target, of_samples, None, self._place.step)
+        return self._means(self._step_on([batch], None))["loss"]
 
-    def _step_on(
-        self,
-        images: Array,
-        targets: NDArray[Any],
-        sample_weights: Array | None,
-        index: NDArray[np.int64] | None,
-        sample: int,
-    ) -> NDArray[np.float64]:
-        """One step on the samples that `index` picks, or all; returns the loss's `result`. Nothing as large as a batch
-        is allocated after the first one.
+    def _step_on(self, batches: Sequence[Batch], samples: int | None) -> NDArray[np.float64]:
+        """One change of the weights by some batches, after which `samples` of the epoch are done; returns the sum of
+        the losses' results. Nothing as large as a batch is allocated after the first one.
         """
-        count = len(images) if index is None else len(index)
         with self._lock:
-            plan = self._plan((count, *images.shape[1:]), True, True, sample_weights is not None)
-            self._latest = plan
-            _take(images, index, plan.x)
-            _take(targets, index, plan.target.reshape(count, *targets.shape[1:]))
-            if sample_weights is not None and plan.sample_weights is not None:
-                _take(sample_weights, index, plan.sample_weights)
-            self._position.move(self._epoch, sample)
-            for kept, statistic in self._statistics:
-                np.copyto(kept, statistic)
             try:
-                plan.run()
-                if self._clip is not None:
-                    self._clip.run()
-            except BaseException:  # Ctrl-C
-                self._restore_statistics()
-                raise
-            if not np.isfinite(plan.result[0]):
-                self._restore_statistics()
-                raise self._not_finite("loss", self._means(plan.result)["loss"])
-            if self._norm is not None and not np.isfinite(self._norm.norm):
-                self._restore_statistics()
-                raise self._not_finite("gradient's norm", self._norm.norm)
-            self.optimizer.advance()
-            self._step += 1
-            self._update.run()  # it answers Ctrl-C when it is done
-            if self._average is not None:
-                self._average.update()
-            return plan.result
+                totals, stepped = self._gradients.compute(batches, self._place.epoch), True
+            except NotFiniteError as error:
+                if self.on_nan == "raise":
+                    raise self._not_finite(error) from None
+                totals, stepped = np.zeros(4), False
+            with self._interrupts.deferred():
+                if stepped:
+                    self._gradients.apply()
+                else:
+                    self.skipped_steps += 1
+                place = self._place
+                self._place = Place(
+                    place.epoch,
+                    place.step + stepped,
+                    place.samples if samples is None else samples,
+                    place.totals if samples is None else place.totals + totals,
+                )
+        return totals
 
-    def _not_finite(self, what: str, value: float) -> FloatingPointError:
+    def _not_finite(self, error: NotFiniteError) -> FloatingPointError:
         return FloatingPointError(
-            f"the {what} is {value} at step {self._step + 1} (epoch {self._epoch + 1}); the weights are those before "
-            "it. Is there a NaN in the data, or is the learning rate too high?"
+            f"{error} at step {self._place.step + 1} (epoch {self._place.epoch + 1}); the weights are those before it. "
+            "Is there a NaN in the data, or is the learning rate too high?"
         )
-
-    def _restore_statistics(self) -> None:
-        for kept, statistic in self._statistics:
-            np.copyto(statistic, kept)
 
     @contextmanager
     def averaged(self) -> Iterator[Layer]:
@@ -311,17 +448,24 @@ class Trainer:
         ValueError
             If the trainer keeps no average, or has taken no step yet.
         """
-        if self._average is None:
+        if self._gradients.average is None:
             raise ValueError("averaged: expected a trainer with an average, such as Trainer(model, average=0.999)")
-        if self._step == 0:
+        if self._place.step == 0:
             raise ValueError("averaged: expected a training step before")
-        with self._average.in_place():
+        with self._gradients.average.in_place():
             yield self.model
 
+    @contextmanager
+    def validated(self) -> Iterator[Layer]:
+        """The model as `fit` validates it: with the averaged weights, if there are some."""
+        if self._gradients.average is None:
+            yield self.model
+            return
+        with self.averaged() as model:
+            yield model
+
     def _validate(self, data: Dataset) -> dict[str, float]:
-        if self._average is None:
-            return self.evaluate(data)
-        with self.averaged():
+        with self.validated():
             return self.evaluate(data)
 
     @property
@@ -333,9 +477,9 @@ class Trainer:
         RuntimeError
             Before the first step.
         """
-        if self._latest is None:
+        if self._gradients.latest is None:
             raise RuntimeError("plan: expected a training step before; there is a plan for each shape of a batch")
-        return self._latest
+        return self._gradients.latest
 
     def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:
         """Mean loss and, for cross-entropy, accuracy on a data set.
@@ -349,27 +493,35 @@ class Trainer:
         Returns
         -------
         dict
-            ``loss`` and, for losses that know what is correct, ``accuracy``.
+            ``loss``, for losses that know what is correct ``accuracy``, and the trainer's metrics.
 
         Raises
         ------
         ValueError
             If the data do not fit the model.
         """
-        samples = _dataset(data, "evaluate: data")
+        samples = as_dataset(data, "evaluate: data")
         self._check(samples, "evaluate: data")
         batch_size = _checks.integer(batch_size, "evaluate", "batch_size", 1)
         totals, weighted = np.zeros(4), samples.weights is not None
+        outputs = None
+        if self.metrics:
+            outputs = np.empty(self.model.output_shape(samples.images.shape), np.float32)
         with self._lock:
-            for index in _batches(len(samples), batch_size):
-                plan = self._plan((len(index), *samples.images.shape[1:]), False, True, weighted)
-                _take(samples.images, index, plan.x)
+            for index in in_order(len(samples), batch_size):
+                plan = self._gradients.plan((len(index), *samples.images.shape[1:]), False, True, weighted)
+                take(samples.images, index, plan.x)
                 plan.target[...] = samples.labels[index].reshape(plan.target.shape)
                 if samples.weights is not None and plan.sample_weights is not None:
-                    _take(samples.weights, index, plan.sample_weights)
+                    take(samples.weights, index, plan.sample_weights)
                 plan.run()
                 totals += plan.result
-        return self._means(totals)
+                if outputs is not None:
+                    outputs[index] = plan.y
+        result = self._means(totals)
+        if outputs is not None:
+            result |= {name: float(metric(outputs, samples.labels)) for name, metric in self.metrics.items()}
+        return result
 
     def predict(self, x: ArrayLike, batch_size: int = 256) -> Array:
         """Outputs of the model, for classes their logits.
@@ -393,9 +545,9 @@ class Trainer:
         check_values(self._choosy, [images])
         out = np.empty(self.model.output_shape(images.shape), np.float32)
         with self._lock:
-            for index in _batches(len(images), batch_size):
-                plan = self._plan((len(index), *images.shape[1:]), False, False)
-                _take(images, index, plan.x)
+            for index in in_order(len(images), batch_size):
+                plan = self._gradients.plan((len(index), *images.shape[1:]), False, False)
+                take(images, index, plan.x)
                 plan.run()
                 out[index] = plan.y
         return out
@@ -411,54 +563,3 @@ class Trainer:
         if shapes is None or shapes[0] != input_shape:
             shapes = self._shapes = (input_shape, self.model.output_shape(input_shape))
         return shapes[1]
-
-    def _plan(self, input_shape: Shape, training: bool, with_loss: bool, weighted: bool = False) -> Plan:
-        def make(arena: Arena) -> Plan:
-            return Plan(
-                self.model,
-                input_shape,
-                training=training,
-                loss=self.loss if with_loss else None,
-                gradients=self._views,
-                position=self._position,
-                arena=arena,
-                recompute=self.recompute,
-                sample_weights=weighted,
-            )
-
-        return self._plans.get((input_shape, training, with_loss, weighted), make)
-
-
-def _above(value: float, name: str) -> float:
-    number = _checks.number(value, "Trainer", name)
-    if number <= 0.0:
-        raise ValueError(f"Trainer: {name}: expected a number above 0, got {number}")
-    return number
-
-
-def _dataset(data: Data, who: str) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
-    if not isinstance(data, tuple) or len(data) not in (2, 3):
-        raise TypeError(
-            f"{who}: expected a Dataset, (images, targets) or (images, targets, weights), got {type(data).__name__}"
-        )
-    weights_of_samples = np.asarray(data[2]) if len(data) == 3 else None
-    return Dataset(np.asarray(data[0]), np.asarray(data[1]), who, weights=weights_of_samples)
-
-
-def _batches(count: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, count, batch_size):
-        yield np.arange(start, min(start + batch_size, count))
-
-
-def _take(values: NDArray[Any], index: NDArray[np.int64] | None, out: NDArray[Any]) -> None:
-    """Out = values[index], or all values: straight into the plan's memory where both have one layout."""
-    if values.ndim == 4:
-        values, out = values.transpose(0, 2, 3, 1), out.transpose(0, 2, 3, 1)
-    if index is None:
-        np.copyto(out, values)
-    elif values.dtype == out.dtype and values.flags.c_contiguous and out.flags.c_contiguous:
-        np.take(values, index, axis=0, out=out, mode="clip")  # the default mode makes a copy more
-    else:
-        out[...] = values[index]

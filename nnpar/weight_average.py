@@ -27,19 +27,25 @@ class WeightAverage:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"Trainer: average: expected a decay of at least 0 and below 1, got {decay}")
         self._own = [values, *running_statistics(model)]
-        self._averages = [arrays.zeros(array.shape) for array in self._own]
-        pairs = zip(self._averages, self._own, strict=True)
-        self._program = Program([Average(average, own, decay) for average, own in pairs])
+        self.averages = [arrays.zeros(array.shape) for array in self._own]
+        self._steps = [Average(average, own, decay) for average, own in zip(self.averages, self._own, strict=True)]
+        self._program = Program(self._steps)
 
     def update(self) -> None:
+        """Move towards the model's numbers; at first take them."""
         self._program.run()
+
+    def begin(self, begun: bool) -> None:
+        """Whether there is an average, which the next update moves, or it takes the model's numbers."""
+        for step in self._steps:
+            step.begin(begun)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The model has the average meanwhile."""
         kept = [array.copy() for array in self._own]
         try:
-            for own, average in zip(self._own, self._averages, strict=True):
+            for own, average in zip(self._own, self.averages, strict=True):
                 np.copyto(own, average)
             yield
         finally:

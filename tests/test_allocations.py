@@ -57,7 +57,7 @@ PROGRAM = """
             trainer.train_step(x, y)
         found[name] = {
             "run": count(trainer.plan.run),
-            "update": count(trainer._update.run),
+            "update": count(trainer._gradients.change.run),
             "step": count(lambda: trainer.train_step(x, y), 4097),
         }
     x, y = np.zeros((2048, 1, 4, 4), np.float32), np.zeros(2048, np.int64)

@@ -83,7 +83,7 @@ def test_updates(cls, formula, options):
         before = {name: array.astype(np.float64) for name, array in trainer.model.parameters().items()}
         trainer.train_step(IMAGES, LABELS)
         for name, array in trainer.model.parameters().items():
-            gradient = trainer._views[name].astype(np.float64)
+            gradient = trainer._gradients.by_name[name].astype(np.float64)
             expected = formula(before[name], gradient, states.setdefault(name, {}), step, **options)
             np.testing.assert_allclose(array, expected, rtol=1e-4, atol=2e-6)
 

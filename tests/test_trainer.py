@@ -303,7 +303,7 @@ def test_shapes_that_vary_do_not_fill_the_memory():
     trainer = Trainer(small_model())
     for size in range(1, 40):
         trainer.train_step(IMAGES[:size], LABELS[:size])
-    assert len(trainer._plans) <= 8
+    assert len(trainer._gradients.plans) <= 8
 
 
 def test_many_python_threads_may_predict_at_once():

@@ -220,7 +220,8 @@ def _layer(name: str, **settings: Any) -> Any:
     """A layer as nnpar names it, with its arguments."""
     if name == "Permute":
         return lambda x: x.permute(settings["dims"]).contiguous()
-    return torch.mul if name == "Mul" else getattr(torch.nn, name)(**settings)
+    functions = {"Mul": torch.mul, "MatMul": torch.matmul}
+    return functions.get(name) or getattr(torch.nn, name)(**settings)
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[Any]:

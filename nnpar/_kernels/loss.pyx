@@ -165,7 +165,7 @@ cdef class WeightedCrossEntropy(Step):
                  double smoothing):
         self.name = "cross_entropy"
         self.rows, self.classes = logits.shape
-        self.logits, self.label, self.result = self.floats(logits), self.labels(labels), self.doubles(result)
+        self.logits, self.label, self.result = self.floats(logits), self.labels(labels), self.doubles(four(result))
         self.grad = NULL if grad is None else self.floats(grad, write=True)
         self.class_weight = self.floats(class_weights)
         self.sample_weight = NULL if sample_weights is None else self.floats(sample_weights)

@@ -360,9 +360,9 @@ cdef class Average(Update):
         self.name, self.decay = "average", decay
         self.cost(3.0 * self.n, 12.0 * self.n)
 
-    def begin(self):
-        """The next run is the first."""
-        self.begun = False
+    def begin(self, bint begun):
+        """Whether the next run moves an average that is there, or is the first."""
+        self.begun = begun
 
     cdef void run(self) noexcept nogil:
         Update.run(self)

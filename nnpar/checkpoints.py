@@ -1,0 +1,152 @@
+"""The whole state of a training run in one file, from which it goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnpar.io import tensors
+
+if TYPE_CHECKING:
+    from nnpar.trainer import Trainer
+
+KEY, VERSION = "nnpar.checkpoint", 1
+SUFFIX = ".safetensors"
+LONGEST = 2**26  # characters of what is not an array: records of a few hundred thousand epochs
+
+
+def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Write a trainer's state: weights, running statistics, the optimizer's and the schedule's state, the average, the
+    position within the epoch, the history, and what callbacks keep. The file is there as a whole, or not at all.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    path : path-like
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; an old file of that name is then as it was.
+    """
+    tensors.write(path, _arrays(trainer), {KEY: json.dumps(_description(trainer))})
+
+
+def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Bring a trainer into the state that `save` wrote. All differences are reported at once, and then nothing is
+    changed.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Made as the one that was saved: of the same model, loss, optimizer, schedule and average.
+    path : path-like
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or the state of another run.
+    """
+    found, metadata = tensors.read(path)
+    try:
+        description = _read(metadata)
+        own, made = _arrays(trainer), _description(trainer)
+        problems = [
+            f"{name}: expected {made[name]!r}, got {description.get(name)!r}"
+            for name in ("optimizer", "schedule", "averaged", "seed", "batch_size", "samples_per_epoch", "accumulate")
+            if description.get(name) != made[name] and made[name] is not None and description.get(name) is not None
+        ]
+        problems += [f"missing {name}" for name in own if name not in found]
+        problems += [f"unknown {name}" for name in found if name not in own]
+        problems += [
+            f"{name}: expected {own[name].dtype} of shape {own[name].shape}, got {array.dtype} of {array.shape}"
+            for name, array in found.items()
+            if name in own and (array.shape != own[name].shape or array.dtype != own[name].dtype)
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        trainer.load_run(description)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+    for name, array in own.items():
+        np.copyto(array, found[name])
+
+
+def _read(metadata: Mapping[str, str]) -> dict[str, Any]:
+    if KEY not in metadata:
+        raise ValueError("expected a checkpoint of nnpar, got a file without its description")
+    if len(metadata[KEY]) > LONGEST:
+        raise ValueError(f"expected a description of at most {LONGEST} characters")
+    description = json.loads(metadata[KEY])
+    if not isinstance(description, dict) or description.get("version") != VERSION:
+        raise ValueError(f"expected a checkpoint of version {VERSION}, got {str(description)[:60]}")
+    return description
+
+
+def _arrays(trainer: Trainer) -> dict[str, NDArray[Any]]:
+    """All arrays of a run, themselves."""
+    found: dict[str, NDArray[Any]] = {f"model/{name}": array for name, array in trainer.model.state().items()}
+    found |= {f"optimizer/{name}": array for name, array in trainer.optimizer.state.items()}
+    return found | {f"average/{number}": array for number, array in enumerate(trainer.averages)}
+
+
+def _description(trainer: Trainer) -> dict[str, Any]:
+    return {"version": VERSION, **trainer.run_state()}
+
+
+class Folder:
+    """Checkpoints of one run: ``step-0000001234.safetensors``, of which the latest are kept.
+
+    Parameters
+    ----------
+    path : path-like
+        Made if it is not there.
+    keep : int
+    """
+
+    def __init__(self, path: str | os.PathLike[str], keep: int) -> None:
+        self.path, self.keep = Path(path), keep
+
+    def save(self, trainer: Trainer) -> Path:
+        """A new checkpoint, and the oldest ones away."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        path = self.path / f"step-{trainer.steps_done:010}{SUFFIX}"
+        save(trainer, path)
+        for old in self.all()[: -self.keep]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def all(self) -> list[Path]:
+        """The checkpoints, the oldest first."""
+        return sorted(self.path.glob(f"step-*{SUFFIX}"))
+
+    def latest(self) -> Path | None:
+        """The last one that is whole, if there is one."""
+        for path in reversed(self.all()):
+            try:
+                _read(tensors.read(path)[1])
+            except ValueError:
+                continue
+            return path
+        return None
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed while it saved has left."""
+        for path in self.path.glob(f".*{SUFFIX}.*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def find(path: str | os.PathLike[str]) -> Path | None:
+    """The checkpoint of that name, or the latest one in a folder; None if there is none yet."""
+    place = Path(path)
+    if place.is_dir():
+        return Folder(place, 1).latest()
+    return place if place.exists() else None
