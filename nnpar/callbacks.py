@@ -157,6 +157,7 @@ class EarlyStopping(Callback):
 
     @property
     def best(self) -> float | None:
+        """The best value so far."""
         return self._best.value
 
     def on_fit_begin(self, trainer: Trainer) -> None:
@@ -252,6 +253,7 @@ class Checkpoint(Callback):
 
     @property
     def folder(self) -> Path:
+        """Where checkpoints are."""
         return self._folder.path
 
     def _save(self, trainer: Trainer) -> None:
@@ -305,12 +307,13 @@ class CSVLog(Callback):
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from nnpar import Flatten, Linear, Sequential, Trainer, data
     >>> from nnpar.callbacks import CSVLog
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     trainer = Trainer(Sequential(Flatten(), Linear(64, 10)))
     ...     history = trainer.fit(data.digits()[0], epochs=2, callbacks=[CSVLog(f"{folder}/log.csv")], progress=False)
-    ...     lines = open(f"{folder}/log.csv").read().splitlines()
+    ...     lines = Path(folder, "log.csv").read_text().splitlines()
     >>> lines[0]
     'epoch,loss,accuracy,lr,seconds,images_per_second'
     >>> len(lines)
@@ -345,13 +348,14 @@ class JSONLinesLog(Callback):
     Examples
     --------
     >>> import json, tempfile
+    >>> from pathlib import Path
     >>> from nnpar import Flatten, Linear, Sequential, Trainer, data
     >>> from nnpar.callbacks import JSONLinesLog
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     trainer = Trainer(Sequential(Flatten(), Linear(64, 10)))
     ...     callbacks = [JSONLinesLog(f"{folder}/log.jsonl")]
     ...     history = trainer.fit(data.digits()[0], epochs=2, callbacks=callbacks, progress=False)
-    ...     records = [json.loads(line) for line in open(f"{folder}/log.jsonl")]
+    ...     records = [json.loads(line) for line in Path(folder, "log.jsonl").read_text().splitlines()]
     >>> [record["epoch"] for record in records]
     [1, 2]
     """

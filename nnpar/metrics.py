@@ -32,6 +32,10 @@ def accuracy(outputs: ArrayLike, labels: ArrayLike) -> float:
     labels : array_like of shape (N,)
         Class numbers.
 
+    Returns
+    -------
+    float
+
     Raises
     ------
     ValueError
@@ -56,6 +60,10 @@ def top_k_accuracy(outputs: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
     outputs : array_like of shape (N, classes)
     labels : array_like of shape (N,)
     k : int
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -116,6 +124,10 @@ def precision(outputs: ArrayLike, labels: ArrayLike) -> float:
     outputs : array_like of shape (N, classes)
     labels : array_like of shape (N,)
 
+    Returns
+    -------
+    float
+
     Raises
     ------
     ValueError
@@ -133,6 +145,10 @@ def recall(outputs: ArrayLike, labels: ArrayLike) -> float:
     outputs : array_like of shape (N, classes)
     labels : array_like of shape (N,)
 
+    Returns
+    -------
+    float
+
     Raises
     ------
     ValueError
@@ -149,6 +165,10 @@ def f1(outputs: ArrayLike, labels: ArrayLike) -> float:
     ----------
     outputs : array_like of shape (N, classes)
     labels : array_like of shape (N,)
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -181,6 +201,10 @@ def roc_auc(outputs: ArrayLike, labels: ArrayLike) -> float:
     outputs : array_like of shape (N, classes)
         Of more than two classes: probabilities, see :class:`nnpar.Softmax`.
     labels : array_like of shape (N,)
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -216,6 +240,10 @@ def r2(outputs: ArrayLike, targets: ArrayLike) -> float:
     Parameters
     ----------
     outputs, targets : array_like of shape (N,) or (N, ...)
+
+    Returns
+    -------
+    float
 
     Raises
     ------

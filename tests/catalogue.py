@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[1]
 README, LAYERS = ROOT / "README.md", ROOT / "nnpar" / "layers" / "README.md"
 START, END = "| | |\n| --- | --- |\n", "| data |"
 # Modules of nnpar, and the base of what they offer; None for functions.
-OTHERS = {"losses": "Loss", "optimizers": "Optimizer", "schedules": "Schedule", "initializers": None}
+OTHERS = {
+    "losses": "Loss", "optimizers": "Optimizer", "schedules": "Schedule", "callbacks": "Callback", "metrics": None,
+    "initializers": None,
+}  # fmt: skip
 TITLES = {"initializers": "initial weights"}
 
 
