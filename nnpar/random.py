@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,18 @@ def manual_seed(seed: int) -> None:
     global _seed, _draws
     _seed = checked_seed(seed, "manual_seed")
     _draws = itertools.count()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within it the seed is another one; afterwards all is as it was."""
+    global _seed, _draws
+    before = _seed, _draws
+    manual_seed(seed)
+    try:
+        yield
+    finally:
+        _seed, _draws = before
 
 
 def get_seed() -> int:

@@ -1,0 +1,1 @@
+"""nnpar in other libraries' terms."""
