@@ -62,6 +62,7 @@ MODULES = [
     "tokens",
     "elementwise",
     "strided",
+    "warp",
     "loss",
     "optimizer",
 ]

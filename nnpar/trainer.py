@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import threading
@@ -19,6 +20,8 @@ from nnpar._checks import Array
 from nnpar.batches import Data, as_dataset, in_order, take
 from nnpar.callbacks import Callback, Record, as_callbacks
 from nnpar.data.dataset import Dataset
+from nnpar.data.loader import Loader
+from nnpar.feeds import ArrayFeed, Feed, LoaderFeed
 from nnpar.gradients import Batch, Gradients, NotFiniteError
 from nnpar.history import History
 from nnpar.interrupts import Interrupts
@@ -156,8 +159,8 @@ class Trainer:
 
     def fit(
         self,
-        train: Data,
-        validation: Data | None = None,
+        train: Data | Loader,
+        validation: Data | Loader | None = None,
         epochs: int = 10,
         batch_size: int = 64,
         shuffle: bool = True,
@@ -171,12 +174,13 @@ class Trainer:
 
         Parameters
         ----------
-        train, validation : Dataset, (images, targets) or (images, targets, sample weights)
+        train, validation : Dataset, (images, targets), (images, targets, sample weights) or Loader
             The validation set is evaluated after each epoch.
         epochs, batch_size : int
-            The last batch of an epoch may be smaller.
+            The last batch of an epoch may be smaller. A loader has a batch size of its own.
         shuffle : bool
-            Whether each epoch has an order of its own, which depends on the seed and the epoch alone.
+            Whether each epoch has an order of its own, which depends on the seed and the epoch alone. A loader knows
+            for itself.
         progress : bool
             Whether to show a progress bar: loss, accuracy, images per second, time left.
         callbacks : sequence of Callback or callable
@@ -204,18 +208,18 @@ class Trainer:
         KeyboardInterrupt, SystemExit
             On Ctrl-C, and on SIGTERM with status 143; the weights are those after the last whole step.
         """
-        data = as_dataset(train, "fit: train")
-        held_out = None if validation is None else as_dataset(validation, "fit: validation")
         epochs = _checks.integer(epochs, "fit", "epochs", 1)
-        batch_size = min(_checks.integer(batch_size, "fit", "batch_size", 1), len(data))
+        batch_size = _checks.integer(batch_size, "fit", "batch_size", 1)
+        feed = self._feed(train, batch_size, shuffle)
+        held_out = validation
+        if validation is not None and not isinstance(validation, Loader):
+            held_out = as_dataset(validation, "fit: validation")
+            self._check(held_out, "fit: validation")
         validate_every = _checks.integer(validate_every, "fit", "validate_every", 1)
         end = math.inf if max_seconds is None else time.monotonic() + _checks.number(max_seconds, "fit", "max_seconds")
-        self._check(data, "fit: train")
-        if held_out is not None:
-            self._check(held_out, "fit: validation")
         self._callbacks = as_callbacks(callbacks)
-        if self._fitting != (len(data), batch_size):  # another epoch than the one that had begun
-            self._fitting, self._place.samples, self._place.totals = (len(data), batch_size), 0, np.zeros(4)
+        if self._fitting != (len(feed), feed.batch_size):  # another epoch than the one that had begun
+            self._fitting, self._place.samples, self._place.totals = (len(feed), feed.batch_size), 0, np.zeros(4)
         last = self._place.epoch + epochs
         if resume is not None:
             found, last = checkpoints.find(resume), epochs
@@ -227,7 +231,7 @@ class Trainer:
                 for callback in self._callbacks:
                     callback.on_fit_begin(self)
                 while self._place.epoch < last and not self._stopping:
-                    self._one_epoch(data, held_out, batch_size, shuffle, progress, last, validate_every, end)
+                    self._one_epoch(feed, held_out, progress, last, validate_every, end)
                 with self._interrupts.deferred():
                     for callback in self._callbacks:
                         callback.on_fit_end(self)
@@ -240,33 +244,31 @@ class Trainer:
 
     def _one_epoch(
         self,
-        data: Dataset,
-        held_out: Dataset | None,
-        batch_size: int,
-        shuffle: bool,
+        feed: Feed,
+        held_out: Data | Loader | None,
         progress: bool,
         last: int,
         validate_every: int,
         end: float,
     ) -> None:
         """The rest of the epoch that has begun, its validation and its record."""
-        with Progress(f"epoch {self._place.epoch + 1}/{last}", len(data), progress) as bar:
+        with Progress(f"epoch {self._place.epoch + 1}/{last}", len(feed), progress) as bar:
             started, first = time.perf_counter(), self._place.samples
             bar.update(first, self._means(self._place.totals))
-            self._train_epoch(data, batch_size, shuffle, bar, end)
-            if self._place.samples < len(data):
+            self._train_epoch(feed, bar, end)
+            if self._place.samples < len(feed):
                 return
             seconds = max(time.perf_counter() - started, 1e-9)
             record = self._means(self._place.totals)
             number = self._place.epoch + 1
             if held_out is not None and (number % validate_every == 0 or number == last):
                 record |= {f"validation_{key}": value for key, value in self._validate(held_out).items()}
-            bar.finish(record, (len(data) - first) / seconds)
+            bar.finish(record, (len(feed) - first) / seconds)
         with self._interrupts.deferred():
             self._place = Place(number, self._place.step)
             if self.schedule is not None:
                 self.schedule.after_epoch(record.get("validation_loss", record["loss"]))
-            rate = (len(data) - first) / seconds
+            rate = (len(feed) - first) / seconds
             record = {"epoch": number, **record, "lr": self.optimizer.lr, "seconds": seconds, "images_per_second": rate}
             for callback in self._callbacks:
                 callback.on_epoch_end(self, record)
@@ -274,31 +276,38 @@ class Trainer:
             for callback in self._callbacks:
                 callback.on_record(self, record)
 
-    def _train_epoch(self, data: Dataset, batch_size: int, shuffle: bool, bar: Progress, end: float) -> None:
+    def _train_epoch(self, feed: Feed, bar: Progress, end: float) -> None:
         """The steps that the epoch still has, until there is a reason to stop."""
-        epoch = self._place.epoch
-        order = random.permutation(len(data), self.seed, epoch) if shuffle else np.arange(len(data))
-        group = batch_size * self.accumulate
-        steps = -(-len(data) // group)
-        while self._place.samples < len(data) and not self._stopping:
-            start = self._place.samples
-            stop = min(start + group, len(data))
-            if self.schedule is not None:
-                self.optimizer.lr = self.schedule.lr(self._base_lr, epoch * steps + start // group, steps)
-            index = [order[first : min(first + batch_size, stop)] for first in range(start, stop, batch_size)]
-            firsts = range(start, stop, batch_size)
-            batches = [
-                Batch(data.images, data.labels, data.weights, part, first)
-                for part, first in zip(index, firsts, strict=True)
-            ]
-            step = self._place.step
-            self._step_on(batches, stop)
-            if self._place.step > step:
-                for callback in self._callbacks:
-                    callback.on_step_end(self)
-            bar.update(stop - start, self._means(self._place.totals))
-            if time.monotonic() >= end:
-                self._stopping = True
+        epoch, group = self._place.epoch, feed.batch_size * self.accumulate
+        steps = -(-len(feed) // group)
+        batches = feed.batches(epoch, self._place.samples)
+        try:
+            while self._place.samples < len(feed) and not self._stopping:
+                start = self._place.samples
+                stop = min(start + group, len(feed))
+                if self.schedule is not None:
+                    self.optimizer.lr = self.schedule.lr(self._base_lr, epoch * steps + start // group, steps)
+                step = self._place.step
+                self._step_on(list(itertools.islice(batches, -(-(stop - start) // feed.batch_size))), stop)
+                if self._place.step > step:
+                    for callback in self._callbacks:
+                        callback.on_step_end(self)
+                bar.update(stop - start, self._means(self._place.totals))
+                if time.monotonic() >= end:
+                    self._stopping = True
+        finally:
+            batches.close()
+
+    def _feed(self, train: Data | Loader, batch_size: int, shuffle: bool) -> Feed:
+        if isinstance(train, Loader):
+            return LoaderFeed(train, self.seed, self._check_target)
+        data = as_dataset(train, "fit: train")
+        self._check(data, "fit: train")
+        return ArrayFeed(data, batch_size, shuffle, self.seed)
+
+    def _check_target(self, targets: Any, input_shape: Shape) -> NDArray[Any]:
+        """Targets of a batch of a loader, as the loss wants them."""
+        return self.loss.check_target(targets, self._output_shape(input_shape), "loader")
 
     def stop(self) -> None:
         """End `fit` after the step that is being done, or in a callback after an epoch."""
@@ -464,7 +473,7 @@ class Trainer:
         with self.averaged() as model:
             yield model
 
-    def _validate(self, data: Dataset) -> dict[str, float]:
+    def _validate(self, data: Data | Loader) -> dict[str, float]:
         with self.validated():
             return self.evaluate(data)
 
@@ -481,14 +490,14 @@ class Trainer:
             raise RuntimeError("plan: expected a training step before; there is a plan for each shape of a batch")
         return self._gradients.latest
 
-    def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(self, data: Data | Loader, batch_size: int = 256) -> dict[str, float]:
         """Mean loss and, for cross-entropy, accuracy on a data set.
 
         Parameters
         ----------
-        data : Dataset, (images, targets) or (images, targets, sample weights)
+        data : Dataset, (images, targets), (images, targets, sample weights) or Loader
         batch_size : int
-            It does not change the result but for rounding of the sum.
+            It does not change the result but for rounding of the sum. A loader has one of its own.
 
         Returns
         -------
@@ -500,28 +509,36 @@ class Trainer:
         ValueError
             If the data do not fit the model.
         """
-        samples = as_dataset(data, "evaluate: data")
-        self._check(samples, "evaluate: data")
         batch_size = _checks.integer(batch_size, "evaluate", "batch_size", 1)
-        totals, weighted = np.zeros(4), samples.weights is not None
-        outputs = None
-        if self.metrics:
-            outputs = np.empty(self.model.output_shape(samples.images.shape), np.float32)
-        with self._lock:
-            for index in in_order(len(samples), batch_size):
-                plan = self._gradients.plan((len(index), *samples.images.shape[1:]), False, True, weighted)
-                take(samples.images, index, plan.x)
-                plan.target[...] = samples.labels[index].reshape(plan.target.shape)
-                if samples.weights is not None and plan.sample_weights is not None:
-                    take(samples.weights, index, plan.sample_weights)
+        totals = np.zeros(4)
+        outputs: list[Array] = []
+        targets: list[NDArray[Any]] = []
+        for batch in self._in_order(data, batch_size):
+            with self._lock:
+                shape = (len(batch), *batch.images.shape[1:])
+                plan = self._gradients.plan(shape, False, True, batch.weights is not None)
+                take(batch.images, batch.index, plan.x)
+                take(batch.targets, batch.index, plan.target.reshape(len(batch), *batch.targets.shape[1:]))
+                if batch.weights is not None and plan.sample_weights is not None:
+                    take(batch.weights, batch.index, plan.sample_weights)
                 plan.run()
                 totals += plan.result
-                if outputs is not None:
-                    outputs[index] = plan.y
+                if self.metrics:
+                    outputs.append(np.array(plan.y))
+                    targets.append(batch.targets if batch.index is None else batch.targets[batch.index])
         result = self._means(totals)
-        if outputs is not None:
-            result |= {name: float(metric(outputs, samples.labels)) for name, metric in self.metrics.items()}
+        if self.metrics:
+            y, wanted = np.concatenate(outputs), np.concatenate(targets)
+            result |= {name: float(metric(y, wanted)) for name, metric in self.metrics.items()}
         return result
+
+    def _in_order(self, data: Data | Loader, batch_size: int) -> Iterator[Batch]:
+        """All batches, those of a loader as an epoch has them."""
+        if isinstance(data, Loader):
+            return LoaderFeed(data, self.seed, self._check_target).batches(0, 0)
+        samples = as_dataset(data, "evaluate: data")
+        self._check(samples, "evaluate: data")
+        return ArrayFeed(samples, batch_size, False, self.seed).batches(0, 0)
 
     def predict(self, x: ArrayLike, batch_size: int = 256) -> Array:
         """Outputs of the model, for classes their logits.

@@ -1,0 +1,135 @@
+"""Batches of a source, read and transformed in threads while a model trains."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnpar import _checks, random
+from nnpar._checks import Array
+from nnpar.data.source import Source, as_source
+from nnpar.data.transforms import Pipeline, Transform
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+
+class Loaded(NamedTuple):
+    """A batch: its samples' numbers within the epoch are `first`, `first` + 1, ..."""
+
+    images: Array
+    labels: NDArray[Any]
+    weights: NDArray[np.float32] | None
+    first: int
+
+
+class Loader:
+    """Samples of a source in batches, for `Trainer.fit` and `evaluate`. Threads read and transform the next ones
+    meanwhile.
+
+    The order of an epoch depends on the seed and the epoch alone, and what is drawn for a sample on its number in the
+    source, too: neither the number of threads nor where an epoch is gone on with changes a bit.
+
+    Parameters
+    ----------
+    source : Source, Dataset, arrays, or samples
+        See :mod:`nnpar.data`. Bytes become 0 to 1.
+    batch_size : int
+    shuffle : bool
+        Whether each epoch has an order of its own.
+    transform : Pipeline or Transform, optional
+        See :mod:`nnpar.data.transforms`.
+    workers : int
+        Threads that read; 0 reads when a batch is asked for.
+    prefetch : int
+        Batches that may be ready, or in work.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not such.
+
+    Examples
+    --------
+    >>> from nnpar import Trainer, data, zoo
+    >>> from nnpar.data.transforms import Pipeline, RandomCrop
+    >>> train, test = data.digits()
+    >>> loader = data.Loader(train, batch_size=32, transform=Pipeline(RandomCrop(8, padding=1)))
+    >>> trainer = Trainer(zoo.digits_cnn())
+    >>> history = trainer.fit(loader, validation=test, epochs=2, progress=False)
+    >>> history["validation_accuracy"][-1] > 0.5
+    True
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        batch_size: int = 64,
+        shuffle: bool = True,
+        transform: Pipeline | Transform | None = None,
+        workers: int = 1,
+        prefetch: int = 4,
+    ) -> None:
+        self.source: Source = as_source(source, "Loader")
+        self.batch_size = min(_checks.integer(batch_size, "Loader", "batch_size", 1), len(self.source))
+        self.shuffle = bool(shuffle)
+        if isinstance(transform, Transform):
+            transform = Pipeline(transform)
+        if transform is not None and not isinstance(transform, Pipeline):
+            raise TypeError(f"Loader: transform: expected a Pipeline or Transform, got {type(transform).__name__}")
+        self.transform = transform
+        self.workers = _checks.integer(workers, "Loader", "workers", 0)
+        self.prefetch = _checks.integer(prefetch, "Loader", "prefetch", 1)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __repr__(self) -> str:
+        return f"Loader({self.source!r}, batch_size={self.batch_size})"
+
+    def batches(self, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Loaded]:
+        """The batches of an epoch.
+
+        Parameters
+        ----------
+        seed, epoch : int
+        start : int
+            How many samples of the epoch to leave out at its beginning.
+
+        Yields
+        ------
+        Loaded
+            images, labels, weights or None, and the number of the first within the epoch.
+        """
+        order = random.permutation(len(self), seed, epoch) if self.shuffle else np.arange(len(self))
+        starts = range(start, len(self), self.batch_size)
+        if self.workers == 0:
+            for first in starts:
+                yield self._load(order, first, seed, epoch)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="nnpar-loader")
+        try:
+            ahead: deque[Future[Loaded]] = deque()
+            for first in starts:
+                ahead.append(pool.submit(self._load, order, first, seed, epoch))
+                if len(ahead) >= max(self.prefetch, self.workers):
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _load(self, order: NDArray[np.int64], first: int, seed: int, epoch: int) -> Loaded:
+        index = order[first : first + self.batch_size]
+        images, labels, weights = self.source.read(index)
+        if self.transform is not None:
+            return Loaded(self.transform(images, seed, epoch, index, threads=False), labels, weights, first)
+        if images.dtype == np.uint8:
+            images = np.divide(images, 255, dtype=np.float32)
+        return Loaded(np.asarray(images, np.float32), labels, weights, first)
