@@ -1,0 +1,198 @@
+"""Images out of files, decoded by pillow to bytes of one size."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnpar import _checks
+from nnpar._checks import IntOrPair, Pair
+from nnpar.data import files
+from nnpar.data.source import Samples, Source
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff")
+MODES = {1: "L", 3: "RGB"}
+
+
+class Decoder:
+    """Makes images of a size and a number of channels out of files' bytes.
+
+    Parameters
+    ----------
+    size : int or (int, int), optional
+        Height and width: the image is scaled until it covers that, and its middle is cut out. None keeps its own.
+    channels : {3, 1}
+    who : str
+        For errors.
+
+    Raises
+    ------
+    ImportError
+        If pillow is missing.
+    """
+
+    def __init__(self, size: IntOrPair | None, channels: int, who: str) -> None:
+        try:
+            import PIL.Image
+        except ImportError as error:
+            raise ImportError(f"{who}: pillow is needed for images: {files.EXTRA}") from error
+        if channels not in MODES:
+            raise ValueError(f"{who}: channels: expected 1 or 3, got {channels!r}")
+        self.size: Pair | None = None if size is None else _checks.pair(size, who, "size", 1)
+        self._mode, self._who = MODES[channels], who
+        self._open: Any = PIL.Image.open
+        self._errors: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
+
+    def __call__(self, data: bytes, name: str) -> NDArray[np.uint8]:
+        """The image (C, H, W).
+
+        Raises
+        ------
+        ValueError
+            If it cannot be decoded; the error names the file.
+        """
+        try:
+            with self._open(io.BytesIO(data)) as image:
+                if self.size is not None:
+                    # JPEG is decoded at a half, a quarter or an eighth where that is still large enough.
+                    image.draft(self._mode, self.size[::-1])
+                image.load()
+                array = np.asarray(self._fit(image.convert(self._mode)))
+        except self._errors as error:
+            raise ValueError(f"{self._who}: {name}: not a whole image: {error}") from error
+        planes: NDArray[np.uint8] = array[np.newaxis] if array.ndim == 2 else array.transpose(2, 0, 1)
+        return planes
+
+    def _fit(self, image: Any) -> Any:
+        if self.size is None or image.size == self.size[::-1]:
+            return image
+        height, width = self.size
+        scale = max(height / image.height, width / image.width)
+        part_width, part_height = width / scale, height / scale
+        left, top = (image.width - part_width) / 2, (image.height - part_height) / 2
+        return image.resize((width, height), resample=2, box=(left, top, left + part_width, top + part_height))
+
+
+def stacked(images: Sequence[NDArray[np.uint8]], who: str) -> NDArray[np.uint8]:
+    """Images as one array.
+
+    Raises
+    ------
+    ValueError
+        If their sizes differ.
+    """
+    shapes = sorted({image.shape for image in images})
+    if len(shapes) > 1:
+        raise ValueError(f"{who}: size: expected one for images of different sizes {shapes[:3]}, got None")
+    return np.stack(images)
+
+
+class ImageFolder(Source):
+    """Image files in a folder for each class, as PyTorch's ``ImageFolder``. Classes are numbered in the order of the
+    folders' names.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Local, or an address for fsspec.
+    size : int or (int, int), optional
+        Height and width of all images: they are scaled until they cover it, and their middle is cut out.
+    channels : {3, 1}
+
+    Attributes
+    ----------
+    paths : list of str
+    labels : ndarray of int64
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no image in it.
+    ImportError
+        If pillow is missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import PIL.Image
+    >>> from nnpar.data import ImageFolder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, colour in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
+    ...         Path(folder, name).mkdir()
+    ...         PIL.Image.new("RGB", (12, 9), colour).save(Path(folder, name, "one.png"))
+    ...     images, labels, _ = ImageFolder(folder, size=8).read([0, 1])
+    >>> images.shape, labels.tolist(), images[:, :, 0, 0].tolist()
+    ((2, 3, 8, 8), [0, 1], [[0, 0, 255], [255, 0, 0]])
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], size: IntOrPair | None = None, channels: int = 3) -> None:
+        self.name = os.fspath(folder)
+        self._decode = Decoder(size, channels, f"ImageFolder {self.name!r}")
+        by_class = _local_classes(Path(folder)) if not files.is_address(folder) else _remote_classes(self.name)
+        self.class_names = tuple(sorted(by_class))
+        self.paths = [path for name in self.class_names for path in by_class[name]]
+        self.labels = np.repeat(np.arange(len(by_class)), [len(by_class[name]) for name in self.class_names])
+        if not self.paths:
+            raise FileNotFoundError(f"{self.name}: expected a folder for each class, with images in it")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: NDArray[np.int64]) -> Samples:
+        images = []
+        for number in index:
+            with files.open_file(self.paths[number]) as file:
+                images.append(self._decode(file.read(), self.paths[number]))
+        return stacked(images, f"ImageFolder {self.name!r}"), self.labels[index], None
+
+
+def _local_classes(folder: Path) -> dict[str, list[str]]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    found = {
+        sub.name: sorted(str(path) for path in sub.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        for sub in folder.iterdir()
+        if sub.is_dir()
+    }
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def _remote_classes(address: str) -> dict[str, list[str]]:
+    system, root = files.file_system(address)
+    protocol = address.split("://")[0]
+    found: dict[str, list[str]] = {}
+    for path in sorted(system.find(root)):
+        inside = path[len(root) :].strip("/").split("/")
+        if len(inside) > 1 and path.lower().endswith(SUFFIXES):
+            found.setdefault(inside[0], []).append(f"{protocol}://{path}")
+    return found
+
+
+class LocalFile(threading.local):
+    """One open file for each thread, by its name; closed with the thread, or what it belongs to."""
+
+    def __init__(self) -> None:
+        self._open: _Open | None = None
+
+    def of(self, name: str) -> Any:
+        """The file, opened if another was."""
+        if self._open is None or self._open.name != name:
+            self._open = _Open(name)
+        return self._open.file
+
+
+class _Open:
+    def __init__(self, name: str) -> None:
+        self.name, self.file = name, files.open_file(name)
+
+    def __del__(self) -> None:
+        if hasattr(self, "file"):
+            self.file.close()
