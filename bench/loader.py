@@ -32,9 +32,8 @@ def write_images(folder: Path, count: int) -> None:
         waves = [np.sin(2 * np.pi * (rng.uniform(1, 8) * down + rng.uniform(1, 8) * right)) for _ in range(3)]
         pixels = 128 + 60 * np.stack(waves, axis=2) + rng.normal(0, 12, (256, 256, 3)) + 4 * label
         (folder / str(label)).mkdir(exist_ok=True)
-        PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
-            folder / str(label) / f"{number}.jpg", quality=85
-        )
+        image = PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+        image.save(folder / str(label) / f"{number}.jpg", quality=85)
 
 
 def main() -> None:
@@ -70,9 +69,8 @@ def main() -> None:
     for kind, times in seconds.items():
         print(f"{options.network} on {kind}: {statistics.median(times):.2f} s an epoch of {options.images} images")
     share = statistics.median(seconds["an array"]) / statistics.median(seconds["JPEG files"])
-    print(
-        f"{share:.1%} as busy as on an array; files of {size:.0f} KB, {options.threads} threads, {options.workers} workers"
-    )
+    budget = f"{options.threads} threads, {options.workers} workers"
+    print(f"{share:.1%} as busy as on an array; files of {size:.0f} KB, {budget}")
 
 
 if __name__ == "__main__":

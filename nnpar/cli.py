@@ -1,12 +1,14 @@
 """The command ``nnpar``: train, evaluate, predict, info, bench.
 
-Exit status: 0 done, 1 an error that is named on stderr, 2 wrong usage, 130 interrupted (what was trained is saved).
+Exit status: 0 done, 1 an error that is named on stderr, 2 wrong usage, 130 interrupted, 143 terminated (what was
+trained is saved).
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import platform
 import sys
@@ -21,6 +23,7 @@ from nnpar._checks import Array
 from nnpar._kernels import runtime
 from nnpar.data import Dataset
 from nnpar.predictor import Predictor
+from nnpar.progress import readable
 from nnpar.trainer import Trainer
 
 DATA_HELP = "digits (default; ships with nnpar), or mnist:FOLDER with MNIST's four IDX files, gzipped or not"
@@ -67,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--threads", type=int, help="number of threads; changes the speed, not one bit of the result")
 
     train = commands.add_parser("train", parents=[common], help="train a model, save it, draw its learning curves")
+    train.add_argument("file", nargs="?", type=Path, help="TOML file of a run, instead of the options: nnpar.runs")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting of the run's file"
+    )
+    train.add_argument("--resume", action="store_true", help="go on from the run's latest checkpoint, if there is one")
+    train.add_argument("--quiet", action="store_true", help="of a run's file: the last record as JSON, and no more")
     train.add_argument("--data", default="digits", help=DATA_HELP)
     train.add_argument("--model", choices=sorted(zoo.MODELS), help="default: digits_cnn or mnist_cnn, by the data")
     train.add_argument("--epochs", type=int, help="default: 40 for digits, 5 for mnist")
@@ -114,7 +123,23 @@ def _load_data(name: str) -> tuple[Dataset, Dataset]:
     raise ValueError(f"--data: expected digits or mnist:FOLDER, got {name!r}")
 
 
+def _train_run(options: argparse.Namespace) -> int:
+    """Train as a run's file says."""
+    from nnpar import runs
+
+    settings = runs.read(options.file, options.set)
+    run = runs.build(settings, options.resume)
+    history = run.trainer.fit(run.train, run.validation, progress=not options.quiet, **run.fit)
+    record = history.last if len(history) else {}
+    print(json.dumps(record) if options.quiet else f"{len(history)} epochs, the last: {readable(record)}")
+    return 0
+
+
 def _train(options: argparse.Namespace) -> int:
+    if options.file is not None:
+        return _train_run(options)
+    if options.set or options.resume:
+        raise ValueError("train: expected the TOML file of a run with --set and --resume, got none")
     kind = options.data.partition(":")[0]
     train, test = _load_data(options.data)
     model_name, epochs = DEFAULTS[kind]

@@ -1,0 +1,264 @@
+"""Training runs as files: TOML whose sections name what the classes of nnpar take as arguments.
+
+::
+
+    [data]
+    train = "digits"          # or mnist:FOLDER, cifar10:FOLDER, cifar100:FOLDER, folder:PATH, tar:PATH, parquet:PATH
+    size = 224                # of images in folders, tar files and Parquet
+    batch_size = 64
+    augment = [{ name = "RandomCrop", size = 8, padding = 1 }]
+
+    [model]
+    name = "digits_cnn"       # in nnpar.zoo; or file = "model.safetensors"
+
+    [optimizer]
+    name = "Adam"
+    lr = 1e-3
+
+    [train]
+    epochs = 10
+    folder = "run"            # for checkpoints, the best model, log.csv
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nnpar
+from nnpar import callbacks, data, losses, optimizers, schedules, zoo
+from nnpar.data.transforms import Pipeline, Transform
+from nnpar.losses import Loss
+from nnpar.schedules import Schedule
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "data": ("train", "validation", "size", "channels", "batch_size", "augment", "prepare", "workers"),
+    "model": ("name", "file"),
+    "loss": ("name",),
+    "optimizer": ("name",),
+    "schedule": ("name", "then"),
+    "train": (
+        "epochs", "seed", "folder", "every_steps", "keep", "clip_norm", "clip_value", "average", "accumulate", "on_nan",
+        "metrics", "max_seconds", "validate_every", "patience", "monitor",
+    ),
+}  # fmt: skip
+OPEN = ("model", "loss", "optimizer", "schedule")  # whose other keys are arguments of what is named
+READERS: dict[str, Any] = {"folder": data.ImageFolder, "tar": data.TarShards, "parquet": data.Parquet}
+PAIRS: dict[str, Any] = {"mnist": data.mnist, "cifar10": data.cifar10, "cifar100": data.cifar100, "fetch": data.fetch}
+LOSSES = {name: getattr(losses, name) for name in ("BCEWithLogits", "CrossEntropy", "Huber", "KLDiv", "L1", "MSE")}
+
+
+@dataclass
+class Run:
+    """What a file describes, ready to train.
+
+    Attributes
+    ----------
+    trainer : Trainer
+    train, validation : Loader
+    fit : dict
+        The other arguments of `Trainer.fit`.
+    """
+
+    trainer: nnpar.Trainer
+    train: data.Loader
+    validation: data.Loader | None
+    fit: dict[str, Any]
+
+
+def read(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> dict[str, Any]:
+    """A file's settings, with changes such as ``optimizer.lr=0.01``.
+
+    Parameters
+    ----------
+    path : path-like
+    changes : sequence of str
+        ``section.key=value``, the value as in TOML; text may stand without quotes.
+
+    Returns
+    -------
+    dict
+        Sections by name.
+
+    Raises
+    ------
+    ValueError
+        If the file is not TOML, or there is no such section or key.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        with open(path, "rb") as file:
+            settings = tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+    for change in changes:
+        place, equals, text = change.partition("=")
+        section, dot, key = place.strip().partition(".")
+        if not equals or not dot or not key:
+            raise ValueError(f"--set: expected section.key=value, got {change!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        settings.setdefault(section, {})[key] = value
+    return checked(settings, os.fspath(path))
+
+
+def checked(settings: Mapping[str, Any], who: str) -> dict[str, Any]:
+    """The settings, if all sections and keys are known.
+
+    Raises
+    ------
+    ValueError
+        If not; the error names all that are not.
+    """
+    problems = []
+    for section, values in settings.items():
+        if section not in SECTIONS or not isinstance(values, Mapping):
+            problems.append(f"[{section}]: expected one of {', '.join(SECTIONS)}")
+        elif section not in OPEN:
+            unknown = [key for key in values if key not in SECTIONS[section]]
+            problems += [f"{section}.{key}: expected one of {', '.join(SECTIONS[section])}" for key in unknown]
+    if problems:
+        raise ValueError(f"{who}: " + "; ".join(problems))
+    return {section: dict(settings.get(section, {})) for section in SECTIONS}
+
+
+def build(settings: Mapping[str, Any], resume: bool = False) -> Run:
+    """Make all that a run needs; nothing is trained yet.
+
+    Parameters
+    ----------
+    settings : mapping
+        Sections, as `read` gives them.
+    resume : bool
+        Whether to go on from the folder's latest checkpoint.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ValueError
+        If names or arguments do not fit.
+    """
+    parts = checked(settings, "run")
+    train, options = dict(parts["train"]), parts["data"]
+    nnpar.manual_seed(train.pop("seed", 0))
+    sources = _sources(options)
+    batch, workers = options.get("batch_size", 64), options.get("workers", 1)
+    prepare = [_transform(each) for each in options.get("prepare", [])]
+    augment = [_transform(each) for each in options.get("augment", [])]
+    pipelines = [Pipeline(*augment, *prepare) if augment or prepare else None, Pipeline(*prepare) if prepare else None]
+    loaders = [
+        None if source is None else data.Loader(source, batch, shuffle, pipeline, workers)
+        for source, shuffle, pipeline in zip(sources, (True, False), pipelines, strict=True)
+    ]
+    first, second = loaders
+    assert first is not None
+    names = ("clip_norm", "clip_value", "average", "accumulate", "on_nan", "metrics")
+    trainer = nnpar.Trainer(
+        _model(parts["model"]),
+        _loss(parts["loss"]),
+        _optimizer(parts["optimizer"]),
+        schedule=_schedule(parts["schedule"]),
+        **{name: train.pop(name) for name in names if name in train},
+    )
+    made: list[callbacks.Callback] = []
+    folder, monitor = train.pop("folder", None), train.pop("monitor", None)
+    every_steps, keep = train.pop("every_steps", None), train.pop("keep", 2)
+    if folder is not None:
+        made.append(callbacks.Checkpoint(folder, every_steps=every_steps, keep=keep, monitor=monitor))
+        made.append(callbacks.CSVLog(os.path.join(folder, "log.csv")))
+    elif resume:
+        raise ValueError("train.folder: expected a folder to go on from, got none")
+    if "patience" in train:
+        made.append(callbacks.EarlyStopping(monitor, train.pop("patience")))
+    return Run(trainer, first, second, {"callbacks": made, "resume": folder if resume else None, **train})
+
+
+def _sources(options: Mapping[str, Any]) -> list[Any]:
+    """Training and validation set; None if there is no second."""
+    if "train" not in options:
+        raise ValueError("data.train: expected a data set, got none")
+    reading = {name: options[name] for name in ("size", "channels") if name in options}
+    train = _source(options["train"], reading)
+    if isinstance(train, tuple):
+        if "validation" in options:
+            raise ValueError(f"data.validation: {options['train']!r} has one of its own")
+        return list(train)
+    validation = options.get("validation")
+    return [train, None if validation is None else _source(validation, reading)]
+
+
+def _source(name: str, reading: Mapping[str, Any]) -> Any:
+    kind, colon, place = str(name).partition(":")
+    if name == "digits":
+        return data.digits()
+    if kind in PAIRS and colon:
+        return PAIRS[kind](place)
+    if kind in READERS and colon:
+        return READERS[kind](place, **reading)
+    forms = ", ".join(["digits", *(f"{kind}:PLACE" for kind in (*PAIRS, *READERS))])
+    raise ValueError(f"data: expected one of {forms}, got {name!r}")
+
+
+def _named(section: str, name: Any, found: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+    """What has that name, made with arguments."""
+    if name not in found:
+        raise ValueError(f"{section}.name: expected one of {', '.join(found)}, got {name!r}")
+    try:
+        return found[name](**arguments)
+    except TypeError as error:
+        raise ValueError(f"{section}: {name}: {error}") from error
+
+
+def _rest(options: Mapping[str, Any], *taken: str) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key not in taken}
+
+
+def _transform(options: Mapping[str, Any]) -> Transform:
+    found = {name: getattr(data.transforms, name) for name in data.transforms.__all__}
+    kinds = {name: kind for name, kind in found.items() if issubclass(kind, Transform) and kind is not Transform}
+    made: Transform = _named("data.augment", options.get("name"), kinds, _rest(options, "name"))
+    return made
+
+
+def _model(options: Mapping[str, Any]) -> Any:
+    if ("file" in options) == ("name" in options):
+        raise ValueError("model: expected either name or file")
+    if "file" in options:
+        return nnpar.load(options["file"])
+    return _named("model", options["name"], zoo.MODELS, _rest(options, "name"))
+
+
+def _loss(options: Mapping[str, Any]) -> str | Loss:
+    name = options.get("name", "CrossEntropy")
+    if name in LOSSES:
+        made: Loss = _named("loss", name, LOSSES, _rest(options, "name"))
+        return made
+    return str(name)
+
+
+def _optimizer(options: Mapping[str, Any]) -> optimizers.Optimizer:
+    found = {name: getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"}
+    made: optimizers.Optimizer = _named("optimizer", options.get("name", "Adam"), found, _rest(options, "name"))
+    return made
+
+
+def _schedule(options: Mapping[str, Any]) -> Schedule | None:
+    if not options:
+        return None
+    found = {name: getattr(schedules, name) for name in schedules.__all__ if name != "Schedule"}
+    arguments = _rest(options, "name", "then")
+    if "then" in options:
+        arguments["then"] = _schedule(options["then"])
+    made: Schedule = _named("schedule", options.get("name"), found, arguments)
+    return made
