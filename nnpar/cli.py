@@ -1,4 +1,4 @@
-"""The command ``nnpar``: train, evaluate, predict, info, bench.
+"""The command ``nnpar``: train, sweep, evaluate, predict, export, info, bench.
 
 Exit status: 0 done, 1 an error that is named on stderr, 2 wrong usage, 130 interrupted, 143 terminated (what was
 trained is saved).
@@ -23,7 +23,7 @@ from nnpar._checks import Array
 from nnpar._kernels import runtime
 from nnpar.data import Dataset
 from nnpar.predictor import Predictor
-from nnpar.progress import readable
+from nnpar.progress import NO_SCORES, readable
 from nnpar.trainer import Trainer
 
 DATA_HELP = "digits (default; ships with nnpar), or mnist:FOLDER with MNIST's four IDX files, gzipped or not"
@@ -85,6 +85,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--save", type=Path, help="model file; the picture goes beside it; default: DATA.safetensors")
     train.set_defaults(run=_train)
 
+    sweep = commands.add_parser("sweep", parents=[common], help="train a run for each combination of settings")
+    sweep.add_argument("file", type=Path, help="TOML file of a run")
+    sweep.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="as of nnpar train")
+    sweep.add_argument(
+        "--grid", action="append", required=True, metavar="SECTION.KEY=VALUE,VALUE,...", help="values to try"
+    )
+    sweep.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the threads; default: 1")
+    sweep.add_argument("--samples", type=int, help="so many combinations, chosen at random; default: all")
+    sweep.add_argument("--seed", type=int, default=0, help="of that choice; default: 0")
+    sweep.add_argument("--folder", type=Path, default=Path("sweep"), help="results.csv, a folder each; default: sweep")
+    sweep.set_defaults(run=_sweep)
+
     evaluate = commands.add_parser("evaluate", parents=[common], help="loss and accuracy of a saved model")
     evaluate.add_argument("model", type=Path, help="file that nnpar train saved")
     evaluate.add_argument("--data", default="digits", help=DATA_HELP)
@@ -131,8 +143,19 @@ def _train_run(options: argparse.Namespace) -> int:
     run = runs.build(settings, options.resume)
     history = run.trainer.fit(run.train, run.validation, progress=not options.quiet, **run.fit)
     record = history.last if len(history) else {}
-    print(json.dumps(record) if options.quiet else f"{len(history)} epochs, the last: {readable(record)}")
+    scores = {name: value for name, value in record.items() if name not in NO_SCORES}
+    print(json.dumps(record) if options.quiet else f"{len(history)} epochs, the last: {readable(scores)}")
     return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from nnpar import runs, sweeps
+
+    grid = dict(runs.values(text) for text in options.grid)
+    settings = runs.read(options.file, options.set)
+    results = sweeps.sweep(settings, grid, options.folder, options.jobs, options.samples, options.seed)
+    print(f"{len(results)} runs: {options.folder / sweeps.TABLE}")
+    return 1 if all("error" in result for result in results) else 0
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+NO_SCORES = ("epoch", "lr", "seconds", "images_per_second")  # what else an epoch's record holds
+
 
 class Progress:
     """Progress of one epoch: images done, images per second, time left, loss and accuracy so far.

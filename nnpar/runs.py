@@ -34,6 +34,11 @@ from nnpar.data.transforms import Pipeline, Transform
 from nnpar.losses import Loss
 from nnpar.schedules import Schedule
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 SECTIONS: dict[str, tuple[str, ...]] = {
     "data": ("train", "validation", "size", "channels", "batch_size", "augment", "prepare", "workers"),
     "model": ("name", "file"),
@@ -88,10 +93,6 @@ def read(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> dict[str,
     ValueError
         If the file is not TOML, or there is no such section or key.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
         with open(path, "rb") as file:
             settings = tomllib.load(file)
@@ -102,12 +103,51 @@ def read(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> dict[str,
         section, dot, key = place.strip().partition(".")
         if not equals or not dot or not key:
             raise ValueError(f"--set: expected section.key=value, got {change!r}")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        settings.setdefault(section, {})[key] = value
+        settings.setdefault(section, {})[key] = _value(text)
     return checked(settings, os.fspath(path))
+
+
+def values(text: str) -> tuple[str, list[Any]]:
+    """The values of a setting to try, from text such as ``optimizer.lr=0.1,0.01``.
+
+    Parameters
+    ----------
+    text : str
+        ``section.key=value,value,...``, each as in TOML; text may stand without quotes, unless it has a comma.
+
+    Returns
+    -------
+    name : str
+        ``section.key``
+    values : list
+
+    Raises
+    ------
+    ValueError
+        If there is no name or no value.
+
+    Examples
+    --------
+    >>> values("optimizer.lr=0.1,0.01")
+    ('optimizer.lr', [0.1, 0.01])
+    >>> values("optimizer.name=SGD,Adam")
+    ('optimizer.name', ['SGD', 'Adam'])
+    """
+    name, equals, listed = text.partition("=")
+    if not equals or not name.strip() or not listed.strip():
+        raise ValueError(f"grid: expected section.key=value,value, got {text!r}")
+    try:
+        found: list[Any] = tomllib.loads(f"value = [{listed}]")["value"]
+    except tomllib.TOMLDecodeError:
+        found = [_value(part.strip()) for part in listed.split(",")]
+    return name.strip(), found
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def checked(settings: Mapping[str, Any], who: str) -> dict[str, Any]:
