@@ -7,7 +7,6 @@ trained is saved).
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -18,11 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import nnpar
-from nnpar import data, threads, zoo
-from nnpar._checks import Array
+from nnpar import prediction, runs, sweeps, threads, zoo
 from nnpar._kernels import runtime
 from nnpar.data import Dataset
-from nnpar.predictor import Predictor
 from nnpar.progress import NO_SCORES, readable
 from nnpar.trainer import Trainer
 
@@ -98,15 +95,21 @@ def _parser() -> argparse.ArgumentParser:
     sweep.set_defaults(run=_sweep)
 
     evaluate = commands.add_parser("evaluate", parents=[common], help="loss and accuracy of a saved model")
-    evaluate.add_argument("model", type=Path, help="file that nnpar train saved")
+    evaluate.add_argument("model", type=Path, help="file that nnpar train saved, or the TOML file of a run")
     evaluate.add_argument("--data", default="digits", help=DATA_HELP)
     evaluate.set_defaults(run=_evaluate)
 
-    predict = commands.add_parser("predict", parents=[common], help="classes of images, as CSV on stdout")
-    predict.add_argument("model", type=Path, help="file that nnpar train saved")
+    predict = commands.add_parser("predict", parents=[common], help="classes of images, as CSV or JSON on stdout")
+    predict.add_argument("model", type=Path, help="file that nnpar train saved, or the TOML file of a run")
     predict.add_argument(
-        "images", nargs="?", default="digits", help=DATA_HELP + ", or a .npy file of shape (N, C, H, W)"
+        "images",
+        nargs="*",
+        default=["digits"],
+        help=DATA_HELP + "; or a .npy file of shape (N, C, H, W); or image files, and folders of them",
     )
+    predict.add_argument("--size", help="of image files: 224, or height,width; default: the run's, or their own")
+    predict.add_argument("--channels", type=int, help="of image files: 3 or 1; default: the run's, or 3")
+    predict.add_argument("--json", action="store_true", help="an object a line, with all probabilities")
     predict.set_defaults(run=_predict)
 
     export = commands.add_parser("export", help="write a saved model as an ONNX file")
@@ -126,19 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load_data(name: str) -> tuple[Dataset, Dataset]:
-    kind, _, folder = name.partition(":")
-    if name == "digits":
-        return data.digits()
-    if kind == "mnist" and folder:
-        return data.mnist(folder)
-    raise ValueError(f"--data: expected digits or mnist:FOLDER, got {name!r}")
-
-
 def _train_run(options: argparse.Namespace) -> int:
     """Train as a run's file says."""
-    from nnpar import runs
-
     settings = runs.read(options.file, options.set)
     run = runs.build(settings, options.resume)
     history = run.trainer.fit(run.train, run.validation, progress=not options.quiet, **run.fit)
@@ -149,8 +141,6 @@ def _train_run(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from nnpar import runs, sweeps
-
     grid = dict(runs.values(text) for text in options.grid)
     settings = runs.read(options.file, options.set)
     results = sweeps.sweep(settings, grid, options.folder, options.jobs, options.samples, options.seed)
@@ -164,7 +154,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.set or options.resume:
         raise ValueError("train: expected the TOML file of a run with --set and --resume, got none")
     kind = options.data.partition(":")[0]
-    train, test = _load_data(options.data)
+    train, test = prediction.data_set(options.data)
     model_name, epochs = DEFAULTS[kind]
     save = options.save or Path(f"{kind}.safetensors")
     if not save.parent.is_dir():
@@ -199,7 +189,7 @@ def _draw(trainer: Trainer, test: Dataset, path: Path) -> None:
     from nnpar import plots
 
     try:
-        probabilities = _softmax(trainer.predict(test.images))
+        probabilities = prediction.softmax(trainer.predict(test.images))
         title = f"{test.name}: {trainer.history['validation_accuracy'][-1]:.2%} of {len(test):,} test images right"
         figure = plots.training_report(
             trainer.history, test.images, test.labels, probabilities, test.class_names, title
@@ -211,33 +201,24 @@ def _draw(trainer: Trainer, test: Dataset, path: Path) -> None:
         print(f"drew {path}")
 
 
-def _softmax(logits: Array) -> Array:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities
-
-
 def _evaluate(options: argparse.Namespace) -> int:
-    _, test = _load_data(options.data)
+    if options.model.suffix == runs.SUFFIX:
+        settings = runs.read(options.model)
+        run = runs.build({**settings, "model": {"file": runs.best_file(settings)}})
+        if run.validation is None:
+            raise ValueError(f"{options.model}: data.validation: expected a data set, got none")
+        print(f"{readable(run.trainer.evaluate(run.validation))}, on {len(run.validation):,} images")
+        return 0
+    _, test = prediction.data_set(options.data)
     result = Trainer(nnpar.load(options.model)).evaluate(test)
     print(f"test accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}, on {len(test):,} images")
     return 0
 
 
 def _predict(options: argparse.Namespace) -> int:
-    model = nnpar.load(options.model)
-    labels = None
-    if options.images.endswith(".npy"):
-        images = np.load(options.images, allow_pickle=False)
-    else:
-        _, test = _load_data(options.images)
-        images, labels = test.images, test.labels
-    probabilities = _softmax(Predictor(model)(images))
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["image", "class", "probability"] + (["label"] if labels is not None else []))
-    for number, row in enumerate(probabilities):
-        best = int(row.argmax())
-        writer.writerow([number, best, f"{row[best]:.4f}"] + ([int(labels[number])] if labels is not None else []))
+    size = None if options.size is None else _sizes(options.size, "--size")
+    predictions = prediction.predict(options.model, options.images, size, options.channels)
+    (prediction.write_json if options.json else prediction.write_csv)(predictions, sys.stdout)
     return 0
 
 
@@ -247,12 +228,20 @@ def _export(options: argparse.Namespace) -> int:
     model = nnpar.load(options.model)
     output = options.output or options.model.with_suffix(".onnx")
     if options.shape is not None:
-        shape = tuple(int(size) for size in options.shape.split(","))
+        shape = _sizes(options.shape, "--shape")
     else:
-        shape = getattr(model, "input_shape", None) or _load_data(options.data)[1].images.shape[1:]
+        shape = getattr(model, "input_shape", None) or prediction.data_set(options.data)[1].images.shape[1:]
     onnx.save(model, output, shape)
     print(f"saved {output}")
     return 0
+
+
+def _sizes(text: str, option: str) -> tuple[int, ...]:
+    """Numbers with commas between them."""
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{option}: expected whole numbers with commas between them, got {text!r}") from error
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import nnpar
-from nnpar import callbacks, data, losses, optimizers, schedules, zoo
+from nnpar import callbacks, data, losses, optimizers, random, schedules, zoo
 from nnpar.data.transforms import Pipeline, Transform
 from nnpar.losses import Loss
 from nnpar.schedules import Schedule
@@ -39,6 +39,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+Settings = Mapping[str, Any]  # sections by name
 SECTIONS: dict[str, tuple[str, ...]] = {
     "data": ("train", "validation", "size", "channels", "batch_size", "augment", "prepare", "workers"),
     "model": ("name", "file"),
@@ -50,6 +51,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "metrics", "max_seconds", "validate_every", "patience", "monitor",
     ),
 }  # fmt: skip
+SUFFIX = ".toml"
 OPEN = ("model", "loss", "optimizer", "schedule")  # whose other keys are arguments of what is named
 READERS: dict[str, Any] = {"folder": data.ImageFolder, "tar": data.TarShards, "parquet": data.Parquet}
 PAIRS: dict[str, Any] = {"mnist": data.mnist, "cifar10": data.cifar10, "cifar100": data.cifar100, "fetch": data.fetch}
@@ -190,27 +192,21 @@ def build(settings: Mapping[str, Any], resume: bool = False) -> Run:
         If names or arguments do not fit.
     """
     parts = checked(settings, "run")
-    train, options = dict(parts["train"]), parts["data"]
-    nnpar.manual_seed(train.pop("seed", 0))
-    sources = _sources(options)
-    batch, workers = options.get("batch_size", 64), options.get("workers", 1)
-    prepare = [_transform(each) for each in options.get("prepare", [])]
-    augment = [_transform(each) for each in options.get("augment", [])]
-    pipelines = [Pipeline(*augment, *prepare) if augment or prepare else None, Pipeline(*prepare) if prepare else None]
-    loaders = [
-        None if source is None else data.Loader(source, batch, shuffle, pipeline, workers)
-        for source, shuffle, pipeline in zip(sources, (True, False), pipelines, strict=True)
-    ]
-    first, second = loaders
+    train = dict(parts["train"])
+    first, second = (
+        None if source is None else loader(parts, source, training)
+        for source, training in zip(_sources(parts["data"]), (True, False), strict=True)
+    )
     assert first is not None
     names = ("clip_norm", "clip_value", "average", "accumulate", "on_nan", "metrics")
-    trainer = nnpar.Trainer(
-        _model(parts["model"]),
-        _loss(parts["loss"]),
-        _optimizer(parts["optimizer"]),
-        schedule=_schedule(parts["schedule"]),
-        **{name: train.pop(name) for name in names if name in train},
-    )
+    with random.seeded(train.pop("seed", 0)):
+        trainer = nnpar.Trainer(
+            _model(parts["model"]),
+            _loss(parts["loss"]),
+            _optimizer(parts["optimizer"]),
+            schedule=_schedule(parts["schedule"]),
+            **{name: train.pop(name) for name in names if name in train},
+        )
     made: list[callbacks.Callback] = []
     folder, monitor = train.pop("folder", None), train.pop("monitor", None)
     every_steps, keep = train.pop("every_steps", None), train.pop("keep", 2)
@@ -224,11 +220,73 @@ def build(settings: Mapping[str, Any], resume: bool = False) -> Run:
     return Run(trainer, first, second, {"callbacks": made, "resume": folder if resume else None, **train})
 
 
+def best_file(settings: Settings) -> str:
+    """The file of a run's best model.
+
+    Parameters
+    ----------
+    settings : mapping
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If the run keeps nothing.
+    """
+    folder = settings["train"].get("folder")
+    if folder is None:
+        raise ValueError("train.folder: expected the folder with the run's best model, got none")
+    return os.path.join(folder, "best.safetensors")
+
+
+def image_files(settings: Settings, places: Sequence[str]) -> data.ImageFiles:
+    """Image files, decoded as the run does.
+
+    Parameters
+    ----------
+    settings : mapping
+    places : sequence of str
+        Files, or folders of them.
+
+    Returns
+    -------
+    ImageFiles
+    """
+    return data.ImageFiles(places, **_reading(settings["data"]))
+
+
+def loader(settings: Settings, source: Any, training: bool = False) -> data.Loader:
+    """A source in batches, prepared as the run does.
+
+    Parameters
+    ----------
+    settings : mapping
+    source : Source, Dataset, arrays, or samples
+    training : bool
+        Whether it is shuffled and augmented.
+
+    Returns
+    -------
+    Loader
+    """
+    options = settings["data"]
+    wanted = [*(options.get("augment", []) if training else []), *options.get("prepare", [])]
+    pipeline = Pipeline(*(_transform(each) for each in wanted)) if wanted else None
+    return data.Loader(source, options.get("batch_size", 64), training, pipeline, options.get("workers", 1))
+
+
+def _reading(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("size", "channels") if name in options}
+
+
 def _sources(options: Mapping[str, Any]) -> list[Any]:
     """Training and validation set; None if there is no second."""
     if "train" not in options:
         raise ValueError("data.train: expected a data set, got none")
-    reading = {name: options[name] for name in ("size", "channels") if name in options}
+    reading = _reading(options)
     train = _source(options["train"], reading)
     if isinstance(train, tuple):
         if "validation" in options:

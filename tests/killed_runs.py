@@ -4,6 +4,7 @@ the run that was left alone. ``python tests/killed_runs.py 50``, for 50 kills.
 
 import hashlib
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,7 @@ def main(kills: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["run"]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
         run(Path(sys.argv[2]))
     else:
         main(int(sys.argv[1]) if len(sys.argv) > 1 else 50)

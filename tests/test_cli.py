@@ -1,6 +1,7 @@
 """The command line, as a shell sees it."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -92,7 +93,91 @@ def test_predict_reads_npy_but_no_pickles(model, capsys):
     assert capsys.readouterr().out.splitlines()[0] == "image,class,probability"
     np.save("objects.npy", np.array([print], object), allow_pickle=True)
     assert main(["predict", str(model), "objects.npy"]) == 1
-    assert "allow_pickle=False" in capsys.readouterr().err
+    assert "Python objects" in capsys.readouterr().err
+    np.save("vector.npy", np.zeros(3))
+    assert main(["predict", str(model), "vector.npy"]) == 1
+    assert "expected images (N, C, H, W), got an array of shape (3,)" in capsys.readouterr().err
+
+
+@pytest.fixture
+def photos(folder):
+    """Twelve 8x8 images of the digits as files, two of them deeper, and their classes."""
+    image = pytest.importorskip("PIL.Image")
+    _, test = nnpar.data.digits()
+    (folder / "photos" / "more").mkdir(parents=True)
+    for number, pixels in enumerate(test.images[:12]):
+        place = folder / "photos" / ("more" if number >= 10 else "") / f"{number:02}.png"
+        image.fromarray(np.round(pixels[0] * 255).astype(np.uint8)).save(place)
+    (folder / "photos" / "notes.txt").write_text("no image")
+    return folder / "photos"
+
+
+def test_predict_reads_image_files_and_folders(model, photos, capsys):
+    assert main(["predict", str(model), str(photos), "--channels", "1"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["image"][-6:] for row in rows] == [f"{number:02}.png" for number in range(12)]
+    _, test = nnpar.data.digits()
+    pixels = np.round(test.images[:12] * 255).astype(np.float32) / 255
+    logits = nnpar.Predictor(nnpar.load(model))(pixels)
+    assert [int(row["class"]) for row in rows] == logits.argmax(axis=1).tolist()
+    assert main(["predict", str(model), str(photos / "03.png"), str(photos / "more"), "--channels", "1"]) == 0
+    assert [row["image"][-6:] for row in csv.DictReader(capsys.readouterr().out.splitlines())] == [
+        "03.png",
+        "10.png",
+        "11.png",
+    ]
+
+
+def test_predict_writes_json(model, photos, capsys):
+    assert main(["predict", str(model), str(photos), "--channels", "1", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 12
+    for row in rows:
+        assert row["class"] == int(np.argmax(row["probabilities"]))
+        assert sum(row["probabilities"]) == pytest.approx(1)
+
+
+def test_a_runs_file_evaluates_and_predicts_with_its_best_model(folder, photos, capsys):
+    text = """
+    [data]
+    train = "digits"
+    channels = 1
+    prepare = [{ name = "Normalize", mean = 0.3, std = 0.4 }]
+    [model]
+    name = "digits_cnn"
+    [train]
+    epochs = 2
+    folder = "kept"
+    """
+    (folder / "run.toml").write_text(text)
+    assert main(["evaluate", "run.toml"]) == 1
+    assert "best.safetensors" in capsys.readouterr().err
+    assert main(["train", "run.toml", "--quiet"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", "run.toml"]) == 0
+    assert f"accuracy {record['validation_accuracy']:.2%}, on 359 images" in capsys.readouterr().out
+    assert main(["predict", "run.toml", str(photos), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    _, test = nnpar.data.digits()
+    pixels = (np.round(test.images[:12] * 255).astype(np.float32) / 255 - 0.3) / 0.4
+    logits = nnpar.Predictor(nnpar.load("kept/best.safetensors"))(pixels)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose([row["probabilities"] for row in rows], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere"], "nowhere: no such file or folder"),
+        (["photos/notes.txt"], "notes.txt: not a whole image"),
+        (["photos", "--size", "big"], "--size: expected whole numbers"),
+        (["photos", "--channels", "2"], "channels: expected 1 or 3"),
+        (["photos"], "expected"),  # three channels, where the model takes one
+    ],
+)
+def test_predict_names_what_is_wrong(model, photos, capsys, arguments, told):
+    assert main(["predict", str(model), *arguments]) == 1
+    assert told in capsys.readouterr().err
 
 
 def test_info_names_what_matters(folder, capsys):

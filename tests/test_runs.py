@@ -128,3 +128,10 @@ def test_what_is_no_toml(tmp_path):
     assert result.returncode == 1
     assert "expected the TOML file of a run with --set and --resume" in result.stderr
     assert command("train", tmp_path / "b.toml").returncode == 1
+
+
+def test_the_seed_of_the_caller_stays(path):
+    nnpar.manual_seed(7)
+    runs.build(runs.read(path))
+    assert nnpar.get_seed() == 7
+    nnpar.manual_seed(0)

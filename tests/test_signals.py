@@ -17,13 +17,13 @@ from nnpar.arrays import empty
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 
 SOON = 0.01  # seconds of the process's time
-# Algorithm, input, weights, groups: a tenth of a second or more, where tasks may begin after 0.05.
+# Algorithm, input, weights, groups: a tenth of a second or more on two fast cores, where tasks may begin after 0.05.
 CONVOLUTIONS = {
-    "indirect": ((16, 64, 56, 56), (64, 64, 9, 9), 1),
+    "indirect": ((32, 64, 56, 56), (64, 64, 9, 9), 1),
     "depthwise": ((8, 256, 64, 64), (256, 1, 31, 31), 256),
-    "framed": ((16, 8, 128, 128), (64, 8, 11, 11), 1),
-    "planar": ((32, 3, 128, 128), (64, 3, 11, 11), 1),
-    "winograd": ((32, 512, 28, 28), (512, 512, 3, 3), 1),
+    "framed": ((32, 8, 128, 128), (64, 8, 11, 11), 1),
+    "planar": ((64, 3, 128, 128), (64, 3, 11, 11), 1),
+    "winograd": ((64, 512, 28, 28), (512, 512, 3, 3), 1),
     "gemm": ((16, 1024, 28, 28), (2048, 1024, 1, 1), 1),
 }
 

@@ -5,7 +5,7 @@ from nnpar.data.cifar import cifar10, cifar100
 from nnpar.data.dataset import Dataset
 from nnpar.data.download import fetch
 from nnpar.data.idx import read_idx
-from nnpar.data.images import ImageFolder
+from nnpar.data.images import ImageFiles, ImageFolder
 from nnpar.data.loader import Loader
 from nnpar.data.mnist_folder import mnist
 from nnpar.data.shards import Parquet, TarShards
@@ -15,6 +15,7 @@ from nnpar.data.uci_digits import digits
 __all__ = [
     "Arrays",
     "Dataset",
+    "ImageFiles",
     "ImageFolder",
     "Items",
     "Loader",

@@ -147,21 +147,93 @@ class ImageFolder(Source):
         return len(self.paths)
 
     def read(self, index: NDArray[np.int64]) -> Samples:
-        images = []
-        for number in index:
-            with files.open_file(self.paths[number]) as file:
-                images.append(self._decode(file.read(), self.paths[number]))
+        images = _decoded(self._decode, self.paths, index)
         return stacked(images, f"ImageFolder {self.name!r}"), self.labels[index], None
+
+
+class ImageFiles(Source):
+    """Image files without labels, to be predicted; each has its own number for a label.
+
+    Parameters
+    ----------
+    places : sequence of str or path-like
+        Files, and folders of which all image files within are taken, in the order of their names; or addresses for
+        fsspec.
+    size, channels : optional
+        As of :class:`ImageFolder`.
+
+    Attributes
+    ----------
+    paths : list of str
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file or folder, or no image in all of them.
+    ImportError
+        If pillow is missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import PIL.Image
+    >>> from nnpar.data import ImageFiles
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     PIL.Image.new("RGB", (12, 9)).save(Path(folder, "one.png"))
+    ...     images, _, _ = ImageFiles([folder], size=8, channels=1).read([0])
+    >>> images.shape
+    (1, 1, 8, 8)
+    """
+
+    def __init__(
+        self, places: Sequence[str | os.PathLike[str]], size: IntOrPair | None = None, channels: int = 3
+    ) -> None:
+        self.name = ", ".join(os.fspath(place) for place in places)
+        self._decode = Decoder(size, channels, "ImageFiles")
+        self.paths = [path for place in places for path in _image_paths(os.fspath(place))]
+        if not self.paths:
+            raise FileNotFoundError(f"ImageFiles: expected images, got none in {self.name or 'no place'}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: NDArray[np.int64]) -> Samples:
+        return stacked(_decoded(self._decode, self.paths, index), "ImageFiles"), np.asarray(index), None
+
+
+def _decoded(decode: Decoder, paths: Sequence[str], index: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+    images = []
+    for number in index:
+        with files.open_file(paths[number]) as file:
+            images.append(decode(file.read(), paths[number]))
+    return images
+
+
+def _image_paths(place: str) -> list[str]:
+    """A file, or the image files in a folder."""
+    if files.is_address(place):
+        system, root = files.file_system(place)
+        if system.isfile(root):
+            return [place]
+        protocol = place.split("://")[0]
+        return [f"{protocol}://{path}" for path in sorted(system.find(root)) if path.lower().endswith(SUFFIXES)]
+    path = Path(place)
+    if path.is_dir():
+        return _images_within(path)
+    if not path.exists():
+        raise FileNotFoundError(f"ImageFiles: {place}: no such file or folder")
+    return [place]
+
+
+def _images_within(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def _local_classes(folder: Path) -> dict[str, list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    found = {
-        sub.name: sorted(str(path) for path in sub.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        for sub in folder.iterdir()
-        if sub.is_dir()
-    }
+    found = {sub.name: _images_within(sub) for sub in folder.iterdir() if sub.is_dir()}
     return {name: paths for name, paths in found.items() if paths}
 
 
