@@ -18,7 +18,7 @@ from nnpar.data.transforms import Normalize, Pipeline, RandomCrop, RandomRotatio
 from nnpar.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from nnpar.schedules import OneCycleLR
 
-EPOCHS, BATCH, RATE = 10, 128, 3e-3
+EPOCHS, BATCH, RATE, AVERAGE = 10, 128, 3e-3, 0.99
 NORMALIZE = Normalize(0.1307, 0.3081)
 AUGMENT = Pipeline(RandomRotation(10), RandomCrop(28, padding=2), NORMALIZE)
 
@@ -36,7 +36,7 @@ def of_nnpar(train: data.Dataset, test: data.Dataset, seed: int) -> None:
     """Accuracy and seconds after each epoch."""
     nnpar.manual_seed(seed)
     trainer = nnpar.Trainer(
-        network(), optimizer=nnpar.AdamW(RATE), schedule=OneCycleLR(RATE, EPOCHS), average=0.99, seed=seed
+        network(), optimizer=nnpar.AdamW(RATE), schedule=OneCycleLR(RATE, EPOCHS), average=AVERAGE, seed=seed
     )
     checked = data.Loader(test, 1000, shuffle=False, transform=NORMALIZE)
     began = time.perf_counter()
@@ -50,9 +50,10 @@ def of_nnpar(train: data.Dataset, test: data.Dataset, seed: int) -> None:
 
 
 def of_torch(train: data.Dataset, test: data.Dataset, seed: int) -> None:
-    """The same in PyTorch, but for the moving average."""
+    """The same in PyTorch."""
     import torch
     from torch import nn
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     torch.set_num_threads(nnpar.get_num_threads())
     nnpar.manual_seed(seed)
@@ -64,6 +65,7 @@ def of_torch(train: data.Dataset, test: data.Dataset, seed: int) -> None:
     dense = [nn.Flatten(), nn.Dropout(0.3), nn.Linear(3136, 100), nn.ReLU(), nn.Dropout(0.3), nn.Linear(100, 10)]
     model = nn.Sequential(*layers, *dense).to(memory_format=torch.channels_last)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in start.items()}, strict=False)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), RATE)
     loader = data.Loader(train, BATCH, transform=AUGMENT)
     steps = -(-len(train) // BATCH)
@@ -79,10 +81,12 @@ def of_torch(train: data.Dataset, test: data.Dataset, seed: int) -> None:
             images = torch.from_numpy(batch.images)
             torch.nn.functional.cross_entropy(model(images), torch.from_numpy(batch.labels)).backward()
             optimizer.step()
-        model.eval()
+            averaged.update_parameters(model)
+        averaged.eval()
         with torch.no_grad():
             right = sum(
-                int((model(torch.from_numpy(b.images)).argmax(1).numpy() == b.labels).sum()) for b in checked.batches()
+                int((averaged(torch.from_numpy(b.images)).argmax(1).numpy() == b.labels).sum())
+                for b in checked.batches()
             )
         print(f"epoch {epoch + 1}: {right / len(test):.2%}, {time.perf_counter() - began:.1f} s", flush=True)
 

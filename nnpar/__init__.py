@@ -110,7 +110,6 @@ from nnpar.optimizers import SGD, Adam, AdamW
 from nnpar.predictor import Predictor
 from nnpar.profiler import profile
 from nnpar.random import get_seed, manual_seed
-from nnpar.sweeps import sweep
 from nnpar.threads import get_num_threads, num_threads, set_num_threads
 from nnpar.trainer import Trainer
 
@@ -245,6 +244,5 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "set_precision",
-    "sweep",
     "zoo",
 ]

@@ -66,10 +66,10 @@ def sweep(
     Examples
     --------
     >>> import tempfile
-    >>> import nnpar
+    >>> from nnpar.sweeps import sweep
     >>> run = {"data": {"train": "digits"}, "model": {"name": "digits_cnn"}, "train": {"epochs": 1}}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     results = nnpar.sweep(run, {"optimizer.lr": [1e-5, 1e-3]}, folder, progress=False)
+    ...     results = sweep(run, {"optimizer.lr": [1e-5, 1e-3]}, folder, progress=False)
     >>> [result["optimizer.lr"] for result in results]
     [0.001, 1e-05]
     """

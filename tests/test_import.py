@@ -7,7 +7,10 @@ import sys
 import nnpar
 from nnpar import ops, reference
 
-HEAVY = ["tqdm", "safetensors", "matplotlib", "importlib.metadata", "multiprocessing", "concurrent", "unittest", "http"]
+HEAVY = [
+    *("tqdm", "safetensors", "matplotlib", "importlib.metadata", "multiprocessing", "concurrent", "unittest", "http"),
+    *("hashlib", "tomllib"),
+]
 
 
 def test_import_brings_numpy_and_little_more():
