@@ -1,5 +1,5 @@
-"""Images moved, scaled, turned, recoloured and partly covered: one affine map of places and one of channels for each, in
-one pass. A task is one image.
+"""Images moved, scaled, turned, recoloured and partly covered: one affine map of places and one of channels for each,
+in one pass. A task is one image.
 """
 
 from cython.parallel cimport parallel, prange
@@ -14,9 +14,9 @@ cdef enum:
 
 
 cdef class Warp(Step):
-    """Pixel (i, j) of y is what x has at row m[0] i + m[1] j + m[2] and column m[3] i + m[4] j + m[5], between pixels by
-    weights; outside of x, whose pixels reach half a pixel around their middles, it is zeros. Channels then are `colours`
-    times it: y[c] = sum over k of colours[c][k] v[k] + colours[c][channels]; and what lies in the box is 0.
+    """Pixel (i, j) of y is what x has at row m[0] i + m[1] j + m[2] and column m[3] i + m[4] j + m[5], between pixels
+    by weights; outside of x, whose pixels reach half a pixel around their middles, it is zeros. Channels then are
+    `colours` times it: y[c] = sum over k of colours[c][k] v[k] + colours[c][channels]; and what lies in the box is 0.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ cdef class Warp(Step):
         if self.channels > MOST_CHANNELS:
             raise ValueError(f"warp: x: expected at most {MOST_CHANNELS} channels, got {self.channels}")
         if y.shape[:2] != x.shape[:2] or maps.shape != (self.images, 6) or boxes.shape != (self.images, 4):
-            raise ValueError(f"warp: expected arrays for {self.images} images, got {y.shape}, {maps.shape}, {boxes.shape}")
+            got = f"{y.shape}, {maps.shape}, {boxes.shape}"
+            raise ValueError(f"warp: expected arrays for {self.images} images, got {got}")
         if colours.shape != (self.images, self.channels, self.channels + 1):
             raise ValueError(f"warp: expected colours of {self.channels} channels, got {colours.shape}")
         self.bytes_ = x.dtype == "uint8"
