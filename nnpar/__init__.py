@@ -1,5 +1,7 @@
 """Train and serve convolutional networks on CPUs: fast, small, and the same bits at any number of threads."""
 
+from typing import TYPE_CHECKING, Any
+
 from nnpar import callbacks, convolution, data, initializers, losses, metrics, ops, optimizers, schedules, zoo
 from nnpar.convolution import get_precision, set_precision
 from nnpar.graph import Graph, Input
@@ -112,6 +114,18 @@ from nnpar.profiler import profile
 from nnpar.random import get_seed, manual_seed
 from nnpar.threads import get_num_threads, num_threads, set_num_threads
 from nnpar.trainer import Trainer
+
+if TYPE_CHECKING:
+    from nnpar.sweeps import sweep
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name == "sweep":  # what it imports takes longer than other modules
+            from nnpar.sweeps import sweep
+
+            return sweep
+        raise AttributeError(f"module 'nnpar' has no attribute {name!r}")
+
 
 __version__ = "0.1.0"
 
@@ -244,5 +258,6 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "set_precision",
+    "sweep",
     "zoo",
 ]

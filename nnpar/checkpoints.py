@@ -74,7 +74,7 @@ def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         if problems:
             raise ValueError("; ".join(problems))
         trainer.load_run(description)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
     for name, array in own.items():
         np.copyto(array, found[name])

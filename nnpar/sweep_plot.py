@@ -21,7 +21,7 @@ def sweep(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
     Parameters
     ----------
     results : sequence of mapping
-        As :func:`nnpar.sweeps.sweep` gives them, the best first, without errors.
+        As :func:`nnpar.sweep` gives them, the best first, without errors.
     names : sequence of str
         The settings.
 

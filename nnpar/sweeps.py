@@ -66,10 +66,10 @@ def sweep(
     Examples
     --------
     >>> import tempfile
-    >>> from nnpar.sweeps import sweep
+    >>> import nnpar
     >>> run = {"data": {"train": "digits"}, "model": {"name": "digits_cnn"}, "train": {"epochs": 1}}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     results = sweep(run, {"optimizer.lr": [1e-5, 1e-3]}, folder, progress=False)
+    ...     results = nnpar.sweep(run, {"optimizer.lr": [1e-5, 1e-3]}, folder, progress=False)
     >>> [result["optimizer.lr"] for result in results]
     [0.001, 1e-05]
     """

@@ -177,4 +177,5 @@ def main(folder: str) -> None:
     print(json.dumps(counts))
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -7,14 +7,13 @@ import pytest
 
 import nnpar
 from nnpar import cli, runs
-from nnpar.sweeps import sweep
 
 RUN = {"data": {"train": "digits", "batch_size": 256}, "model": {"name": "digits_cnn"}, "train": {"epochs": 1}}
 GRID = {"optimizer.lr": [1e-5, 1e-2], "optimizer.name": ["SGD", "Adam"]}
 
 
 def test_a_grid_is_all_combinations_and_the_best_comes_first(tmp_path):
-    results = sweep(RUN, GRID, tmp_path, progress=False)
+    results = nnpar.sweep(RUN, GRID, tmp_path, progress=False)
     assert {(r["optimizer.lr"], r["optimizer.name"]) for r in results} == {
         (lr, n) for lr in (1e-5, 1e-2) for n in ("SGD", "Adam")
     }
@@ -28,8 +27,8 @@ def test_a_grid_is_all_combinations_and_the_best_comes_first(tmp_path):
 
 
 def test_processes_change_no_bit(tmp_path):
-    alone = sweep(RUN, GRID, tmp_path / "alone", progress=False)
-    beside = sweep(RUN, GRID, tmp_path / "beside", jobs=2, progress=False)
+    alone = nnpar.sweep(RUN, GRID, tmp_path / "alone", progress=False)
+    beside = nnpar.sweep(RUN, GRID, tmp_path / "beside", jobs=2, progress=False)
     timeless = [
         [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in results]
         for results in (alone, beside)
@@ -38,16 +37,16 @@ def test_processes_change_no_bit(tmp_path):
 
 
 def test_what_was_trained_is_not_trained_again(tmp_path):
-    first = sweep(RUN, {"optimizer.lr": [1e-3]}, tmp_path, progress=False)
-    both = sweep(RUN, {"optimizer.lr": [1e-3, 1e-2]}, tmp_path, progress=False)
+    first = nnpar.sweep(RUN, {"optimizer.lr": [1e-3]}, tmp_path, progress=False)
+    both = nnpar.sweep(RUN, {"optimizer.lr": [1e-3, 1e-2]}, tmp_path, progress=False)
     assert first[0] in both  # its seconds, too
-    longer = sweep({**RUN, "train": {"epochs": 2}}, {"optimizer.lr": [1e-3]}, tmp_path, progress=False)
+    longer = nnpar.sweep({**RUN, "train": {"epochs": 2}}, {"optimizer.lr": [1e-3]}, tmp_path, progress=False)
     assert longer[0]["epoch"] == 2  # other settings are another run
 
 
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     settings = {**RUN, "train": {"epochs": 3}}
-    whole = sweep(settings, {"optimizer.lr": [1e-3]}, tmp_path / "whole", progress=False)
+    whole = nnpar.sweep(settings, {"optimizer.lr": [1e-3]}, tmp_path / "whole", progress=False)
     fit = nnpar.Trainer.fit
 
     def interrupted(trainer, *data, **options):
@@ -57,10 +56,10 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(nnpar.Trainer, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            sweep(settings, {"optimizer.lr": [1e-3]}, tmp_path / "cut", progress=False)
+            nnpar.sweep(settings, {"optimizer.lr": [1e-3]}, tmp_path / "cut", progress=False)
     seen = []
     monkeypatch.setattr(nnpar.Trainer, "fit", lambda t, *d, **o: seen.append(o) or fit(t, *d, **o))
-    cut = sweep(settings, {"optimizer.lr": [1e-3]}, tmp_path / "cut", progress=False)
+    cut = nnpar.sweep(settings, {"optimizer.lr": [1e-3]}, tmp_path / "cut", progress=False)
     assert cut[0]["validation_loss"] == whole[0]["validation_loss"]
     folder = next(path for path in (tmp_path / "cut").iterdir() if path.is_dir())
     with open(folder / "log.csv", newline="") as file:
@@ -68,7 +67,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
 
 
 def test_a_run_that_fails_leaves_the_others_alone(tmp_path, capsys):
-    results = sweep(RUN, {"optimizer.lr": [-1.0, 1e-3]}, tmp_path)
+    results = nnpar.sweep(RUN, {"optimizer.lr": [-1.0, 1e-3]}, tmp_path)
     assert [("error" in r) for r in results] == [False, True]
     assert "lr" in results[1]["error"]
     assert "ValueError" in capsys.readouterr().out
@@ -77,8 +76,8 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path, capsys):
 
 def test_a_choice_at_random_is_the_same_each_time(tmp_path):
     grid = {"optimizer.lr": [1e-4, 1e-3, 1e-2, 1e-1], "train.seed": [0, 1]}
-    first = sweep(RUN, grid, tmp_path / "1", samples=2, seed=3, progress=False)
-    again = sweep(RUN, grid, tmp_path / "2", samples=2, seed=3, progress=False)
+    first = nnpar.sweep(RUN, grid, tmp_path / "1", samples=2, seed=3, progress=False)
+    again = nnpar.sweep(RUN, grid, tmp_path / "2", samples=2, seed=3, progress=False)
     assert len(first) == 2
     assert [r["loss"] for r in first] == [r["loss"] for r in again]
 
@@ -88,7 +87,7 @@ def test_a_choice_at_random_is_the_same_each_time(tmp_path):
 )
 def test_grids_that_are_none(tmp_path, grid):
     with pytest.raises(ValueError, match="grid"):
-        sweep(RUN, grid, tmp_path)
+        nnpar.sweep(RUN, grid, tmp_path)
 
 
 def test_from_a_shell(tmp_path, capsys):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnpar import _checks, random
 from nnpar._checks import Array
-from nnpar.data.source import Source, as_source
+from nnpar.data.source import Samples, Source, as_source
 from nnpar.data.transforms import Pipeline, Transform
 
 if TYPE_CHECKING:
@@ -127,9 +127,24 @@ class Loader:
 
     def _load(self, order: NDArray[np.int64], first: int, seed: int, epoch: int) -> Loaded:
         index = order[first : first + self.batch_size]
-        images, labels, weights = self.source.read(index)
+        images, labels, weights = self._read(index)
         if self.transform is not None:
             return Loaded(self.transform(images, seed, epoch, index, threads=False), labels, weights, first)
         if images.dtype == np.uint8:
             images = np.divide(images, 255, dtype=np.float32)
         return Loaded(np.asarray(images, np.float32), labels, weights, first)
+
+    def _read(self, index: NDArray[np.int64]) -> Samples:
+        """What the source reads, which may be a user's."""
+        images, labels, weights = self.source.read(index)
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.dtype.kind not in "biuf":
+            raise TypeError(f"{self.source!r}: expected images of a real number type, got {images.dtype}")
+        if images.ndim < 2 or images.size == 0 or len(images) != len(index):
+            raise ValueError(
+                f"{self.source!r}: expected {len(index)} images of shape (C, H, W) or (F,) with no size 0, "
+                f"got an array of shape {images.shape}"
+            )
+        if labels.shape[:1] != (len(index),):
+            raise ValueError(f"{self.source!r}: expected {len(index)} labels, got an array of shape {labels.shape}")
+        return images, labels, weights
