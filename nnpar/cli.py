@@ -1,4 +1,4 @@
-"""The command ``nnpar``: train, sweep, evaluate, predict, export, info, bench.
+"""The command ``nnpar``: train, sweep, evaluate, predict, report, export, info, bench.
 
 Exit status: 0 done, 1 an error that is named on stderr, 2 wrong usage, 130 interrupted, 143 terminated (what was
 trained is saved).
@@ -112,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="an object a line, with all probabilities")
     predict.set_defaults(run=_predict)
 
+    report = commands.add_parser("report", parents=[common], help="one HTML page about a run that was trained")
+    report.add_argument("file", type=Path, help="TOML file of the run")
+    report.add_argument("output", type=Path, nargs="?", help="default: report.html in the run's folder")
+    report.set_defaults(run=_report)
+
     export = commands.add_parser("export", help="write a saved model as an ONNX file")
     export.add_argument("model", type=Path, help="file that nnpar train saved")
     export.add_argument("output", type=Path, nargs="?", help="default: MODEL.onnx")
@@ -219,6 +224,13 @@ def _predict(options: argparse.Namespace) -> int:
     size = None if options.size is None else _sizes(options.size, "--size")
     predictions = prediction.predict(options.model, options.images, size, options.channels)
     (prediction.write_json if options.json else prediction.write_csv)(predictions, sys.stdout)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from nnpar import report
+
+    print(f"saved {report.report(runs.read(options.file), options.output)}")
     return 0
 
 

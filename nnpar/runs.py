@@ -51,7 +51,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "metrics", "max_seconds", "validate_every", "patience", "monitor",
     ),
 }  # fmt: skip
-SUFFIX = ".toml"
+SUFFIX, LOG = ".toml", "log.csv"  # of a run's file; in its folder
 OPEN = ("model", "loss", "optimizer", "schedule")  # whose other keys are arguments of what is named
 READERS: dict[str, Any] = {"folder": data.ImageFolder, "tar": data.TarShards, "parquet": data.Parquet}
 PAIRS: dict[str, Any] = {"mnist": data.mnist, "cifar10": data.cifar10, "cifar100": data.cifar100, "fetch": data.fetch}
@@ -212,7 +212,7 @@ def build(settings: Mapping[str, Any], resume: bool = False) -> Run:
     every_steps, keep = train.pop("every_steps", None), train.pop("keep", 2)
     if folder is not None:
         made.append(callbacks.Checkpoint(folder, every_steps=every_steps, keep=keep, monitor=monitor))
-        made.append(callbacks.CSVLog(os.path.join(folder, "log.csv")))
+        made.append(callbacks.CSVLog(os.path.join(folder, LOG)))
     elif resume:
         raise ValueError("train.folder: expected a folder to go on from, got none")
     if "patience" in train:
