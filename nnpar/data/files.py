@@ -45,6 +45,15 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     return opened
 
 
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file."""
+    if not is_address(path):
+        return os.path.isfile(path)
+    system, inside = file_system(path)
+    found: bool = system.isfile(inside)
+    return found
+
+
 def find(paths: str | os.PathLike[str] | list[str] | tuple[str, ...], suffixes: tuple[str, ...]) -> list[str]:
     """Files by their names: one, several, those of a folder with such suffixes, or those that a pattern with ``*``
     fits; in order.

@@ -20,10 +20,12 @@ import math
 import os
 import struct
 import zlib
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from nnpar.data import files
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -39,7 +41,7 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int = 2**32) -> npt.NDArra
     Parameters
     ----------
     path : str or path-like
-        The file. Its content tells whether it is gzipped, not its name.
+        The file, or an address for fsspec. Its content tells whether it is gzipped, not its name.
     max_bytes : int
         Largest array to read: a small gzip file can unpack to more than the memory.
 
@@ -66,8 +68,10 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int = 2**32) -> npt.NDArra
     """
     import gzip
 
-    with open(path, "rb") as file:
-        if file.peek(2)[:2] != _GZIP_MAGIC:
+    with files.open_file(path) as file:
+        zipped = file.read(2) == _GZIP_MAGIC
+        file.seek(0)
+        if not zipped:
             return _read_stream(file, path, max_bytes)
         try:
             with gzip.GzipFile(fileobj=file) as unpacked:
@@ -76,7 +80,9 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int = 2**32) -> npt.NDArra
             raise ValueError(f"{path}: expected a whole gzip file, got a damaged one: {error}") from error
 
 
-def _read_stream(stream: io.BufferedIOBase, path: str | os.PathLike[str], max_bytes: int) -> npt.NDArray[Any]:
+def _read_stream(
+    stream: IO[bytes] | io.BufferedIOBase, path: str | os.PathLike[str], max_bytes: int
+) -> npt.NDArray[Any]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
         types = ", ".join(f"{code:02x}" for code in _DTYPES)

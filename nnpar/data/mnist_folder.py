@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnpar.data import files
 from nnpar.data.dataset import Dataset
 from nnpar.data.idx import read_idx
 
@@ -29,7 +30,7 @@ def mnist(folder: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
     Parameters
     ----------
     folder : str or path-like
-        Where the files are.
+        Where the files are; an address for fsspec, too.
 
     Returns
     -------
@@ -51,7 +52,7 @@ def mnist(folder: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
     Dataset('data/mnist/t10k', images (10000, 1, 28, 28), labels (10000,) int64)
     """
     paths = [_find(os.fspath(folder), name) for name in _FILES]
-    if missing := [os.path.basename(path) for path in paths if not os.path.isfile(path)]:
+    if missing := [os.path.basename(path) for path in paths if not files.exists(path)]:
         raise FileNotFoundError(f"{folder}: expected MNIST's files, with or without .gz; missing: {', '.join(missing)}")
     train_images, train_labels, test_images, test_labels = paths
     return (
@@ -64,7 +65,7 @@ def _find(folder: str, name: str) -> str:
     """The file under the first of its spellings that is there, else under its own name."""
     spellings = (name, name.replace("-idx", ".idx"))
     candidates = (os.path.join(folder, spelling + suffix) for spelling in spellings for suffix in ("", ".gz"))
-    return next(filter(os.path.isfile, candidates), os.path.join(folder, name))
+    return next(filter(files.exists, candidates), os.path.join(folder, name))
 
 
 def _dataset(name: str, images_path: str, labels_path: str) -> Dataset:

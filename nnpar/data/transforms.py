@@ -296,31 +296,40 @@ class RandomRotation(Transform):
 
 
 class ColorJitter(Transform):
-    """Brightness, contrast and saturation multiplied by random factors from 1 - x to 1 + x, in that order. Contrast is
-    about the middle of the range, 0.5; saturation is for images of three channels.
+    """Brightness, contrast and saturation multiplied by random factors from 1 - x to 1 + x, and colours turned, in that
+    order. Contrast is about the middle of the range, 0.5; saturation and hue are for images of three channels.
 
     Parameters
     ----------
     brightness, contrast, saturation : float
+    hue : float
+        0 to 0.5: colours are turned about the axis of greys by up to this part of the circle, either way.
 
     Raises
     ------
     ValueError
-        If a number is negative; when it is used: if saturation changes images of other than three channels.
+        If a number is out of range; when it is used: if saturation or hue change images of other than three channels.
     """
 
-    draws = 3
+    draws = 4
 
-    def __init__(self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0) -> None:
-        for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+    def __init__(
+        self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
+    ) -> None:
+        amounts = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
+        for name, value in amounts.items():
             if _checks.number(value, "ColorJitter", name) < 0.0:
                 raise ValueError(f"ColorJitter: {name}: expected at least 0, got {value}")
+        if hue > 0.5:
+            raise ValueError(f"ColorJitter: hue: expected at most 0.5, got {hue}")
         self.brightness, self.contrast, self.saturation = float(brightness), float(contrast), float(saturation)
+        self.hue = float(hue)
 
     def apply(self, maps: Maps, draws: Draws) -> None:
         channels, count = maps.channels, len(draws)
-        if self.saturation and channels != 3:
-            raise ValueError(f"ColorJitter: saturation: expected images of 3 channels, got {channels}")
+        if (self.saturation or self.hue) and channels != 3:
+            name = "saturation" if self.saturation else "hue"
+            raise ValueError(f"ColorJitter: {name}: expected images of 3 channels, got {channels}")
         amounts = (self.brightness, self.contrast, self.saturation)
         bright, contrast, saturation = (
             np.maximum(0.0, 1.0 + (2.0 * draws[:, k] - 1.0) * amount) for k, amount in enumerate(amounts)
@@ -331,12 +340,29 @@ class ColorJitter(Transform):
         diagonal = np.arange(channels)
         matrices[:, diagonal, diagonal] = (bright * contrast)[:, np.newaxis]
         if self.saturation:
-            grey = np.zeros((count, 4, 4))
-            grey[:, :3, :3] = (1.0 - saturation)[:, np.newaxis, np.newaxis] * np.array([0.299, 0.587, 0.114])
-            grey[:, diagonal, diagonal] += saturation[:, np.newaxis]
-            grey[:, 3, 3] = 1.0
-            matrices = grey @ matrices
+            matrices = _mixed_with_grey(saturation) @ matrices
+        if self.hue:
+            matrices = _turned_about_grey(2.0 * math.pi * self.hue * (2.0 * draws[:, 3] - 1.0)) @ matrices
         maps.recolour(matrices)
+
+
+def _mixed_with_grey(saturation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """That share of a colour, the rest its luma (ITU-R BT.601)."""
+    matrices = np.zeros((len(saturation), 4, 4))
+    matrices[:, :3, :3] = (1.0 - saturation)[:, np.newaxis, np.newaxis] * np.array([0.299, 0.587, 0.114])
+    matrices[:, range(3), range(3)] += saturation[:, np.newaxis]
+    matrices[:, 3, 3] = 1.0
+    return matrices
+
+
+def _turned_about_grey(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotations about (1, 1, 1), by Rodrigues' formula: ``I + sin a K + (1 - cos a) K^2``."""
+    cross = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3.0)
+    sines, cosines = (f(angles)[:, np.newaxis, np.newaxis] for f in (np.sin, np.cos))
+    matrices = np.zeros((len(angles), 4, 4))
+    matrices[:, :3, :3] = np.eye(3) + sines * cross + (1.0 - cosines) * (cross @ cross)
+    matrices[:, 3, 3] = 1.0
+    return matrices
 
 
 class RandomErasing(Transform):

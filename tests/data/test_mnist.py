@@ -50,6 +50,20 @@ def test_reads_the_four_files_under_each_spelling(tmp_path, dotted, gzipped):
         assert dataset.name == str(tmp_path / part)
 
 
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_reads_them_at_an_address(gzipped):
+    fsspec = pytest.importorskip("fsspec")
+    arrays = small_mnist()
+    for name, array in arrays.items():
+        with fsspec.open(f"memory://mnist-{gzipped}/{name}{'.gz' if gzipped else ''}", "wb") as file:
+            file.write(gzip.compress(idx(array)) if gzipped else idx(array))
+    train, test = mnist(f"memory://mnist-{gzipped}")
+    np.testing.assert_array_equal(train.labels, arrays["train-labels-idx1-ubyte"])
+    np.testing.assert_array_equal(test.labels, arrays["t10k-labels-idx1-ubyte"])
+    with pytest.raises(FileNotFoundError, match="missing: train-images"):
+        mnist("memory://nowhere")
+
+
 @pytest.mark.parametrize("present", range(4))
 def test_names_all_missing_files(tmp_path, present):
     arrays = small_mnist()

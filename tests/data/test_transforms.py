@@ -109,6 +109,17 @@ def test_normalize_and_colours():
     np.testing.assert_allclose(result, (x - 0.5) / 0.25, rtol=1e-4, atol=1e-4)
 
 
+def test_hue_turns_colours_about_grey():
+    result = Pipeline(ColorJitter(hue=0.5))(IMAGES, 3)
+    draws = uniform(3, 0, np.arange(40), 0, 4)[:, 3]
+    # The part of a colour across the axis of greys, as a complex number, is turned by that angle.
+    circle = np.exp(2j * np.pi * np.arange(3) / 3)
+    before, after = (np.einsum("nchw,c->nhw", x, circle) for x in (FLOATS, result))
+    turned = np.exp(1j * np.pi * (2 * draws - 1))[:, None, None]
+    np.testing.assert_allclose(after, before * turned, atol=1e-5)
+    np.testing.assert_allclose(result.sum(axis=1), FLOATS.sum(axis=1), atol=1e-5)
+
+
 def test_erasing_covers_with_zeros_of_the_result():
     result = Pipeline(Normalize(0.5, 0.25), RandomErasing((3, 2), p=0.6))(IMAGES, 1, 2)
     plain = Pipeline(Normalize(0.5, 0.25))(IMAGES)
@@ -142,6 +153,7 @@ def test_threads_and_batches_change_no_bit():
         (lambda: RandomResizedCrop(4, scale=(0.5, 2)), ValueError, "RandomResizedCrop: scale: expected at most 1"),
         (lambda: RandomResizedCrop(4, ratio=(0, 2)), ValueError, "RandomResizedCrop: ratio: expected a smaller and a"),
         (lambda: ColorJitter(-0.1), ValueError, "ColorJitter: brightness: expected at least 0"),
+        (lambda: ColorJitter(hue=0.6), ValueError, "ColorJitter: hue: expected at most 0.5, got 0.6"),
         (
             lambda: Pipeline(ColorJitter(0, 0, 1))(IMAGES[:, :2]),
             ValueError,
