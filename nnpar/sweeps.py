@@ -80,10 +80,12 @@ def sweep(
     base = runs.checked(settings, "sweep") if isinstance(settings, Mapping) else runs.read(settings)
     jobs = _checks.integer(jobs, "sweep", "jobs", 1)
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
     chosen = _combinations(grid, samples, seed)
-    each = max(1, threads.get_num_threads() // jobs)
-    work = [joblib.delayed(_train)(_changed(base, choice, place), choice, each, progress) for choice in chosen]
+    share = max(1, threads.get_num_threads() // jobs)
+    changed = [_changed(base, choice, place) for choice in chosen]
+    runs.checked(changed[0], "sweep: grid")  # all have the same names
+    place.mkdir(parents=True, exist_ok=True)
+    work = [joblib.delayed(_train)(own, choice, share, progress) for own, choice in zip(changed, chosen, strict=True)]
     results: list[dict[str, Any]] = joblib.Parallel(n_jobs=jobs)(work)
     results.sort(key=_rank)
     _write_table(results, place / TABLE)

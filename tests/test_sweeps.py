@@ -83,11 +83,13 @@ def test_a_choice_at_random_is_the_same_each_time(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "grid", [{}, {"lr": [1]}, {"nothing.lr": [1]}, {"optimizer.lr": []}, {"optimizer.name": "Adam"}]
+    "grid",
+    [{}, {"lr": [1]}, {"nothing.lr": [1]}, {"optimizer.lr": []}, {"optimizer.name": "Adam"}, {"train.epoch": [1]}],
 )
 def test_grids_that_are_none(tmp_path, grid):
     with pytest.raises(ValueError, match="grid"):
-        nnpar.sweep(RUN, grid, tmp_path)
+        nnpar.sweep(RUN, grid, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_from_a_shell(tmp_path, capsys):
