@@ -91,6 +91,14 @@ def number(value: Any, who: str, name: str) -> float:
     return result
 
 
+def above(value: Any, who: str, name: str) -> float:
+    """`value` as a finite float above 0."""
+    result = number(value, who, name)
+    if result <= 0.0:
+        raise ValueError(f"{who}: {name}: expected a number above 0, got {result}")
+    return result
+
+
 def shape(value: Any, who: str, name: str, ndim: int) -> tuple[int, ...]:
     """`value` as a tuple of `ndim` sizes whose array would not overflow."""
     try:

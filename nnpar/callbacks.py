@@ -58,6 +58,13 @@ class Callback:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
 
+    def arrays(self) -> dict[str, Array]:
+        """What a checkpoint keeps of it besides, as arrays by name."""
+        return {}
+
+    def load_arrays(self, arrays: dict[str, Array]) -> None:
+        """Go on from what `arrays` gave."""
+
 
 class _Function(Callback):
     def __init__(self, function: Callable[[Trainer, Record], Any]) -> None:
@@ -161,7 +168,12 @@ class EarlyStopping(Callback):
         return self._best.value
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        self._waited, self.stopped_epoch = (0, None) if self.stopped_epoch is not None else (self._waited, None)
+        if self.stopped_epoch is not None:  # another call of `fit`, which goes on
+            self._waited, self.stopped_epoch = 0, None
+        own = {name: array.shape for name, array in trainer.model.state().items()}
+        if self._weights is not None and {name: array.shape for name, array in self._weights.items()} != own:
+            raise ValueError("EarlyStopping: the best weights so far are those of another model")
+        self._end_if_enough(trainer, trainer.epochs_done)  # what a checkpoint was written after
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         if self._best.improves(record, "EarlyStopping"):
@@ -170,8 +182,11 @@ class EarlyStopping(Callback):
                 self._weights = trainer.model.state_dict()
             return
         self._waited += 1
+        self._end_if_enough(trainer, int(record["epoch"]))
+
+    def _end_if_enough(self, trainer: Trainer, epoch: int) -> None:
         if self._waited >= self.patience:
-            self.stopped_epoch = int(record["epoch"])
+            self.stopped_epoch = epoch
             trainer.stop()
 
     def on_fit_end(self, trainer: Trainer) -> None:
@@ -184,6 +199,12 @@ class EarlyStopping(Callback):
     def load_state(self, state: dict[str, Any]) -> None:
         self._best.value = None if state["best"] is None else float(state["best"])
         self._waited = int(state["waited"])
+
+    def arrays(self) -> dict[str, Array]:
+        return self._weights or {}
+
+    def load_arrays(self, arrays: dict[str, Array]) -> None:
+        self._weights = arrays or None
 
 
 class Checkpoint(Callback):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nnpar.trainer import Trainer
 
 KEY, VERSION = "nnpar.checkpoint", 1
+CALLBACK = "callback/"  # before the names of callbacks' arrays
 SUFFIX = ".safetensors"
 LONGEST = 2**26  # characters of what is not an array: records of a few hundred thousand epochs
 
@@ -35,7 +36,8 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     OSError
         If it cannot be written; an old file of that name is then as it was.
     """
-    tensors.write(path, _arrays(trainer), {KEY: json.dumps(_description(trainer))})
+    of_callbacks = {CALLBACK + name: array for name, array in trainer.callback_arrays().items()}
+    tensors.write(path, _arrays(trainer) | of_callbacks, {KEY: json.dumps(_description(trainer))})
 
 
 def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
@@ -55,7 +57,9 @@ def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     ValueError
         If it is damaged, or the state of another run.
     """
-    found, metadata = tensors.read(path)
+    read, metadata = tensors.read(path)
+    found = {name: array for name, array in read.items() if not name.startswith(CALLBACK)}
+    of_callbacks = {name[len(CALLBACK) :]: array for name, array in read.items() if name.startswith(CALLBACK)}
     try:
         description = _read(metadata)
         own, made = _arrays(trainer), _description(trainer)
@@ -73,7 +77,7 @@ def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         ]
         if problems:
             raise ValueError("; ".join(problems))
-        trainer.load_run(description)
+        trainer.load_run(description, of_callbacks)
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
     for name, array in own.items():

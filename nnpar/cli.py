@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import nnpar
-from nnpar import prediction, runs, sweeps, threads, zoo
+from nnpar import ops, prediction, runs, sweeps, threads, zoo
 from nnpar._kernels import runtime
 from nnpar.data import Dataset
 from nnpar.progress import NO_SCORES, readable
@@ -194,7 +194,7 @@ def _draw(trainer: Trainer, test: Dataset, path: Path) -> None:
     from nnpar import plots
 
     try:
-        probabilities = prediction.softmax(trainer.predict(test.images))
+        probabilities = ops.softmax(trainer.predict(test.images))
         title = f"{test.name}: {trainer.history['validation_accuracy'][-1]:.2%} of {len(test):,} test images right"
         figure = plots.training_report(
             trainer.history, test.images, test.labels, probabilities, test.class_names, title

@@ -83,8 +83,10 @@ class Gradients:
         self.change = Program([optimizer.attach(self._values, self._gradient, flat.slots)])
         clips: list[Step] = []
         if clip_value is not None:
-            clips.append(ClipValue(self._gradient, _above(clip_value, "clip_value")))
-        self._norm = None if clip_norm is None else ClipNorm(self._gradient, _above(clip_norm, "clip_norm"))
+            clips.append(ClipValue(self._gradient, _checks.above(clip_value, "Trainer", "clip_value")))
+        self._norm = (
+            None if clip_norm is None else ClipNorm(self._gradient, _checks.above(clip_norm, "Trainer", "clip_norm"))
+        )
         if self._norm is not None:
             clips.append(self._norm)
         self._clip = Program(clips) if clips else None
@@ -147,10 +149,11 @@ class Gradients:
             if not np.isfinite(plan.result[0]):
                 raise NotFiniteError(f"the loss is {plan.result[0]}")
             totals += plan.result
-            if self._add is not None:
+            if self._add is not None:  # batches count by the weight of their samples: the last may have less
+                np.multiply(self._gradient, np.float32(plan.result[2]), out=self._gradient)
                 self._add.run()
         if self._sum is not None:
-            np.multiply(self._sum, np.float32(1.0 / len(batches)), out=self._gradient)
+            np.multiply(self._sum, np.float32(1.0 / totals[2]), out=self._gradient)
         if self._clip is not None:
             self._clip.run()
         if self._norm is not None and not np.isfinite(self._norm.norm):
@@ -163,10 +166,3 @@ class Gradients:
         self.change.run()
         if self.average is not None:
             self.average.update()
-
-
-def _above(value: float, name: str) -> float:
-    number = _checks.number(value, "Trainer", name)
-    if number <= 0.0:
-        raise ValueError(f"Trainer: {name}: expected a number above 0, got {number}")
-    return number

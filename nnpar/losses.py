@@ -196,9 +196,7 @@ class Huber(Loss):
     """
 
     def __init__(self, delta: float = 1.0) -> None:
-        self.delta = _checks.number(delta, "Huber", "delta")
-        if self.delta <= 0.0:
-            raise ValueError(f"Huber: delta: expected a number above 0, got {self.delta}")
+        self.delta = _checks.above(delta, "Huber", "delta")
 
     def step(
         self,

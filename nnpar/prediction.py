@@ -11,7 +11,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 
 import nnpar
-from nnpar import data, runs
+from nnpar import data, ops, runs
 from nnpar._checks import Array, IntOrPair
 from nnpar.data import Loader
 from nnpar.predictor import Predictor
@@ -67,7 +67,7 @@ def predict(
     predictor = Predictor(nnpar.load(runs.best_file(settings) if model.suffix == runs.SUFFIX else model))
     loader, names, labels = _open(images, settings)
     for batch in loader.batches():
-        for number, row in enumerate(softmax(predictor(batch.images)), batch.first):
+        for number, row in enumerate(ops.softmax(predictor(batch.images)), batch.first):
             yield Predicted(
                 names[number] if names else str(number),
                 row,
@@ -111,13 +111,6 @@ def data_set(name: str) -> tuple[data.Dataset, data.Dataset]:
     if kind == "mnist" and folder:
         return data.mnist(folder)
     raise ValueError(f"--data: expected digits or mnist:FOLDER, got {name!r}")
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities (N, classes)."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def write_csv(predictions: Iterator[Predicted], file: TextIO) -> None:

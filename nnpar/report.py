@@ -18,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nnpar
-from nnpar import metrics, plots, runs, threads
+from nnpar import metrics, ops, plots, runs, threads
 from nnpar._checks import Array
 from nnpar._kernels import runtime
 from nnpar.history import History
 from nnpar.losses import CrossEntropy
-from nnpar.prediction import softmax
 from nnpar.predictor import Predictor
 from nnpar.progress import NO_SCORES
 
@@ -120,7 +119,7 @@ def _classes(run: runs.Run) -> list[str]:
     labels: list[NDArray[np.int64]] = []
     wrong: list[tuple[float, Array, int, Array]] = []  # confidence, image, label, probabilities
     for batch in run.validation.batches():
-        probabilities, known = softmax(predictor(batch.images)), np.asarray(batch.labels, np.int64)
+        probabilities, known = ops.softmax(predictor(batch.images)), np.asarray(batch.labels, np.int64)
         outputs.append(probabilities)
         labels.append(known)
         mistaken = np.flatnonzero(probabilities.argmax(axis=1) != known)

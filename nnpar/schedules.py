@@ -73,7 +73,7 @@ class StepLR(Schedule):
 
     def __init__(self, step_size: int, gamma: float = 0.1) -> None:
         self.step_size = _checks.integer(step_size, "StepLR", "step_size", 1)
-        self.gamma = _above(gamma, "StepLR", "gamma")
+        self.gamma = _checks.above(gamma, "StepLR", "gamma")
 
     def lr(self, base: float, step: int, steps_per_epoch: int) -> float:
         return base * self.gamma ** (step // steps_per_epoch // self.step_size)
@@ -96,7 +96,7 @@ class MultiStepLR(Schedule):
 
     def __init__(self, milestones: Sequence[int], gamma: float = 0.1) -> None:
         self.milestones = [_checks.integer(epoch, "MultiStepLR", "milestones", 0) for epoch in milestones]
-        self.gamma = _above(gamma, "MultiStepLR", "gamma")
+        self.gamma = _checks.above(gamma, "MultiStepLR", "gamma")
 
     def lr(self, base: float, step: int, steps_per_epoch: int) -> float:
         return base * self.gamma ** sum(step // steps_per_epoch >= epoch for epoch in self.milestones)
@@ -116,7 +116,7 @@ class ExponentialLR(Schedule):
     """
 
     def __init__(self, gamma: float) -> None:
-        self.gamma = _above(gamma, "ExponentialLR", "gamma")
+        self.gamma = _checks.above(gamma, "ExponentialLR", "gamma")
 
     def lr(self, base: float, step: int, steps_per_epoch: int) -> float:
         return float(base * self.gamma ** (step // steps_per_epoch))
@@ -173,7 +173,7 @@ class LinearWarmup(Schedule):
 
     def __init__(self, epochs: float, then: Schedule | None = None, start_factor: float = 0.0) -> None:
         who = "LinearWarmup"
-        self.epochs = _above(epochs, who, "epochs")
+        self.epochs = _checks.above(epochs, who, "epochs")
         if then is not None and not isinstance(then, Schedule):
             raise TypeError(f"{who}: then: expected a Schedule, got {type(then).__name__}")
         self.then = then
@@ -230,7 +230,7 @@ class OneCycleLR(Schedule):
         final_div_factor: float = 1e4,
     ) -> None:
         who = "OneCycleLR"
-        self.max_lr = _above(max_lr, who, "max_lr")
+        self.max_lr = _checks.above(max_lr, who, "max_lr")
         self.epochs = _checks.integer(epochs, who, "epochs", 1)
         self.pct_start = _at_least(pct_start, who, "pct_start")
         if self.pct_start > 1.0:
@@ -238,8 +238,8 @@ class OneCycleLR(Schedule):
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"{who}: anneal_strategy: expected 'cos' or 'linear', got {anneal_strategy!r}")
         self.anneal_strategy = anneal_strategy
-        self.div_factor = _above(div_factor, who, "div_factor")
-        self.final_div_factor = _above(final_div_factor, who, "final_div_factor")
+        self.div_factor = _checks.above(div_factor, who, "div_factor")
+        self.final_div_factor = _checks.above(final_div_factor, who, "final_div_factor")
 
     def lr(self, base: float, step: int, steps_per_epoch: int) -> float:
         total = self.epochs * steps_per_epoch
@@ -283,7 +283,7 @@ class ReduceLROnPlateau(Schedule):
         min_lr: float = 0.0,
     ) -> None:
         who = "ReduceLROnPlateau"
-        self.factor = _above(factor, who, "factor")
+        self.factor = _checks.above(factor, who, "factor")
         if self.factor >= 1.0:
             raise ValueError(f"{who}: factor: expected a number below 1, got {self.factor}")
         self.patience = _checks.integer(patience, who, "patience", 0)
@@ -333,11 +333,4 @@ def _at_least(value: float, who: str, name: str) -> float:
     number = _checks.number(value, who, name)
     if number < 0.0:
         raise ValueError(f"{who}: {name}: expected at least 0, got {number}")
-    return number
-
-
-def _above(value: float, who: str, name: str) -> float:
-    number = _checks.number(value, who, name)
-    if number <= 0.0:
-        raise ValueError(f"{who}: {name}: expected a number above 0, got {number}")
     return number

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -352,21 +352,34 @@ class Trainer:
             "callbacks": [[type(callback).__name__, callback.state()] for callback in self._callbacks],
         }
 
-    def load_run(self, state: dict[str, Any]) -> None:
-        """Go on from what `run_state` gave; callbacks of the same names get their states."""
+    def callback_arrays(self) -> dict[str, Array]:
+        """What a checkpoint keeps of callbacks: arrays by "NUMBER/NAME"."""
+        return {
+            f"{number}/{name}": array
+            for number, callback in enumerate(self._callbacks)
+            for name, array in callback.arrays().items()
+        }
+
+    def load_run(self, state: dict[str, Any], callback_arrays: Mapping[str, Array]) -> None:
+        """Go on from what `run_state` and `callback_arrays` gave; callbacks of the same names get theirs."""
         place = Place(int(state["epoch"]), int(state["step"]), int(state["samples"]), np.array(state["totals"], float))
         history = History(state["history"])
         if place.totals.shape != (4,) or min(place.epoch, place.step, place.samples) < 0:
             raise ValueError("expected a place in a run, got none")
         lr, base_lr, optimizer_steps = float(state["lr"]), float(state["base_lr"]), int(state["optimizer_steps"])
-        skipped, given = int(state["skipped_steps"]), [tuple(pair) for pair in state["callbacks"]]
+        skipped = int(state["skipped_steps"])
+        given = [(number, name, kept) for number, (name, kept) in enumerate(state["callbacks"])]
         if self.schedule is not None:
             self.schedule.load_state(state["schedule_state"])
         for callback in self._callbacks:
-            own = next((pair for pair in given if pair[0] == type(callback).__name__), None)
+            own = next((each for each in given if each[1] == type(callback).__name__), None)
             if own is not None:
                 given.remove(own)
-                callback.load_state(own[1])
+                callback.load_state(own[2])
+                prefix = f"{own[0]}/"
+                callback.load_arrays(
+                    {name[len(prefix) :]: array for name, array in callback_arrays.items() if name.startswith(prefix)}
+                )
         self.optimizer.lr, self._base_lr, self.optimizer.steps_done = lr, base_lr, optimizer_steps
         self.history._epochs, self._place, self.skipped_steps = history.epochs, place, skipped
         if self._gradients.average is not None:

@@ -206,6 +206,39 @@ def test_early_stopping_ends_and_gives_back_the_best(tmp_path):
     assert trainer.evaluate(half[1])["loss"] == pytest.approx(min(losses))
 
 
+def stopping_run(folder, stop=None):
+    """Overfits at once: the best epoch is soon past."""
+    trainer, stopping = Trainer(model(), optimizer=Adam(0.05)), EarlyStopping(patience=3)
+    callbacks = [Checkpoint(folder, every_steps=1), stopping, *([] if stop is None else [StopAt(stop)])]
+    halves = (IMAGES[:25], LABELS[:25]), (IMAGES[25:], LABELS[25:])
+    trainer.fit(*halves, epochs=30, batch_size=8, progress=False, callbacks=callbacks, resume=folder)
+    return trainer, stopping
+
+
+def test_early_stopping_goes_on_with_its_best_weights(tmp_path):
+    whole, stopping = stopping_run(tmp_path / "whole")
+    last = whole.epochs_done
+    assert stopping.stopped_epoch == last < 30
+    for stop in range(1, 4 * last):
+        folder = tmp_path / str(stop)
+        with pytest.raises(StopAt.Killed):
+            stopping_run(folder, stop)
+        resumed, again = stopping_run(folder)
+        assert (resumed.epochs_done, again.stopped_epoch, again.best) == (last, last, stopping.best)
+        assert digest(resumed) == digest(whole)
+    ended, _ = stopping_run(tmp_path / "whole")
+    assert ended.epochs_done == last, "what ended early has ended"
+    assert digest(ended) == digest(whole)
+
+
+def test_early_stopping_refuses_the_weights_of_another_model():
+    stopping = EarlyStopping()
+    trainer_of().fit((IMAGES, LABELS), epochs=1, progress=False, callbacks=[stopping])
+    other = Trainer(nnpar.Sequential(nnpar.Flatten(), nnpar.Linear(72, 3)))
+    with pytest.raises(ValueError, match="EarlyStopping: the best weights so far are those of another model"):
+        other.fit((IMAGES, LABELS), epochs=1, progress=False, callbacks=[stopping])
+
+
 def test_logs_go_on_where_they_were(tmp_path):
     def fit(epochs, stop=None):
         logs = CSVLog(tmp_path / "log.csv"), JSONLinesLog(tmp_path / "log.jsonl")
@@ -256,14 +289,15 @@ def test_time_that_is_up_ends_after_a_step():
     assert digest(trainer) == digest(whole)
 
 
-def test_accumulated_batches_are_as_one_that_is_larger():
+@pytest.mark.parametrize(("whole", "size", "count"), [(25, 5, 5), (50, 8, 7)])  # the last has 5, or 2
+def test_accumulated_batches_are_as_one_that_is_larger(whole, size, count):
     nnpar.manual_seed(1)
     models = [nnpar.Sequential(nnpar.Flatten(), nnpar.Linear(72, 3)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
-    one, parts = Trainer(models[0], optimizer=SGD(0.1)), Trainer(models[1], optimizer=SGD(0.1), accumulate=5)
-    one.fit((IMAGES, LABELS), epochs=3, batch_size=25, progress=False)
-    parts.fit((IMAGES, LABELS), epochs=3, batch_size=5, progress=False)
-    assert parts.steps_done == one.steps_done == 6
+    one, parts = Trainer(models[0], optimizer=SGD(0.1)), Trainer(models[1], optimizer=SGD(0.1), accumulate=count)
+    one.fit((IMAGES, LABELS), epochs=3, batch_size=whole, progress=False)
+    parts.fit((IMAGES, LABELS), epochs=3, batch_size=size, progress=False)
+    assert parts.steps_done == one.steps_done == 150 // whole
     for a, b in zip(models[0].parameters().values(), models[1].parameters().values(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
