@@ -348,6 +348,11 @@ typedef struct {
      * is never the largest) is the label's. */
     double (*softmax_cross_entropy)(ptrdiff_t samples, ptrdiff_t classes, const float *z, const int64_t *label,
                                     double scale, float *grad, uint8_t *correct);
+    /* With probabilities t and weights w of the classes, of one sample: c_k = w_k ((1 - smoothing) t_k + smoothing /
+     * classes). Returns sum over k of c_k * -log softmax(z)_k, writes grad = (softmax(z) * sum of c - c) * scale unless
+     * NULL, and whether the first largest logit, a NaN never, is the first largest of t. */
+    double (*soft_cross_entropy)(ptrdiff_t classes, const float *z, const float *t, const float *w, double smoothing,
+                                 double scale, float *grad, int *correct);
     /* Returns sum (p - t)^2 over n, writes grad = (p - t) * scale unless NULL. */
     double (*squared_error)(ptrdiff_t n, const float *p, const float *t, float scale, float *grad);
 

@@ -92,6 +92,7 @@
         .softmax = softmax,                                                                                            \
         .softmax_grad = softmax_grad,                                                                                  \
         .softmax_cross_entropy = softmax_cross_entropy,                                                                \
+        .soft_cross_entropy = soft_cross_entropy,                                                                      \
         .squared_error = squared_error,                                                                                \
         .sgd = sgd,                                                                                                    \
         .adam = adam,                                                                                                  \

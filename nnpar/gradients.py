@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from nnpar import _checks, arrays
 from nnpar._checks import Array
@@ -99,7 +99,24 @@ class Gradients:
         # What a pass changes before its loss is known, and as it was before.
         self._statistics = [(a.copy(), a) for a in running_statistics(model)]
 
-    def plan(self, input_shape: Shape, training: bool, with_loss: bool, weighted: bool = False) -> Plan:
+    def plan_for(self, batch: Batch, training: bool) -> Plan:
+        """The plan for such batches with the loss, filled with this one."""
+        weighted, dtype = batch.weights is not None, batch.targets.dtype
+        plan = self.plan((len(batch), *batch.images.shape[1:]), training, True, weighted, dtype)
+        take(batch.images, batch.index, plan.x)
+        take(batch.targets, batch.index, plan.target.reshape(len(batch), *batch.targets.shape[1:]))
+        if batch.weights is not None and plan.sample_weights is not None:
+            take(batch.weights, batch.index, plan.sample_weights)
+        return plan
+
+    def plan(
+        self,
+        input_shape: Shape,
+        training: bool,
+        with_loss: bool,
+        weighted: bool = False,
+        target_dtype: DTypeLike = np.int64,
+    ) -> Plan:
         """The plan for batches of that shape."""
 
         def make(arena: Arena) -> Plan:
@@ -113,9 +130,10 @@ class Gradients:
                 arena=arena,
                 recompute=self._recompute,
                 sample_weights=weighted,
+                target_dtype=target_dtype,
             )
 
-        return self.plans.get((input_shape, training, with_loss, weighted), make)
+        return self.plans.get((input_shape, training, with_loss, weighted, target_dtype), make)
 
     def compute(self, batches: Sequence[Batch], epoch: int) -> NDArray[np.float64]:
         """The mean gradient of some batches, clipped; returns the sum of the losses' results.
@@ -139,11 +157,7 @@ class Gradients:
         if self._sum is not None:
             self._sum[...] = 0.0
         for batch in batches:
-            plan = self.latest = self.plan((len(batch), *batch.images.shape[1:]), True, True, batch.weights is not None)
-            take(batch.images, batch.index, plan.x)
-            take(batch.targets, batch.index, plan.target.reshape(len(batch), *batch.targets.shape[1:]))
-            if batch.weights is not None and plan.sample_weights is not None:
-                take(batch.weights, batch.index, plan.sample_weights)
+            plan = self.latest = self.plan_for(batch, True)
             self._position.move(epoch, batch.sample)
             plan.run()
             if not np.isfinite(plan.result[0]):

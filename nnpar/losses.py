@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from nnpar import _checks, arrays
 from nnpar._checks import Array
@@ -21,8 +21,8 @@ class Loss:
 
     counts_correct = False
 
-    def new_target(self, output_shape: Shape) -> NDArray[Any]:
-        """Uninitialised array for the targets of a batch."""
+    def new_target(self, output_shape: Shape, dtype: DTypeLike) -> NDArray[Any]:
+        """Array for the targets of a batch, which `check_target` made an array of that type."""
         return arrays.empty(output_shape)
 
     def check_target(self, target: ArrayLike, output_shape: Shape, who: str) -> NDArray[Any]:
@@ -60,12 +60,13 @@ class CrossEntropy(Loss):
     """Softmax cross-entropy, ``-log softmax(output)[label]``, as PyTorch's ``nn.CrossEntropyLoss`` of class numbers.
 
     The model's output has shape (N, K) or, for a class of each pixel, (N, K, H, W); the targets are integers from 0 to
-    K - 1, of shape (N,) or (N, H, W). It counts correct samples as well, of pixels their share.
+    K - 1, of shape (N,) or (N, H, W), or probabilities t of the classes, of the output's shape: then the loss is ``-sum
+    of t log softmax(output)``. It counts correct samples as well, of pixels their share.
 
     Parameters
     ----------
     weight : array_like of shape (K,), optional
-        Of each class, at least 0; the mean is over the sum of the labels' weights.
+        Of each class, at least 0; the mean is over the sum of the labels' weights, with probabilities over samples.
     ignore_index : int, optional
         A label that does not count: it has no loss, no gradient, and no part in the mean. None by default, where
         PyTorch has -100; a batch without any other label has the loss NaN in both.
@@ -99,7 +100,9 @@ class CrossEntropy(Loss):
         if not 0.0 <= self.label_smoothing <= 1.0:
             raise ValueError(f"{who}: label_smoothing: expected a number from 0 to 1, got {self.label_smoothing}")
 
-    def new_target(self, output_shape: Shape) -> NDArray[Any]:
+    def new_target(self, output_shape: Shape, dtype: DTypeLike) -> NDArray[Any]:
+        if dtype == np.float32:
+            return arrays.empty(output_shape)
         return np.zeros((output_shape[0], *output_shape[2:]), np.int64)
 
     def check_target(self, target: ArrayLike, output_shape: Shape, who: str) -> NDArray[Any]:
@@ -111,7 +114,12 @@ class CrossEntropy(Loss):
         classes = output_shape[1]
         if self.weight is not None and self.weight.size != classes:
             raise ValueError(f"{who}: CrossEntropy: weight: expected {classes}, one per class, got {self.weight.size}")
-        return _checks.labels(target, who, (output_shape[0], *output_shape[2:]), classes, self.ignore_index)
+        array = np.asarray(target)
+        if array.dtype.kind != "f" or array.shape != output_shape:
+            return _checks.labels(array, who, (output_shape[0], *output_shape[2:]), classes, self.ignore_index)
+        if self.ignore_index is not None:
+            raise ValueError(f"{who}: CrossEntropy: ignore_index: expected class numbers as targets, got probabilities")
+        return _between(_checks.floats(array, who, "target", array.ndim), 0.0, np.inf, who)
 
     def step(
         self,
@@ -121,8 +129,14 @@ class CrossEntropy(Loss):
         result: NDArray[np.float64],
         sample_weights: Array | None = None,
     ) -> Step:
-        pixels = target.size // max(1, len(target))
-        logits, labels, slopes = _rows(output), target.reshape(-1), None if grad is None else _rows(grad)
+        logits, slopes = _rows(output), None if grad is None else _rows(grad)
+        pixels = len(logits) // max(1, len(output))
+        if target.dtype == np.float32:
+            weight = np.ones(output.shape[1], np.float32) if self.weight is None else self.weight
+            return loss.SoftCrossEntropy(
+                logits, _rows(target), slopes, result, pixels, weight, sample_weights, self.label_smoothing
+            )
+        labels = target.reshape(-1)
         if self.weight is None and self.ignore_index is None and not self.label_smoothing and sample_weights is None:
             return loss.SoftmaxCrossEntropy(logits, labels, slopes, result, pixels)
         weight = np.ones(output.shape[1], np.float32) if self.weight is None else self.weight

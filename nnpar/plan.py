@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from nnpar import recompute as recomputation
 from nnpar import threads
@@ -108,6 +108,8 @@ class Plan:
         or less, if there is a way. No bit of a result changes.
     sample_weights : bool
         With a loss: whether each sample has a weight.
+    target_dtype : data type
+        With a loss: of the targets, class numbers or others.
 
     Attributes
     ----------
@@ -150,6 +152,7 @@ class Plan:
         weights: PackedWeights | None = None,
         recompute: bool = False,
         sample_weights: bool = False,
+        target_dtype: DTypeLike = np.int64,
     ) -> None:
         shapes = _several(input_shapes)
         model.output_shapes(shapes)
@@ -176,7 +179,7 @@ class Plan:
         self._forward_count = len(self._calls)
         self._dys = [y.like() for y in self._outputs] if training else []
         if loss is not None:
-            self.target: NDArray[Any] = loss.new_target(self._outputs[0].shape)
+            self.target: NDArray[Any] = loss.new_target(self._outputs[0].shape, target_dtype)
             self.result = np.zeros(4)
             self.sample_weights = np.ones(self._outputs[0].shape[0], np.float32) if sample_weights else None
             self._lower_loss(loss)

@@ -7,6 +7,7 @@
     size = 224                # of images in folders, tar files and Parquet
     batch_size = 64
     augment = [{ name = "RandomCrop", size = 8, padding = 1 }]
+    mix = [{ name = "Mixup", alpha = 0.2, classes = 10 }]
 
     [model]
     name = "digits_cnn"       # in nnpar.zoo; or file = "model.safetensors"
@@ -41,7 +42,7 @@ else:
 
 Settings = Mapping[str, Any]  # sections by name
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "data": ("train", "validation", "size", "channels", "batch_size", "augment", "prepare", "workers"),
+    "data": ("train", "validation", "size", "channels", "batch_size", "augment", "mix", "prepare", "workers"),
     "model": ("name", "file"),
     "loss": ("name",),
     "optimizer": ("name",),
@@ -55,6 +56,7 @@ SUFFIX, LOG = ".toml", "log.csv"  # of a run's file; in its folder
 OPEN = ("model", "loss", "optimizer", "schedule")  # whose other keys are arguments of what is named
 READERS: dict[str, Any] = {"folder": data.ImageFolder, "tar": data.TarShards, "parquet": data.Parquet}
 PAIRS: dict[str, Any] = {"mnist": data.mnist, "cifar10": data.cifar10, "cifar100": data.cifar100, "fetch": data.fetch}
+MIXING: dict[str, Any] = {"Mixup": data.mixing.Mixup, "CutMix": data.mixing.CutMix}
 LOSSES = {name: getattr(losses, name) for name in ("BCEWithLogits", "CrossEntropy", "Huber", "KLDiv", "L1", "MSE")}
 
 
@@ -275,7 +277,9 @@ def loader(settings: Settings, source: Any, training: bool = False) -> data.Load
     options = settings["data"]
     wanted = [*(options.get("augment", []) if training else []), *options.get("prepare", [])]
     pipeline = Pipeline(*(_transform(each) for each in wanted)) if wanted else None
-    return data.Loader(source, options.get("batch_size", 64), training, pipeline, options.get("workers", 1))
+    ways = options.get("mix", []) if training else []
+    mix = [_named("data.mix", way.get("name"), MIXING, _rest(way, "name")) for way in ways]
+    return data.Loader(source, options.get("batch_size", 64), training, pipeline, options.get("workers", 1), mix=mix)
 
 
 def _reading(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -528,12 +528,7 @@ class Trainer:
         targets: list[NDArray[Any]] = []
         for batch in self._in_order(data, batch_size):
             with self._lock:
-                shape = (len(batch), *batch.images.shape[1:])
-                plan = self._gradients.plan(shape, False, True, batch.weights is not None)
-                take(batch.images, batch.index, plan.x)
-                take(batch.targets, batch.index, plan.target.reshape(len(batch), *batch.targets.shape[1:]))
-                if batch.weights is not None and plan.sample_weights is not None:
-                    take(batch.weights, batch.index, plan.sample_weights)
+                plan = self._gradients.plan_for(batch, False)
                 plan.run()
                 totals += plan.result
                 if self.metrics:

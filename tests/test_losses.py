@@ -21,7 +21,7 @@ def test_each_pixel_is_a_row(shape):
     labels = RNG.integers(0, shape[1], (shape[0], *shape[2:]))
     loss = losses.get("cross_entropy")
     target = loss.check_target(labels, shape, "test")
-    assert loss.new_target(shape).shape == target.shape
+    assert loss.new_target(shape, target.dtype).shape == target.shape
     grad, result = cases.channels_last(np.full(shape, np.nan, np.float32)), np.empty(4)
     loss.step(cases.channels_last(logits), target, grad, result)()
     expected, expected_grad = reference.softmax_cross_entropy(rows(logits).astype(np.float64), labels.ravel())

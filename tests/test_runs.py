@@ -110,6 +110,7 @@ def test_from_the_shell_and_on_where_it_was(path, tmp_path):
         ("data.validation=folder:x", "data.validation: 'digits' has one of its own"),
         ("data.colour=1", "data.colour: expected one of train, validation"),
         ("data.augment=[{name='Crop'}]", "data.augment.name: expected one of CenterCrop"),
+        ("data.mix=[{name='Mixdown'}]", "data.mix.name: expected one of Mixup, CutMix, got 'Mixdown'"),
         ("trian.epochs=1", r"\[trian\]: expected one of data, model"),
         ("epochs=1", "--set: expected section.key=value, got 'epochs=1'"),
         ("train.metrics=['f2']", "Trainer: metrics: expected one of accuracy"),

@@ -19,6 +19,11 @@ def cross_entropy(x, t, s, weight=None, ignore_index=None, label_smoothing=0.0):
     classes = x.shape[1]
     w = np.ones(classes) if weight is None else np.asarray(weight, float)
     log_p = scipy.special.log_softmax(np.moveaxis(x, 1, -1).reshape(-1, classes), axis=1)
+    if t.dtype.kind == "f":
+        t = np.moveaxis(t, 1, -1).reshape(-1, classes).astype(float)
+        smoothed = (1 - label_smoothing) * t + label_smoothing / classes
+        s = np.repeat(s, len(t) // len(s))
+        return s * -(w * smoothed * log_p).sum(axis=1), s
     t, s = t.ravel(), np.repeat(s, t.size // len(s))
     counted = t != (np.inf if ignore_index is None else ignore_index)
     safe = np.where(counted, t, 0)
@@ -59,6 +64,8 @@ CASES = [
     (losses.CrossEntropy, {"ignore_index": -100}),
     (losses.CrossEntropy, {"label_smoothing": 0.2}),
     (losses.CrossEntropy, {"weight": [0.5, 2.0, 0.25, 1.0, 3.0], "ignore_index": 2, "label_smoothing": 0.1}),
+    (losses.CrossEntropy, {"probabilities": True}),
+    (losses.CrossEntropy, {"probabilities": True, "weight": [0.5, 2.0, 0.25, 1.0, 3.0], "label_smoothing": 0.1}),
     (losses.MSE, {}),
     (losses.L1, {}),
     (losses.Huber, {}),
@@ -74,6 +81,10 @@ SHAPES = [(1, 5), (7, 5), (40, 5), (3, 5, 4, 7), (2, 5, 33, 17)]
 def example(cls, options, shape):
     """Output and target."""
     x = cases.normals(RNG, shape) * 3
+    if "probabilities" in options:
+        t = scipy.special.softmax(3 * cases.normals(RNG, shape), axis=1)
+        t[RNG.random(shape) < 0.2] = 0
+        return x, t.astype(np.float32)
     if cls is losses.CrossEntropy:
         t = RNG.integers(0, 5, (shape[0], *shape[2:]))
         if "ignore_index" in options:
@@ -104,6 +115,7 @@ def run(loss, x, t, weights, with_gradient=True):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_losses_and_their_gradients(cls, options, shape, weighted):
     x, t = example(cls, options, shape)
+    options = {name: value for name, value in options.items() if name != "probabilities"}
     weights = RNG.random(shape[0], np.float32) + np.float32(0.1) if weighted else None
     s = np.ones(shape[0]) if weights is None else weights.astype(np.float64)
 
@@ -162,11 +174,29 @@ def test_what_counts_as_correct():
     np.testing.assert_array_equal(grad, 0)
 
 
+@pytest.mark.parametrize("classes", [1, 2, 15, 16, 17, 33, 1000])
+def test_probabilities_of_any_number_of_classes(classes):
+    """One of them 1 is a class number; sums in double see what is left of a class that has nearly all."""
+    x = cases.normals(RNG, (40, classes)) * 5
+    labels = RNG.integers(0, classes, 40)
+    x[0, labels[0]] += 20
+    hard, slope = run(losses.CrossEntropy(), x, labels, None)
+    soft, grad = run(losses.CrossEntropy(), x, np.eye(classes, dtype=np.float32)[labels], None)
+    np.testing.assert_allclose(soft, hard, rtol=1e-6)
+    np.testing.assert_allclose(grad, slope, rtol=1e-5, atol=1e-9)
+
+
 def test_extreme_logits():
     x = np.array([[200.0, -200.0], [-200.0, 200.0]], np.float32)
     result, grad = run(losses.BCEWithLogits(), x, np.array([[1, 0], [1, 0]], np.float32), None)
     assert result[0] == 200
     np.testing.assert_array_equal(grad, [[0, 0], [-0.25, 0.25]])
+    result, grad = run(losses.CrossEntropy(), np.array([[-np.inf, 0.0, 1.0]], np.float32), np.eye(3)[1:2], None)
+    assert result[0] == pytest.approx(np.logaddexp(0, 1))
+    assert grad[0, 0] == 0
+    for bad in ([np.nan, 0.0], [np.inf, 0.0], [-np.inf, -np.inf]):
+        result, _ = run(losses.CrossEntropy(), np.array([bad], np.float32), np.array([[0.5, 0.5]]), None)
+        assert not np.isfinite(result[0])
 
 
 def test_a_weight_is_worth_as_many_samples():
@@ -238,6 +268,12 @@ def test_a_loss_of_ones_own_with_weights():
             "expected 3, one per",
         ),
         (lambda: run(losses.CrossEntropy(ignore_index=-1), np.zeros((2, 3)), [0, -2], None), "0 to 2, or -1, got -2"),
+        (lambda: run(losses.CrossEntropy(), np.zeros((1, 2)), [[-0.5, 1.5]], None), "numbers from 0 to inf, got -0.5"),
+        (lambda: run(losses.CrossEntropy(), np.zeros((1, 2)), [[np.nan, 1]], None), "numbers from 0 to inf, got nan"),
+        (
+            lambda: run(losses.CrossEntropy(ignore_index=0), np.zeros((1, 2)), [[0.5, 0.5]], None),
+            "ignore_index: expected class numbers as targets, got probabilities",
+        ),
         (lambda: run(losses.BCEWithLogits(), np.zeros((1, 2)), [[0, 1.5]], None), "from 0 to 1, got 0 to 1.5"),
         (lambda: run(losses.BCEWithLogits([1, 2]), np.zeros((1, 3)), [[0, 1, 1]], None), "one per class of an output"),
         (lambda: run(losses.KLDiv(), np.zeros((1, 2)), [[-1, 1]], None), "target: expected numbers from 0 to inf"),

@@ -196,6 +196,61 @@ static double softmax_cross_entropy(ptrdiff_t samples, ptrdiff_t classes, const 
 
 enum { LANES = 16 }; /* partial sums: the compiler may add no others side by side */
 
+static double total_of(const double *sums) {
+    double total = 0.0;
+    for (int j = 0; j < LANES; j++) total += sums[j];
+    return total;
+}
+
+/* NaN left out, but if there is nothing else. */
+static ptrdiff_t first_of_largest(ptrdiff_t n, const float *x) {
+    ptrdiff_t at = 0;
+    for (ptrdiff_t k = 1; k < n; k++) at = x[k] > x[at] || isnan(x[at]) ? k : at;
+    return at;
+}
+
+/* A class's share of the loss: c_k. */
+NNP_INLINE double share_of(double t, double w, double kept, double dealt) {
+    return w * (kept * t + dealt);
+}
+
+/* n <= LANES classes: adds the exponentials' sum, that of the shares, and that of the shares times what the logit is
+ * below the largest. */
+NNP_INLINE void add_shares(ptrdiff_t n, const float *z, const float *t, const float *w, double kept, double dealt,
+                           float largest, double *exps, double *shares, double *below) {
+    float e[LANES];
+    for (ptrdiff_t j = 0; j < n; j += NNP_VECTOR)
+        store_part(e + j, n - j, exp_of_negative(vec_sub(load_part(z + j, n - j), vec_set(largest))));
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const double c = share_of(t[j], w[j], kept, dealt);
+        exps[j] += e[j];
+        shares[j] += c;
+        below[j] += c > 0.0 ? c * ((double)largest - z[j]) : 0.0; /* also where the logit is -infinity */
+    }
+}
+
+/* loss = (sum of c) log(sum of exp(z - largest)) + sum of c (largest - z): no term is negative. */
+static double soft_cross_entropy(ptrdiff_t classes, const float *z, const float *t, const float *w, double smoothing,
+                                 double scale, float *grad, int *correct) {
+    const double kept = 1.0 - smoothing, dealt = smoothing / (double)classes;
+    double exps[LANES] = {0.0}, shares[LANES] = {0.0}, below[LANES] = {0.0};
+    const ptrdiff_t best = first_of_largest(classes, z);
+    const float largest = z[best];
+    ptrdiff_t k = 0;
+    for (; k + LANES <= classes; k += LANES)
+        add_shares(LANES, z + k, t + k, w + k, kept, dealt, largest, exps, shares, below);
+    add_shares(classes - k, z + k, t + k, w + k, kept, dealt, largest, exps, shares, below);
+    const double sum = total_of(exps), share = total_of(shares);
+    *correct = !isnan(largest) && best == first_of_largest(classes, t);
+    for (k = 0; grad != NULL && k < classes; k += NNP_VECTOR) {
+        float e[NNP_VECTOR];
+        vec_store(e, exp_of_negative(vec_sub(load_part(z + k, classes - k), vec_set(largest))));
+        for (ptrdiff_t j = 0; j < NNP_VECTOR && k + j < classes; j++)
+            grad[k + j] = (float)((e[j] / sum * share - share_of(t[k + j], w[k + j], kept, dealt)) * scale);
+    }
+    return share * log(sum) + total_of(below);
+}
+
 NNP_INLINE void add_squares(ptrdiff_t n, const float *p, const float *t, float scale, float *grad, double *sums) {
     for (ptrdiff_t j = 0; j < n; j++) {
         const double d = (double)p[j] - t[j];
@@ -205,15 +260,14 @@ NNP_INLINE void add_squares(ptrdiff_t n, const float *p, const float *t, float s
 }
 
 static double squared_error(ptrdiff_t n, const float *p, const float *t, float scale, float *grad) {
-    double sums[LANES] = {0.0}, total = 0.0;
+    double sums[LANES] = {0.0};
     ptrdiff_t i = 0;
     if (grad == NULL)
         for (; i + LANES <= n; i += LANES) add_squares(LANES, p + i, t + i, scale, NULL, sums);
     else
         for (; i + LANES <= n; i += LANES) add_squares(LANES, p + i, t + i, scale, grad + i, sums);
     add_squares(n - i, p + i, t + i, scale, grad == NULL ? NULL : grad + i, sums);
-    for (int j = 0; j < LANES; j++) total += sums[j];
-    return total;
+    return total_of(sums);
 }
 
 /* x - largest - log(sum of exp(x - largest)), each row by itself; y may be x. */

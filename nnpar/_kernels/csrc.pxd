@@ -204,6 +204,8 @@ cdef extern from "kernels.h" nogil:
                           float *dx) noexcept nogil
         double softmax_cross_entropy(Py_ssize_t samples, Py_ssize_t classes, const float *z, const int64_t *label,
                                      double scale, float *grad, uint8_t *correct) noexcept nogil
+        double soft_cross_entropy(Py_ssize_t classes, const float *z, const float *t, const float *w, double smoothing,
+                                  double scale, float *grad, int *correct) noexcept nogil
         double squared_error(Py_ssize_t n, const float *p, const float *t, float scale, float *grad) noexcept nogil
         void sgd(Py_ssize_t n, nnp_sgd s, float *w, const float *grad, float *momentum_buffer) noexcept nogil
         void adam(Py_ssize_t n, nnp_adam s, float *w, const float *grad, float *exp_avg,

@@ -32,6 +32,19 @@ class WeightedCrossEntropy(Step):
         smoothing: float,
     ) -> None: ...
 
+class SoftCrossEntropy(Step):
+    def __init__(
+        self,
+        logits: Array,
+        targets: Array,
+        grad: Array | None,
+        result: NDArray[np.float64],
+        parts: int,
+        class_weights: Array,
+        sample_weights: Array | None,
+        smoothing: float,
+    ) -> None: ...
+
 class ElementwiseLoss(Step):
     def __init__(
         self,

@@ -269,6 +269,85 @@ cdef class WeightedCrossEntropy(Step):
         return sample * (own * (log_sum - z[label]) + self.smoothing * smooth)
 
 
+cdef class SoftCrossEntropy(Step):
+    """Cross-entropy with probabilities as targets; a sample's loss is multiplied by its weight, and the mean is over
+    the sum of these: weights of classes change losses only.
+
+    Parameters
+    ----------
+    logits, targets : ndarray of shape (N, K), float32, contiguous
+    grad : ndarray of shape (N, K), float32, contiguous, or None
+    result : ndarray of shape (4,), float64
+    parts : int
+        Rows of a sample.
+    class_weights : ndarray of shape (K,), float32
+    sample_weights : ndarray of shape (N / parts,), float32, or None
+    smoothing : float
+    """
+
+    cdef const float *logits
+    cdef const float *target
+    cdef float *grad
+    cdef double *result
+    cdef const float *class_weight
+    cdef const float *sample_weight
+    cdef Py_ssize_t rows, classes, parts, tasks
+    cdef double smoothing
+
+    def __init__(self, logits, targets, grad, result, Py_ssize_t parts, class_weights, sample_weights,
+                 double smoothing):
+        self.name = "cross_entropy"
+        self.rows, self.classes = logits.shape
+        self.logits, self.target, self.result = self.floats(logits), self.floats(targets), self.doubles(four(result))
+        self.grad = NULL if grad is None else self.floats(grad, write=True)
+        self.class_weight = self.floats(class_weights)
+        self.sample_weight = NULL if sample_weights is None else self.floats(sample_weights)
+        self.parts, self.smoothing = parts, smoothing
+        self.tasks = ceil_div(self.rows, NNP_SOFTMAX_SAMPLES)
+        self.workspace_bytes = 2 * aligned(8 * self.tasks)  # losses, and numbers of correct rows
+        self.cost(40.0 * logits.size, 12.0 * logits.size)
+
+    cdef double weight(self, Py_ssize_t row) noexcept nogil:
+        return 1.0 if self.sample_weight == NULL else self.sample_weight[row // self.parts]
+
+    cdef void run(self) noexcept nogil:
+        cdef const nnp_kernels *kernel = kernels()
+        cdef double *losses = <double *> self.workspace
+        cdef double *correct = <double *> (self.workspace + aligned(8 * self.tasks))
+        cdef double weights = 0.0
+        cdef Py_ssize_t i, row
+        cdef nnp_float_mode mode = 0
+        for row in range(self.rows):
+            weights += self.weight(row)
+        with parallel(num_threads=self.team()):
+            mode = nnp_flush_denormals()
+            for i in prange(self.tasks, schedule="static"):
+                self.task(kernel, i, 1.0 / weights if weights > 0.0 else 0.0, losses + i, correct + i)
+            nnp_restore_float_mode(mode)
+        self.result[0] = 0.0
+        self.result[1] = 0.0
+        for i in range(self.tasks):
+            self.result[0] += losses[i]
+            self.result[1] += correct[i]
+        self.result[0] /= self.parts
+        self.result[1] /= self.parts
+        self.result[2] = weights / self.parts
+        self.result[3] = self.rows / <double> self.parts
+
+    cdef void task(self, const nnp_kernels *kernel, Py_ssize_t task, double scale, double *loss,
+                   double *correct) noexcept nogil:
+        cdef Py_ssize_t row, at
+        cdef int right = 0
+        loss[0] = 0.0
+        correct[0] = 0.0
+        for row in range(task * NNP_SOFTMAX_SAMPLES, min(self.rows, (task + 1) * NNP_SOFTMAX_SAMPLES)):
+            at = row * self.classes
+            loss[0] += self.weight(row) * kernel.soft_cross_entropy(
+                self.classes, self.logits + at, self.target + at, self.class_weight, self.smoothing,
+                self.weight(row) * scale, self.grad + at if self.grad != NULL else NULL, &right)
+            correct[0] += right
+
+
 cdef class ElementwiseLoss(Step):
     """Losses of each element; that of a sample is their mean, of the divergence their sum, times the sample's weight.
 

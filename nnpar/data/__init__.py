@@ -1,6 +1,6 @@
 """Data sets in memory, sources that read samples when they are asked for, and loaders of their batches."""
 
-from nnpar.data import transforms
+from nnpar.data import mixing, transforms
 from nnpar.data.cifar import cifar10, cifar100
 from nnpar.data.dataset import Dataset
 from nnpar.data.download import fetch
@@ -26,6 +26,7 @@ __all__ = [
     "cifar100",
     "digits",
     "fetch",
+    "mixing",
     "mnist",
     "read_idx",
     "transforms",

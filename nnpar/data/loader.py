@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nnpar import _checks, random
 from nnpar._checks import Array
+from nnpar.data.mixing import Mixing, mixed
 from nnpar.data.source import Samples, Source, as_source
 from nnpar.data.transforms import Pipeline, Transform
 
@@ -47,6 +48,9 @@ class Loader:
         Threads that read; 0 reads when a batch is asked for.
     prefetch : int
         Batches that may be ready, or in work.
+    mix : Mixing or sequence of Mixing, optional
+        See :mod:`nnpar.data.mixing`: what is done with the samples of a batch after that; of several ways, each sample
+        goes one.
 
     Raises
     ------
@@ -73,6 +77,7 @@ class Loader:
         transform: Pipeline | Transform | None = None,
         workers: int = 1,
         prefetch: int = 4,
+        mix: Mixing | Sequence[Mixing] = (),
     ) -> None:
         self.source: Source = as_source(source, "Loader")
         self.batch_size = min(_checks.integer(batch_size, "Loader", "batch_size", 1), len(self.source))
@@ -82,6 +87,10 @@ class Loader:
         if transform is not None and not isinstance(transform, Pipeline):
             raise TypeError(f"Loader: transform: expected a Pipeline or Transform, got {type(transform).__name__}")
         self.transform = transform
+        self.mix = (mix,) if isinstance(mix, Mixing) else tuple(mix)
+        for way in self.mix:
+            if not isinstance(way, Mixing):
+                raise TypeError(f"Loader: mix: expected Mixup, CutMix or several, got {type(way).__name__}")
         self.workers = _checks.integer(workers, "Loader", "workers", 0)
         self.prefetch = _checks.integer(prefetch, "Loader", "prefetch", 1)
 
@@ -129,10 +138,13 @@ class Loader:
         index = order[first : first + self.batch_size]
         images, labels, weights = self._read(index)
         if self.transform is not None:
-            return Loaded(self.transform(images, seed, epoch, index, threads=False), labels, weights, first)
-        if images.dtype == np.uint8:
+            images = self.transform(images, seed, epoch, index, threads=False)
+        elif images.dtype == np.uint8:
             images = np.divide(images, 255, dtype=np.float32)
-        return Loaded(np.asarray(images, np.float32), labels, weights, first)
+        images = np.asarray(images, np.float32)
+        if self.mix:
+            images, labels, weights = mixed(self.mix, images, labels, weights, seed, epoch, index)
+        return Loaded(images, labels, weights, first)
 
     def _read(self, index: NDArray[np.int64]) -> Samples:
         """What the source reads, which may be a user's."""

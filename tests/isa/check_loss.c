@@ -164,6 +164,56 @@ void check_softmax_cross_entropy(const nnp_kernels *table) {
         }
 }
 
+static void soft_case(const nnp_kernels *table, ptrdiff_t classes, float spread, double smoothing, int with_grad) {
+    const double factor = 0.3;
+    begin("classes %td, logits up to %g, smoothing %g, gradient %d", classes, (double)spread, smoothing, with_grad);
+    const float *z = logits(classes, spread);
+    float *t = reals(classes), *w = reals(classes), *grad = with_grad ? floats(classes) : NULL;
+    int correct = 2, best = 0, wanted = 0;
+    double *c = zeros(classes), *expected = zeros(classes), *bound = zeros(classes), share = 0, loss = 0;
+    for (ptrdiff_t k = 0; k < classes; k++) {
+        t[k] = fabsf(t[k]);
+        w[k] = fabsf(w[k]);
+        if (z[k] > z[best]) best = (int)k;
+        if (t[k] > t[wanted]) wanted = (int)k;
+        share += c[k] = w[k] * ((1 - smoothing) * t[k] + smoothing / (double)classes);
+    }
+    const probabilities s = softmax_of(classes, z);
+    for (ptrdiff_t k = 0; k < classes; k++) {
+        loss += c[k] * (log(s.sum) - (z[k] - s.largest));
+        expected[k] = (share * s.p[k] - c[k]) * factor;
+        bound[k] = (share * (s.error[k] + s.p[k] * s.errors) + fabs(share * s.p[k] - c[k]) + 1e-7) * factor;
+    }
+    const double got = table->soft_cross_entropy(classes, z, t, w, smoothing, factor, grad, &correct);
+    close_to(got, loss, 1e-13, share * (0x1p-24 * s.errors + 1e-14));
+    if (with_grad) within_bound(classes, grad, expected, bound);
+    close_to(correct, best == wanted, 0, 0);
+    end();
+}
+
+/* A NaN is never the largest, and comes to the loss. */
+static void soft_with_nan(const nnp_kernels *table, ptrdiff_t classes, ptrdiff_t nan_class) {
+    begin("classes %td, the logit of class %td is a NaN", classes, nan_class);
+    float *z = logits(classes, 0), *t = floats(classes), *w = floats(classes);
+    int correct = 2;
+    for (ptrdiff_t k = 0; k < classes; k++) t[k] = w[k] = 1;
+    z[nan_class] = NAN;
+    t[nan_class == 0 && classes > 1] = 2;
+    close_to(table->soft_cross_entropy(classes, z, t, w, 0, 1, NULL, &correct), NAN, 0, 0);
+    close_to(correct, classes > 1, 0, 0);
+    end();
+}
+
+void check_soft_cross_entropy(const nnp_kernels *table) {
+    const float spreads[] = {0, 1, 50, 1e30f};
+    for (int s = 1; s < SIZES; s++) {
+        for (int option = 0; option < 16; option++)
+            soft_case(table, sizes[s], spreads[option / 4], option % 4 < 2 ? 0 : 0.1, option % 2);
+        soft_with_nan(table, sizes[s], 0);
+        soft_with_nan(table, sizes[s], sizes[s] - 1);
+    }
+}
+
 void check_squared_error(const nnp_kernels *table) {
     for (int s = 0; s < SIZES; s++)
         for (int with_grad = 0; with_grad <= 1; with_grad++)

@@ -61,6 +61,7 @@
     X(softmax)                                                                                                         \
     X(softmax_grad)                                                                                                    \
     X(softmax_cross_entropy)                                                                                           \
+    X(soft_cross_entropy)                                                                                              \
     X(squared_error)                                                                                                   \
     X(sgd)                                                                                                             \
     X(adam)                                                                                                            \
