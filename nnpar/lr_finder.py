@@ -50,14 +50,14 @@ class LRRange:
         ImportError
             If matplotlib is missing.
         """
-        from nnpar import plots
+        from nnpar.plots import figures
 
-        figure = plots._figure(4.6, 3.0)
+        figure = figures.empty(4.6, 3.0)
         axes = figure.subplots()
-        plots._style(axes, f"suggested: {self.suggestion:.2g}", "learning rate", "loss, smoothed")
+        figures.style(axes, f"suggested: {self.suggestion:.2g}", "learning rate", "loss, smoothed")
         axes.set_xscale("log")
-        axes.plot(self.lrs, self.losses, color=plots.COLOURS[0])
-        axes.axvline(self.suggestion, color=plots.COLOURS[1], linestyle="--")
+        axes.plot(self.lrs, self.losses, color=figures.COLOURS[0])
+        axes.axvline(self.suggestion, color=figures.COLOURS[1], linestyle="--")
         return figure
 
 

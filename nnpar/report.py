@@ -23,6 +23,7 @@ from nnpar._checks import Array
 from nnpar._kernels import runtime
 from nnpar.history import History
 from nnpar.losses import CrossEntropy
+from nnpar.plots import figures
 from nnpar.predictor import Predictor
 from nnpar.progress import NO_SCORES
 
@@ -53,8 +54,8 @@ td { text-align: right; padding: .2rem .5rem; border: 1px solid var(--line); min
 
 
 def report(settings: Mapping[str, Any], path: str | os.PathLike[str] | None = None) -> Path:
-    """Write a page about a run that was trained: scores, learning curves, confusion matrix, mistakes, settings, layers,
-    where the time goes, and on what it ran.
+    """Write a page about a run that was trained: scores, learning curves, confusion matrix, classes, mistakes, what
+    layers make of an image, settings, layers, where the time goes, and on what it ran.
 
     Parameters
     ----------
@@ -91,6 +92,7 @@ def report(settings: Mapping[str, Any], path: str | os.PathLike[str] | None = No
     ]
     if isinstance(run.trainer.loss, CrossEntropy) and first.labels.ndim == 1:
         parts += _classes(run)
+    parts += _inside(model, first.images)
     parts += [
         _section("Settings", _text(_toml(settings))),
         _section("Layers", _text(model.summary(first.images.shape[1:]))),
@@ -130,13 +132,26 @@ def _classes(run: runs.Run) -> list[str]:
     names = tuple(getattr(run.validation.source, "class_names", ()))
     matrix = metrics.confusion_matrix(np.concatenate(outputs), np.concatenate(labels))
     parts = [_section("Confusion matrix", _confusion(matrix, names))]
+    figure = plots.class_scores(np.concatenate(labels), np.concatenate(outputs), names)
+    parts.append(_section("Classes, the worst first", _picture(figure, "svg", "precision and recall of each class")))
     if wrong and wrong[0][1].ndim == 3 and wrong[0][1].shape[0] in (1, 3):
         _, images, truth, scores = zip(*wrong, strict=True)
         columns = min(8, len(wrong))
         figure = plots.predictions(np.stack(images), truth, np.stack(scores), names, columns, -(-len(wrong) // columns))
-        plots._title(figure, f"{matrix.sum() - np.trace(matrix)} of {matrix.sum():,} predictions wrong")
+        figures.title(figure, f"{matrix.sum() - np.trace(matrix)} of {matrix.sum():,} predictions wrong")
         parts.append(_section("Mistakes, the most confident first", _picture(figure, "png", "images taken for others")))
     return parts
+
+
+def _inside(model: Any, images: Array) -> list[str]:
+    """What layers make of an image, if there are such."""
+    if images.ndim != 4:
+        return []
+    try:
+        figure = plots.activations(model, images[0])
+    except ValueError:  # no layer has an image as its output
+        return []
+    return [_section("What layers make of an image", _picture(figure, "png", "activations of some layers"))]
 
 
 def _confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> str:

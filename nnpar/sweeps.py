@@ -164,7 +164,8 @@ def _write_table(results: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _draw(results: Sequence[Mapping[str, Any]], names: Sequence[str], path: Path) -> None:
     """One dot for each run: the last loss over each setting. Nothing without matplotlib."""
-    from nnpar import plots, sweep_plot
+    from nnpar import plots
+    from nnpar.plots import sweep as sweep_plot
 
     kept = [result for result in results if np.isfinite(_rank(result)[1]) and "error" not in result]
     if not kept:

@@ -17,9 +17,9 @@ from nnpar import (
     ReLU,
     Residual,
     Sequential,
-    graph_plot,
     zoo,
 )
+from nnpar.plots import graph
 
 pytest.importorskip("matplotlib")
 
@@ -133,4 +133,4 @@ def test_without_matplotlib_the_error_says_what_to_do(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"nnpar: pictures need matplotlib: pip install 'nnpar\[plot\]'"):
-        graph_plot.graph(zoo.lenet5())
+        graph.graph(zoo.lenet5())

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nnpar import data, plots
+from nnpar import Conv2d, Linear, Sequential, data, plots, zoo
 from nnpar.history import History
 
 pytest.importorskip("matplotlib")
@@ -261,3 +261,71 @@ def test_without_matplotlib_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"nnpar: pictures need matplotlib: pip install 'nnpar\[plot\]'"):
         History(EPOCHS).plot()
+
+
+def test_filters_show_the_weights():
+    model = zoo.digits_cnn()
+    first, second = (model.parameters()[name] for name in ("0.weight", "2.weight"))
+    cells = images_axes(draw(plots.filters(model)))
+    assert len(cells) == 32
+    np.testing.assert_array_equal(cells[5].get_images()[0].get_array(), first[5, 0])
+    figure = draw(plots.filters(model, "2.weight"))
+    assert figure.get_suptitle() == "2.weight: 12 of 64 filters, 12 of 32 input channels"
+    cells = images_axes(figure)
+    np.testing.assert_array_equal(cells[14].get_images()[0].get_array(), second[1, 2])
+    low, high = cells[14].get_images()[0].get_clim()
+    assert high == -low == pytest.approx(abs(second).max())
+
+
+def test_filters_in_colour():
+    model = Conv2d(3, 5, 3)
+    cells = images_axes(draw(plots.filters(model)))
+    weight = model.weight[2]
+    expected = (weight - weight.min()) / (weight.max() - weight.min())
+    np.testing.assert_allclose(cells[2].get_images()[0].get_array(), expected.transpose(1, 2, 0), atol=1e-6)
+    with pytest.raises(ValueError, match="filters: name: expected one of a convolution, got None"):
+        plots.filters(Linear(2, 2))
+    with pytest.raises(ValueError, match="filters: name: expected one of weight, got 'bias'"):
+        plots.filters(model, "bias")
+
+
+def test_activations_are_what_layers_compute():
+    model, image = zoo.resnet20(), np.random.default_rng(0).random((3, 32, 32), np.float32)
+    figure = draw(plots.activations(model, image, ["0", "2"]))
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")] == [
+        "0 Conv2d  16x32x32",
+        "2 ReLU  16x32x32",
+    ]
+    cells = images_axes(figure)
+    np.testing.assert_allclose(cells[0].get_images()[0].get_array(), image.transpose(1, 2, 0), atol=1e-6)
+    features = Sequential(*[model[k] for k in range(3)])(image[np.newaxis])
+    np.testing.assert_allclose(cells[-1].get_images()[0].get_array(), features[0, 7], rtol=1e-5, atol=1e-6)
+    assert len(draw(plots.activations(model, image)).axes) == 6 * 9
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "names", "message"),
+    [
+        (zoo.digits_cnn(), np.zeros((8, 8)), (), r"activations: image: expected 3 axes, got shape \(8, 8\)"),
+        (zoo.digits_cnn(), np.zeros((3, 8, 8)), (), "expected"),
+        (zoo.digits_cnn(), np.zeros((1, 8, 8)), ("77",), "names: expected layers of the model, got 77"),
+        (zoo.mlp(), np.zeros((1, 28, 28)), (), "expected layers with outputs of shape"),
+    ],
+)
+def test_activations_refuse_what_does_not_fit(model, image, names, message):
+    with pytest.raises(ValueError, match=message):
+        plots.activations(model, image, names)
+
+
+def test_class_scores_have_the_worst_first():
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+    guess = np.array([0, 0, 1, 2, 1, 1, 2, 2])
+    figure = draw(plots.class_scores(labels, np.eye(3)[guess], ("a", "$b", "c")))
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a (4)", "$b (2)", "c (2)"]
+    precision, recall = axes.get_lines()
+    np.testing.assert_allclose(precision.get_xdata(), [100, 200 / 3, 200 / 3])
+    np.testing.assert_allclose(recall.get_xdata(), [50, 100, 100])
+    assert axes.get_title(loc="left") == "Classes, the worst first: mean F1 75.6%"
+    with pytest.raises(ValueError, match="class_scores: class_names: expected 3 or none, got 1"):
+        plots.class_scores(labels, np.eye(3)[guess], ("a",))

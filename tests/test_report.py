@@ -62,7 +62,9 @@ def test_a_page_has_all_that_a_run_has(trained, capsys):
         "digits_cnn on digits",
         "Learning curves",
         "Confusion matrix",
+        "Classes, the worst first",
         "Mistakes, the most confident first",
+        "What layers make of an image",
         "Settings",
         "Layers",
         "Where the time of a step on 64 samples goes",
@@ -74,7 +76,7 @@ def test_a_page_has_all_that_a_run_has(trained, capsys):
     assert "lr = 0.003" in page.text
     assert "151,306 parameters" in page.text
     assert all(picture["alt"] and picture["src"].startswith("data:image/") for picture in page.pictures)
-    assert len(page.pictures) == 2
+    assert len(page.pictures) == 4
     assert not re.search(r'(src|href)="(?!data:)', raw), "nothing beside it is needed"
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from report import Report, Row, summaries
 from tasks import BACKWARD, BOTH, FORWARD, GROUPS, INFERENCE, INPUT_GRAD, STEP, UPDATE, WEIGHT_GRAD
 
-from nnpar import plots
+from nnpar.plots import figures
 
 LINE, MARGIN = 0.165, 1.3  # inches: of a case, and of what stands around them
 STYLES = {
@@ -47,7 +47,7 @@ def draw(report: Report, path: Path) -> None:
     heights = [len(cases[group]) + 1.2 for group in groups]
     figure = Figure(figsize=(2.6 + 3.8 * len(counts), MARGIN + LINE * sum(heights)), dpi=130, layout="constrained")
     title = f"nnpar beside the best of its peers\n{report.machine['processor']}, {report.machine['isa']}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=plots.NORMAL, color=plots.INK, fontweight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=figures.NORMAL, color=figures.INK, fontweight="bold")
     table = figure.subplots(len(groups), len(counts), sharex=True, squeeze=False, height_ratios=heights)
     ratios = [row.ratio for row in rows if row.ratio is not None]
     table[0, 0].set_xlim(min(0.7, *ratios) / 1.15, max(1.5, *ratios) * 1.15)
@@ -55,7 +55,7 @@ def draw(report: Report, path: Path) -> None:
         for threads, axes in zip(counts, line, strict=True):
             _draw(axes, [row for row in rows if row.group == group and row.threads == threads], cases[group])
             axes.set_yticks(range(len(cases[group])), cases[group] if threads == counts[0] else [])
-        line[0].set_ylabel(group, fontsize=plots.SMALL, color=plots.INK, fontweight="bold", rotation=0, ha="left")
+        line[0].set_ylabel(group, fontsize=figures.SMALL, color=figures.INK, fontweight="bold", rotation=0, ha="left")
         line[0].yaxis.set_label_coords(0.0, 1.0)
     for threads, top, bottom in zip(counts, table[0], table[-1], strict=True):
         _label(top, bottom, "1 thread" if threads == 1 else f"{threads} threads")
@@ -67,17 +67,17 @@ def _draw(axes: Axes, rows: Sequence[Row], cases: Sequence[str]) -> None:
     """A group at one number of threads, with its geometric means above."""
     axes.set_xscale("log")
     axes.axvspan(1e-6, 1.0, color=SLOWER, alpha=0.08, linewidth=0)
-    axes.axvline(1.0, color=plots.INK, linewidth=1.2)
+    axes.axvline(1.0, color=figures.INK, linewidth=1.2)
     for row in rows:
         colour, marker = STYLES[row.which]
         where = (row.ratio or 1.0, cases.index(row.case))
         axes.plot(*where, marker, color=colour, markersize=5.0, alpha=0.9, markeredgecolor="white")
     axes.set_ylim(len(cases) - 0.4, -0.6)
     means = "   ".join(f"{summary.which} {summary.mean:.2f}" for summary in summaries(rows))
-    axes.set_title(means, loc="right", fontsize=plots.TINY, color=plots.MUTED, pad=2.0)
-    axes.tick_params(which="both", labelsize=plots.TINY, colors=plots.INK, length=0)
-    axes.grid(axis="y", color=plots.GRID, linewidth=0.8)
-    axes.grid(axis="x", which="both", color=plots.GRID, linewidth=0.5)
+    axes.set_title(means, loc="right", fontsize=figures.TINY, color=figures.MUTED, pad=2.0)
+    axes.tick_params(which="both", labelsize=figures.TINY, colors=figures.INK, length=0)
+    axes.grid(axis="y", color=figures.GRID, linewidth=0.8)
+    axes.grid(axis="x", which="both", color=figures.GRID, linewidth=0.5)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -92,14 +92,14 @@ def _label(top: Axes, bottom: Axes, threads: str) -> None:
         xycoords="axes fraction",
         textcoords="offset points",
         ha="right",
-        fontsize=plots.NORMAL,
-        color=plots.INK,
+        fontsize=figures.NORMAL,
+        color=figures.INK,
         fontweight="bold",
     )
     bottom.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     bottom.xaxis.set_minor_formatter(NullFormatter())
-    bottom.set_xlabel("times as fast as the best peer", fontsize=plots.SMALL, color=plots.INK)
+    bottom.set_xlabel("times as fast as the best peer", fontsize=figures.SMALL, color=figures.INK)
 
 
 def _legend(figure: Figure, passes: Sequence[str]) -> None:
@@ -107,4 +107,4 @@ def _legend(figure: Figure, passes: Sequence[str]) -> None:
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="", label=which) for which, colour, marker in styles
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(passes), frameon=False, fontsize=plots.SMALL)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(passes), frameon=False, fontsize=figures.SMALL)

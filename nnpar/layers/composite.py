@@ -111,9 +111,10 @@ class Composite(Layer):
         ValueError
             If the model cannot take such an input.
         """
-        from nnpar import graph_plot, plots
+        from nnpar import plots
+        from nnpar.plots import graph
 
-        figure = graph_plot.graph(self, [input_shape] if input_shape else getattr(self, "input_shapes", None))
+        figure = graph.graph(self, [input_shape] if input_shape else getattr(self, "input_shapes", None))
         if path is not None:
             plots.save(figure, path)
         return figure

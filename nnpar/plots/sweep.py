@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnpar import plots
+from nnpar.plots import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,12 +35,12 @@ def sweep(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
         If matplotlib is missing.
     """
     value = "validation_loss" if "validation_loss" in results[0] else "loss"
-    figure = plots._figure(WIDTH * len(names) + 0.6, HEIGHT)
+    figure = figures.empty(WIDTH * len(names) + 0.6, HEIGHT)
     panels = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
     losses = [result[value] for result in results]
     for number, (axes, name) in enumerate(zip(panels, names, strict=True)):
         values = [result[name] for result in results]
-        plots._style(axes, "", name, value.replace("_", " ") if number == 0 else "")
+        figures.style(axes, "", name, value.replace("_", " ") if number == 0 else "")
         if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
             places: Any = np.array(values, float)
             if places.min() > 0 and places.max() > 20 * places.min():
@@ -50,8 +50,8 @@ def sweep(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
             places = np.array([kinds.index(str(v)) for v in values], float)
             axes.set_xticks(range(len(kinds)), kinds)
             axes.set_xlim(-0.5, len(kinds) - 0.5)
-        axes.plot(places[1:], losses[1:], "o", color=plots.COLOURS[0], alpha=0.7, markersize=5)
-        axes.plot(places[:1], losses[:1], "o", color=plots.COLOURS[1], markersize=7)
+        axes.plot(places[1:], losses[1:], "o", color=figures.COLOURS[0], alpha=0.7, markersize=5)
+        axes.plot(places[:1], losses[:1], "o", color=figures.COLOURS[1], markersize=7)
     best = ", ".join(f"{name} {results[0][name]}" for name in names)
-    plots._title(figure, f"best of {len(results)} runs: {best}, {value.replace('_', ' ')} {losses[0]:.4g}")
+    figures.title(figure, f"best of {len(results)} runs: {best}, {value.replace('_', ' ')} {losses[0]:.4g}")
     return figure

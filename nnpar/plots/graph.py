@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nnpar import layers, plots
+from nnpar import layers
 from nnpar.layers.activation import Activation
 from nnpar.layers.base import Layer
 from nnpar.layers.batch_norm import BatchNorm
 from nnpar.layers.group_norm import GroupNormalization
 from nnpar.layers.layer_norm import RowNormalization
 from nnpar.layers.nodes import INPUT, Node, input_numbers, output_shapes
+from nnpar.plots import figures
 from nnpar.shapes import Shape
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ LETTERS = 32  # in a line of a box
 TITLE = 30  # of them, at most, in what the layer is
 TALL = 9.0  # a column, about
 
-INK, MUTED, EDGE = plots.INK, plots.MUTED, "#8d99a5"
+INK, MUTED, EDGE = figures.INK, figures.MUTED, "#8d99a5"
 FILLS = {
     "convolution": "#dbe7f3", "dense": "#f6e0d9", "pooling": "#dcefe7", "merging": "#ebe4f2", "other": "#f1f3f5",
 }  # fmt: skip
@@ -102,7 +103,7 @@ def graph(model: Layer, input_shapes: Sequence[Shape] | None = None) -> Figure:
     columns = [_Column(part) for part in _cut(boxes)]
     width = sum(column.width + BETWEEN for column in columns) - BETWEEN + 2 * MARGIN
     height = max(column.height for column in columns) + 2 * MARGIN
-    figure = plots._figure(width, height)
+    figure = figures.empty(width, height)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
@@ -315,13 +316,13 @@ def _draw_box(axes: Axes, box: Box) -> None:
         y = box.y + PADDING + LINE * (number + 0.5)
         weight = "bold" if number == 0 else "normal"
         style: dict[str, Any] = {"va": "center_baseline", "parse_math": False, "zorder": 3}
-        axes.text(left + PADDING, y, title, fontsize=plots.SMALL, color=INK, fontweight=weight, ha="left", **style)
+        axes.text(left + PADDING, y, title, fontsize=figures.SMALL, color=INK, fontweight=weight, ha="left", **style)
         room = LETTERS - len(title)
         name = name if len(name) <= room else "…" + name[1 - room :]
-        axes.text(left + WIDTH - PADDING, y, name, fontsize=plots.TINY, color=MUTED, ha="right", **style)
+        axes.text(left + WIDTH - PADDING, y, name, fontsize=figures.TINY, color=MUTED, ha="right", **style)
     if box.shape:
         y = box.y + PADDING + LINE * (len(box.lines) + 0.5)
-        axes.text(left + PADDING, y, box.shape, fontsize=plots.TINY, color=MUTED, ha="left", **style)
+        axes.text(left + PADDING, y, box.shape, fontsize=figures.TINY, color=MUTED, ha="left", **style)
 
 
 def _bent(x: float, y: float, bend: float, to_x: float, to_y: float) -> Path:
