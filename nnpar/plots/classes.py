@@ -92,7 +92,7 @@ def class_scores(labels: ArrayLike, probabilities: ArrayLike, class_names: Seque
     precision, recall = right / np.maximum(guessed, 1), right / np.maximum(true, 1)
     f1 = 2 * right / np.maximum(guessed + true, 1)
     order = np.argsort(f1, kind="stable")[:MOST_CLASSES]
-    figure = figures.empty(5.6, 1.0 + 0.2 * len(order))
+    figure = figures.empty(8.0, 1.0 + 0.2 * len(order))
     axes = figure.subplots()
     places = np.arange(len(order))
     axes.hlines(places, 100 * precision[order], 100 * recall[order], color=figures.PALE, linewidth=2.0, zorder=1)
