@@ -31,7 +31,15 @@ class Callback:
     """Base of the callbacks, and of users' own: each method does nothing by itself.
 
     What a method raises ends `fit`, with the trainer as it is after the last whole step; it can go on.
+
+    Attributes
+    ----------
+    on_every_rank : bool
+        Where several processes train together: whether each of them calls it, since it changes the model, or only
+        process 0, which prints, logs and saves.
     """
+
+    on_every_rank = False
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Before the first step."""
@@ -148,6 +156,8 @@ class EarlyStopping(Callback):
     >>> len(history)
     3
     """
+
+    on_every_rank = True
 
     def __init__(
         self, monitor: str | None = None, patience: int = 5, min_delta: float = 0.0, restore_best: bool = True

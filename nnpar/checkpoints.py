@@ -37,10 +37,36 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         If it cannot be written; an old file of that name is then as it was.
     """
     of_callbacks = {CALLBACK + name: array for name, array in trainer.callback_arrays().items()}
-    tensors.write(path, _arrays(trainer) | of_callbacks, {KEY: json.dumps(_description(trainer))})
+    tensors.write(path, trainer.state_arrays() | of_callbacks, {KEY: json.dumps(_description(trainer))})
 
 
-def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def resume(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Bring a trainer into the state of a checkpoint, or of the latest one in a folder, if there is one. Where several
+    processes train together, the first one reads it for all.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    path : path-like
+
+    Raises
+    ------
+    ValueError
+        As of `restore`.
+    """
+    state = None
+    if trainer.parallel.rank == 0:
+        found = find(path)
+        state = None if found is None else restore(trainer, found)
+    state = trainer.parallel.share(state)
+    if state is None:
+        return
+    if trainer.parallel.rank != 0:
+        trainer.load_run(*state)
+    trainer.parallel.share_arrays(list(trainer.state_arrays().values()))
+
+
+def restore(trainer: Trainer, path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Bring a trainer into the state that `save` wrote. All differences are reported at once, and then nothing is
     changed.
 
@@ -49,6 +75,11 @@ def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     trainer : Trainer
         Made as the one that was saved: of the same model, loss, optimizer, schedule and average.
     path : path-like
+
+    Returns
+    -------
+    dict, dict
+        What the trainer's `load_run` took.
 
     Raises
     ------
@@ -62,7 +93,7 @@ def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     of_callbacks = {name[len(CALLBACK) :]: array for name, array in read.items() if name.startswith(CALLBACK)}
     try:
         description = _read(metadata)
-        own, made = _arrays(trainer), _description(trainer)
+        own, made = trainer.state_arrays(), _description(trainer)
         problems = [
             f"{name}: expected {made[name]!r}, got {description.get(name)!r}"
             for name in ("optimizer", "schedule", "averaged", "seed", "batch_size", "samples_per_epoch", "accumulate")
@@ -82,6 +113,7 @@ def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
     for name, array in own.items():
         np.copyto(array, found[name])
+    return description, of_callbacks
 
 
 def _read(metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -93,13 +125,6 @@ def _read(metadata: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("version") != VERSION:
         raise ValueError(f"expected a checkpoint of version {VERSION}, got {str(description)[:60]}")
     return description
-
-
-def _arrays(trainer: Trainer) -> dict[str, NDArray[Any]]:
-    """All arrays of a run, themselves."""
-    found: dict[str, NDArray[Any]] = {f"model/{name}": array for name, array in trainer.model.state().items()}
-    found |= {f"optimizer/{name}": array for name, array in trainer.optimizer.state.items()}
-    return found | {f"average/{number}": array for number, array in enumerate(trainer.averages)}
 
 
 def _description(trainer: Trainer) -> dict[str, Any]:

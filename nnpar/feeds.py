@@ -1,8 +1,8 @@
-"""What a trainer trains on: batches of an epoch from any sample on."""
+"""What a trainer trains on: batches of an epoch from any sample on, or this process's parts of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from nnpar import losses, random
 from nnpar.data.dataset import Dataset
-from nnpar.data.loader import Loader
+from nnpar.data.loader import Loaded, Loader
 from nnpar.gradients import Batch
 
 CheckTarget = Callable[[Any, tuple[int, ...]], NDArray[Any]]
+Parts = Callable[[int, int], Sequence[slice]]  # of a batch's number and length: see nnpar.parallel
 
 
 class Feed(Protocol):
@@ -23,8 +24,8 @@ class Feed(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
-        """Those of an epoch, from its sample number `start` on."""
+    def batches(self, epoch: int, start: int, parts: Parts) -> Generator[list[Batch], None, None]:
+        """Those of an epoch, from its sample number `start` on: of each the parts that are wanted."""
 
 
 class ArrayFeed:
@@ -37,12 +38,15 @@ class ArrayFeed:
     def __len__(self) -> int:
         return len(self.data)
 
-    def batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
-        count = len(self.data)
+    def batches(self, epoch: int, start: int, parts: Parts) -> Generator[list[Batch], None, None]:
+        count, data = len(self.data), self.data
         order = random.permutation(count, self._seed, epoch) if self._shuffle else np.arange(count)
         for first in range(start, count, self.batch_size):
             index = order[first : first + self.batch_size]
-            yield Batch(self.data.images, self.data.labels, self.data.weights, index, first)
+            yield [
+                Batch(data.images, data.labels, data.weights, index[part], first + part.start)
+                for part in parts(first // self.batch_size, len(index))
+            ]
 
 
 class LoaderFeed:
@@ -55,9 +59,15 @@ class LoaderFeed:
     def __len__(self) -> int:
         return len(self.loader)
 
-    def batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
-        for images, labels, weights, first in self.loader.batches(self._seed, epoch, start):
-            targets = self._check(labels, images.shape)
-            if weights is not None:
-                weights = losses.weights(weights, images.shape[:1], "fit", "weights")
-            yield Batch(images, targets, weights, None, first)
+    def batches(self, epoch: int, start: int, parts: Parts) -> Generator[list[Batch], None, None]:
+        for loaded in self.loader.parts(self._seed, epoch, start, parts):
+            yield [self._batch(part) for part in loaded]
+
+    def _batch(self, part: Loaded) -> Batch:
+        images, labels, weights, first = part
+        if len(images) == 0:
+            return Batch(images, labels, weights, None, first)
+        targets = self._check(labels, images.shape)
+        if weights is not None:
+            weights = losses.weights(weights, images.shape[:1], "fit", "weights")
+        return Batch(images, targets, weights, None, first)

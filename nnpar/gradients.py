@@ -18,6 +18,7 @@ from nnpar.batches import take
 from nnpar.layers.base import Layer
 from nnpar.losses import Loss
 from nnpar.optimizers import Optimizer
+from nnpar.parallel import Parallel
 from nnpar.parameters import FlatParameters
 from nnpar.plan import Arena, Plan, PlanCache
 from nnpar.shapes import Shape
@@ -51,13 +52,21 @@ class Gradients:
 
     Parameters
     ----------
-    model, loss, optimizer, seed, recompute, clip_norm, clip_value, average, accumulate
+    model, loss, optimizer, seed, recompute, clip_norm, clip_value, average, accumulate, parallel
         See :class:`nnpar.Trainer`.
 
     Attributes
     ----------
+    flat : ndarray of shape (size,), float32
+        The gradient, laid out as the parameters.
+    slots : list of Slot
+        Where each parameter's part lies.
     by_name : dict of str to ndarray
-        The gradient of each parameter, of the latest batch.
+        The same as views in the parameters' shapes.
+    sum : ndarray of shape (size,), float32
+        What `accumulate` adds up.
+    statistics : list of ndarray
+        Of the model: a pass changes them before its loss is known.
     latest : Plan or None
         That of the latest batch.
     average : WeightAverage or None
@@ -74,30 +83,33 @@ class Gradients:
         clip_value: float | None,
         average: float | None,
         accumulate: int,
+        parallel: Parallel,
     ) -> None:
         self._model, self._loss, self._optimizer, self._recompute = model, loss, optimizer, recompute
-        flat = FlatParameters(model)
-        self._values, self._gradient = flat.values, arrays.zeros(flat.values.shape)
-        views = flat.views(self._gradient)
-        self.by_name = {slot.name: view for slot, view in zip(flat.slots, views, strict=True)}
-        self.change = Program([optimizer.attach(self._values, self._gradient, flat.slots)])
+        parameters = FlatParameters(model)
+        self.values, self.flat, self.slots = parameters.values, arrays.zeros(parameters.values.shape), parameters.slots
+        views = parameters.views(self.flat)
+        self.by_name = {slot.name: view for slot, view in zip(self.slots, views, strict=True)}
+        self.change = Program([optimizer.attach(self.values, self.flat, self.slots)])
         clips: list[Step] = []
         if clip_value is not None:
-            clips.append(ClipValue(self._gradient, _checks.above(clip_value, "Trainer", "clip_value")))
+            clips.append(ClipValue(self.flat, _checks.above(clip_value, "Trainer", "clip_value")))
         self._norm = (
-            None if clip_norm is None else ClipNorm(self._gradient, _checks.above(clip_norm, "Trainer", "clip_norm"))
+            None if clip_norm is None else ClipNorm(self.flat, _checks.above(clip_norm, "Trainer", "clip_norm"))
         )
         if self._norm is not None:
             clips.append(self._norm)
         self._clip = Program(clips) if clips else None
-        self._sum = arrays.zeros(self._values.shape) if accumulate > 1 else None
-        self._add = None if self._sum is None else Program([Add(self._sum, self._gradient, self._sum)])
-        self.average = None if average is None else WeightAverage(model, self._values, average)
+        self.sum = arrays.zeros(self.flat.shape if accumulate > 1 else (0,))
+        self._add = Program([Add(self.sum, self.flat, self.sum)]) if accumulate > 1 else None
+        self.average = None if average is None else WeightAverage(model, self.values, average)
         self._position = Position(seed)
         self.plans = PlanCache(MOST_PLANS)
         self.latest: Plan | None = None
-        # What a pass changes before its loss is known, and as it was before.
-        self._statistics = [(a.copy(), a) for a in running_statistics(model)]
+        self.statistics = running_statistics(model)
+        self._kept = [array.copy() for array in self.statistics]
+        self._parallel = parallel
+        parallel.attach(self)
 
     def plan_for(self, batch: Batch, training: bool) -> Plan:
         """The plan for such batches with the loss, filled with this one."""
@@ -131,48 +143,61 @@ class Gradients:
                 recompute=self._recompute,
                 sample_weights=weighted,
                 target_dtype=target_dtype,
+                hooks=self._parallel.hooks(self) if training and with_loss else (),
             )
 
         return self.plans.get((input_shape, training, with_loss, weighted, target_dtype), make)
 
-    def compute(self, batches: Sequence[Batch], epoch: int) -> NDArray[np.float64]:
+    def compute(self, batches: Sequence[Sequence[Batch]], epoch: int) -> NDArray[np.float64]:
         """The mean gradient of some batches, clipped; returns the sum of the losses' results.
+
+        Parameters
+        ----------
+        batches : sequence of sequences of Batch
+            Of each batch the parts that this process computes.
+        epoch : int
 
         Raises
         ------
         NotFiniteError
             If a loss or the norm is not finite. Whatever is raised, also by Ctrl-C, statistics are as they were.
         """
-        for kept, statistic in self._statistics:
+        for kept, statistic in zip(self._kept, self.statistics, strict=True):
             np.copyto(kept, statistic)
         try:
-            return self._compute(batches, epoch)
+            totals = self._parallel.compute(self, batches, epoch)
+            if not np.isfinite(totals[0]):
+                raise NotFiniteError(f"the loss is {totals[0]}")
+            if self._clip is not None:
+                self._clip.run()
+            if self._norm is not None and not np.isfinite(self._norm.norm):
+                raise NotFiniteError(f"the gradient's norm is {self._norm.norm}")
+            return totals
         except BaseException:
-            for kept, statistic in self._statistics:
-                np.copyto(statistic, kept)
+            self.restore_statistics()
             raise
 
-    def _compute(self, batches: Sequence[Batch], epoch: int) -> NDArray[np.float64]:
-        totals = np.zeros(4)
-        if self._sum is not None:
-            self._sum[...] = 0.0
-        for batch in batches:
-            plan = self.latest = self.plan_for(batch, True)
-            self._position.move(epoch, batch.sample)
-            plan.run()
-            if not np.isfinite(plan.result[0]):
-                raise NotFiniteError(f"the loss is {plan.result[0]}")
-            totals += plan.result
-            if self._add is not None:  # batches count by the weight of their samples: the last may have less
-                np.multiply(self._gradient, np.float32(plan.result[2]), out=self._gradient)
-                self._add.run()
-        if self._sum is not None:
-            np.multiply(self._sum, np.float32(1.0 / totals[2]), out=self._gradient)
-        if self._clip is not None:
-            self._clip.run()
-        if self._norm is not None and not np.isfinite(self._norm.norm):
-            raise NotFiniteError(f"the gradient's norm is {self._norm.norm}")
-        return totals
+    def restore_statistics(self) -> None:
+        """As they were before `compute`."""
+        for kept, statistic in zip(self._kept, self.statistics, strict=True):
+            np.copyto(statistic, kept)
+
+    def backward(self, batch: Batch, epoch: int) -> NDArray[np.float64]:
+        """Make `flat` the mean gradient of one batch; returns the loss's result."""
+        plan = self.latest = self.plan_for(batch, True)
+        self._position.move(epoch, batch.sample)
+        plan.run()
+        return plan.result
+
+    def accumulate(self, weight: float, first: bool) -> None:
+        """Add weight times the gradient to the sum, which begins with the first: batches count by the weight of their
+        samples.
+        """
+        if first:
+            self.sum[...] = 0.0
+        np.multiply(self.flat, np.float32(weight), out=self.flat)
+        assert self._add is not None
+        self._add.run()
 
     def apply(self) -> None:
         """Change the weights by the gradient that was computed last."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
+import operator
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from nnpar import recompute as recomputation
 from nnpar import threads
 from nnpar._checks import Array
 from nnpar._kernels.elementwise import Add, Position
-from nnpar._kernels.step import Program, Step, aligned_empty
+from nnpar._kernels.step import Program, PythonStep, Step, aligned_empty
 from nnpar.convolution import get_precision
 from nnpar.layers.base import Layer
 from nnpar.layers.lowering import Buffer, Call, Lowering, relayout
@@ -23,6 +25,10 @@ from nnpar.layers.nodes import INPUT, Node, child, input_numbers
 from nnpar.losses import Loss
 from nnpar.memory import Lifetime, arrange
 from nnpar.shapes import Shape
+
+
+def _address(array: NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,8 @@ class Plan:
         With a loss: whether each sample has a weight.
     target_dtype : data type
         With a loss: of the targets, class numbers or others.
+    hooks : sequence of (collection of str, callable)
+        In training: each is called in the backward pass as soon as the gradients of these parameters are final.
 
     Attributes
     ----------
@@ -153,6 +161,7 @@ class Plan:
         recompute: bool = False,
         sample_weights: bool = False,
         target_dtype: DTypeLike = np.int64,
+        hooks: Sequence[tuple[Collection[str], Callable[[], None]]] = (),
     ) -> None:
         shapes = _several(input_shapes)
         model.output_shapes(shapes)
@@ -188,6 +197,7 @@ class Plan:
             self._lower_backward(nodes, output_nodes, places, needs_dx)
             if recompute:
                 self._recompute()
+            self._insert_hooks(hooks)
         self._memory: Memory | None = None
         self._arena: NDArray[np.uint8] | None = None
         self._shared = arena or Arena()
@@ -277,6 +287,21 @@ class Plan:
 
     def _gradient(self, prefix: str, attribute: str, parameter: Array) -> Array:
         return self.gradients.setdefault(child(prefix, attribute), np.empty_like(parameter))
+
+    def _insert_hooks(self, hooks: Sequence[tuple[Collection[str], Callable[[], None]]]) -> None:
+        """Calls of the functions, each after the last step that writes into a gradient of its parameters."""
+        last = dict.fromkeys(self.gradients, -1)
+        places = sorted((_address(array), array.nbytes, name) for name, array in self.gradients.items())
+        begins = [address for address, _, _ in places]
+        for when, call in enumerate(self._calls[self._backward_start :], self._backward_start):
+            for value in (*call.arguments, *call.options.values()):
+                if isinstance(value, np.ndarray) and value.nbytes:
+                    address, nbytes, name = places[max(bisect.bisect_right(begins, _address(value)) - 1, 0)]
+                    if address <= _address(value) < address + nbytes:
+                        last[name] = when
+        found = [(max(last[name] for name in names), function) for names, function in hooks]
+        for when, function in sorted(found, key=operator.itemgetter(0), reverse=True):
+            self._calls.insert(when + 1, Call("", PythonStep, (function, "exchange")))
 
     def _arrange(self) -> None:
         """Find out how long each buffer lives, how much scratch memory each step wants, and where all lie, with the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import os
 import threading
 import time
@@ -21,7 +22,7 @@ from nnpar.batches import Data, as_dataset, in_order, take
 from nnpar.callbacks import Callback, Record, as_callbacks
 from nnpar.data.dataset import Dataset
 from nnpar.data.loader import Loader
-from nnpar.feeds import ArrayFeed, Feed, LoaderFeed
+from nnpar.feeds import ArrayFeed, Feed, LoaderFeed, Parts
 from nnpar.gradients import Batch, Gradients, NotFiniteError
 from nnpar.history import History
 from nnpar.interrupts import Interrupts
@@ -30,10 +31,14 @@ from nnpar.losses import Loss, weights
 from nnpar.metrics import Metric
 from nnpar.metrics import by_name as of_names
 from nnpar.optimizers import Adam, Optimizer
+from nnpar.parallel import Parallel
 from nnpar.plan import Plan
 from nnpar.progress import Progress
 from nnpar.schedules import Schedule
 from nnpar.shapes import Shape
+
+# Of one batch: its first sample, the loss's result, and with metrics the outputs and targets.
+Evaluated = tuple[int, NDArray[np.float64], Array | None, NDArray[Any] | None]
 
 
 @dataclass
@@ -92,6 +97,9 @@ class Trainer:
     metrics : sequence of str or callable
         What `evaluate` and `fit`'s validation compute besides loss and accuracy: names, such as ``"f1"``,
         ``"top5_accuracy"`` or ``"roc_auc"``, or functions of outputs and targets, see :mod:`nnpar.metrics`.
+    parallel : Parallel, optional
+        Several processes that train together, such as :class:`nnpar.distributed.DataParallel`: all of them run the same
+        program. This process alone by default.
 
     Attributes
     ----------
@@ -122,6 +130,7 @@ class Trainer:
         accumulate: int = 1,
         on_nan: str = "raise",
         metrics: Sequence[str | Metric] = (),
+        parallel: Parallel | None = None,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"Trainer: model: expected a layer, got {type(model).__name__}")
@@ -141,9 +150,13 @@ class Trainer:
         self.schedule = schedule
         self._base_lr = self.optimizer.lr
         self.accumulate = _checks.integer(accumulate, "Trainer", "accumulate", 1)
+        if parallel is not None and not isinstance(parallel, Parallel):
+            raise TypeError(f"Trainer: parallel: expected a Parallel, got {type(parallel).__name__}")
+        self.parallel = parallel or Parallel()
         self._gradients = Gradients(
-            model, self.loss, self.optimizer, self.seed, recompute, clip_norm, clip_value, average, self.accumulate
-        )
+            model, self.loss, self.optimizer, self.seed, recompute, clip_norm, clip_value, average, self.accumulate,
+            self.parallel,
+        )  # fmt: skip
         self._place = Place()
         if on_nan not in ("raise", "skip"):
             raise ValueError(f"Trainer: on_nan: expected 'raise' or 'skip', got {on_nan!r}")
@@ -217,14 +230,13 @@ class Trainer:
             self._check(held_out, "fit: validation")
         validate_every = _checks.integer(validate_every, "fit", "validate_every", 1)
         end = math.inf if max_seconds is None else time.monotonic() + _checks.number(max_seconds, "fit", "max_seconds")
-        self._callbacks = as_callbacks(callbacks)
+        self._callbacks = [each for each in as_callbacks(callbacks) if self.parallel.rank == 0 or each.on_every_rank]
         if self._fitting != (len(feed), feed.batch_size):  # another epoch than the one that had begun
             self._fitting, self._place.samples, self._place.totals = (len(feed), feed.batch_size), 0, np.zeros(4)
         last = self._place.epoch + epochs
         if resume is not None:
-            found, last = checkpoints.find(resume), epochs
-            if found is not None:
-                checkpoints.restore(self, found)
+            last = epochs
+            checkpoints.resume(self, resume)
         self._stopping = False
         with self._interrupts:
             try:
@@ -239,6 +251,7 @@ class Trainer:
                 with self._interrupts.deferred():
                     for callback in self._callbacks:
                         callback.on_exception(self, error)
+                self.parallel.interrupted(error)
                 raise
         return self.history
 
@@ -252,7 +265,8 @@ class Trainer:
         end: float,
     ) -> None:
         """The rest of the epoch that has begun, its validation and its record."""
-        with Progress(f"epoch {self._place.epoch + 1}/{last}", len(feed), progress) as bar:
+        shown = progress and self.parallel.rank == 0
+        with Progress(f"epoch {self._place.epoch + 1}/{last}", len(feed), shown) as bar:
             started, first = time.perf_counter(), self._place.samples
             bar.update(first, self._means(self._place.totals))
             self._train_epoch(feed, bar, end)
@@ -275,12 +289,13 @@ class Trainer:
             self.history.append(**record)
             for callback in self._callbacks:
                 callback.on_record(self, record)
+        self._stopping = self.parallel.any(self._stopping)
 
     def _train_epoch(self, feed: Feed, bar: Progress, end: float) -> None:
         """The steps that the epoch still has, until there is a reason to stop."""
         epoch, group = self._place.epoch, feed.batch_size * self.accumulate
         steps = -(-len(feed) // group)
-        batches = feed.batches(epoch, self._place.samples)
+        batches = feed.batches(epoch, self._place.samples, self.parallel.parts)
         try:
             while self._place.samples < len(feed) and not self._stopping:
                 start = self._place.samples
@@ -293,8 +308,7 @@ class Trainer:
                     for callback in self._callbacks:
                         callback.on_step_end(self)
                 bar.update(stop - start, self._means(self._place.totals))
-                if time.monotonic() >= end:
-                    self._stopping = True
+                self._stopping = self.parallel.any(self._stopping or time.monotonic() >= end)
         finally:
             batches.close()
 
@@ -322,6 +336,12 @@ class Trainer:
     def steps_done(self) -> int:
         """Changes of the weights."""
         return self._place.step
+
+    def state_arrays(self) -> dict[str, NDArray[Any]]:
+        """What a checkpoint keeps of the model, the optimizer and the average: the arrays themselves."""
+        found: dict[str, NDArray[Any]] = {f"model/{name}": array for name, array in self.model.state().items()}
+        found |= {f"optimizer/{name}": array for name, array in self.optimizer.state.items()}
+        return found | {f"average/{number}": array for number, array in enumerate(self.averages)}
 
     @property
     def averages(self) -> list[Array]:
@@ -394,7 +414,8 @@ class Trainer:
         return means
 
     def train_step(self, x: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """One step on one batch: forward, loss, backward, update.
+        """One step on one batch: forward, loss, backward, update. With `parallel`, all processes give the whole batch,
+        of which each computes its part.
 
         Parameters
         ----------
@@ -426,10 +447,19 @@ class Trainer:
         of_samples = None
         if sample_weight is not None:
             of_samples = weights(sample_weight, images.shape[:1], "train_step", "sample_weight")
-        batch = Batch(images, target, of_samples, None, self._place.step)
-        return self._means(self._step_on([batch], None))["loss"]
+        parts = [
+            Batch(
+                images[part],
+                target[part],
+                None if of_samples is None else of_samples[part],
+                None,
+                self._place.step + part.start,
+            )
+            for part in self.parallel.parts(0, len(images))
+        ]
+        return self._means(self._step_on([parts], None))["loss"]
 
-    def _step_on(self, batches: Sequence[Batch], samples: int | None) -> NDArray[np.float64]:
+    def _step_on(self, batches: Sequence[Sequence[Batch]], samples: int | None) -> NDArray[np.float64]:
         """One change of the weights by some batches, after which `samples` of the epoch are done; returns the sum of
         the losses' results. Nothing as large as a batch is allocated after the first one.
         """
@@ -524,29 +554,35 @@ class Trainer:
         """
         batch_size = _checks.integer(batch_size, "evaluate", "batch_size", 1)
         totals = np.zeros(4)
-        outputs: list[Array] = []
-        targets: list[NDArray[Any]] = []
-        for batch in self._in_order(data, batch_size):
+        rank, size = self.parallel.rank, self.parallel.size
+        own: list[Evaluated] = []
+        for batch in self._in_order(data, batch_size, lambda number, count: [slice(0, count)][: number % size == rank]):
             with self._lock:
                 plan = self._gradients.plan_for(batch, False)
                 plan.run()
-                totals += plan.result
-                if self.metrics:
-                    outputs.append(np.array(plan.y))
-                    targets.append(batch.targets if batch.index is None else batch.targets[batch.index])
+                y = np.array(plan.y) if self.metrics else None
+            wanted = batch.targets if batch.index is None else batch.targets[batch.index]
+            own.append((batch.sample, plan.result.copy(), y, wanted if self.metrics else None))
+        # In the batches' order, so that the number of processes does not change how sums are rounded.
+        evaluated = sorted(itertools.chain.from_iterable(self.parallel.gather(own)), key=operator.itemgetter(0))
+        for _, part, _, _ in evaluated:
+            totals += part
         result = self._means(totals)
         if self.metrics:
-            y, wanted = np.concatenate(outputs), np.concatenate(targets)
+            y, wanted = (np.concatenate([each[k] for each in evaluated]) for k in (2, 3))
             result |= {name: float(metric(y, wanted)) for name, metric in self.metrics.items()}
         return result
 
-    def _in_order(self, data: Data | Loader, batch_size: int) -> Iterator[Batch]:
-        """All batches, those of a loader as an epoch has them."""
+    def _in_order(self, data: Data | Loader, batch_size: int, parts: Parts) -> Iterator[Batch]:
+        """Batches, those of a loader as an epoch has them; the parts of each that are wanted."""
+        feed: Feed
         if isinstance(data, Loader):
-            return LoaderFeed(data, self.seed, self._check_target).batches(0, 0)
-        samples = as_dataset(data, "evaluate: data")
-        self._check(samples, "evaluate: data")
-        return ArrayFeed(samples, batch_size, False, self.seed).batches(0, 0)
+            feed = LoaderFeed(data, self.seed, self._check_target)
+        else:
+            samples = as_dataset(data, "evaluate: data")
+            self._check(samples, "evaluate: data")
+            feed = ArrayFeed(samples, batch_size, False, self.seed)
+        return itertools.chain.from_iterable(feed.batches(0, 0, parts))
 
     def predict(self, x: ArrayLike, batch_size: int = 256) -> Array:
         """Outputs of the model, for classes their logits.

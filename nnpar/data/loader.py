@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -114,19 +114,44 @@ class Loader:
         Loaded
             images, labels, weights or None, and the number of the first within the epoch.
         """
+        for (batch,) in self.parts(seed, epoch, start, lambda number, count: [slice(0, count)]):
+            yield batch
+
+    def parts(
+        self, seed: int, epoch: int, start: int, parts: Callable[[int, int], Sequence[slice]]
+    ) -> Iterator[list[Loaded]]:
+        """Parts of the batches of an epoch, as if each was a batch; nothing else is read.
+
+        Parameters
+        ----------
+        seed, epoch, start : int
+            As of `batches`.
+        parts : callable
+            Of a batch's number within the epoch and its length: which parts of it are wanted.
+
+        Yields
+        ------
+        list of Loaded
+            Of each batch, one for each part; the images of an empty part are an empty array.
+        """
         order = random.permutation(len(self), seed, epoch) if self.shuffle else np.arange(len(self))
         starts = range(start, len(self), self.batch_size)
+
+        def load(first: int) -> list[Loaded]:
+            count = min(self.batch_size, len(self) - first)
+            wanted = parts(first // self.batch_size, count)
+            return [self._load(order, first + part.start, first + part.stop, seed, epoch) for part in wanted]
+
         if self.workers == 0:
-            for first in starts:
-                yield self._load(order, first, seed, epoch)
+            yield from map(load, starts)
             return
         from concurrent.futures import ThreadPoolExecutor
 
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="nnpar-loader")
         try:
-            ahead: deque[Future[Loaded]] = deque()
+            ahead: deque[Future[list[Loaded]]] = deque()
             for first in starts:
-                ahead.append(pool.submit(self._load, order, first, seed, epoch))
+                ahead.append(pool.submit(load, first))
                 if len(ahead) >= max(self.prefetch, self.workers):
                     yield ahead.popleft().result()
             while ahead:
@@ -134,8 +159,10 @@ class Loader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, order: NDArray[np.int64], first: int, seed: int, epoch: int) -> Loaded:
-        index = order[first : first + self.batch_size]
+    def _load(self, order: NDArray[np.int64], first: int, stop: int, seed: int, epoch: int) -> Loaded:
+        if first == stop:
+            return Loaded(np.empty((0, 0), np.float32), np.empty(0, np.int64), None, first)
+        index = order[first:stop]
         images, labels, weights = self._read(index)
         if self.transform is not None:
             images = self.transform(images, seed, epoch, index, threads=False)

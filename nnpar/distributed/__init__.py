@@ -1,0 +1,9 @@
+"""Training on several processes and machines, by MPI: ``mpiexec -n 4 python train.py`` (``pip install 'nnpar[mpi]'``).
+
+The same program runs with and without MPI: alone, it is one process of one.
+"""
+
+from nnpar.distributed.data_parallel import DataParallel, scaled_lr
+from nnpar.distributed.world import launched, threads_of_a_rank
+
+__all__ = ["DataParallel", "launched", "scaled_lr", "threads_of_a_rank"]

@@ -1,0 +1,115 @@
+"""The processes that MPI has started: whether there are any, their threads, and what becomes of them when one fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from nnpar import threads
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+# What launchers set: MPICH, Intel MPI and Slurm's PMI; Open MPI; PMIx.
+LAUNCHER_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
+GRACE = 10.0  # seconds that the others leave process 0 to save, once Ctrl-C or SIGTERM has come
+UNSET = ("processors available to this process", "container quota")  # sources of a number of threads that nobody chose
+
+_prepared = False
+
+
+def launched() -> bool:
+    """Whether this process was started by an MPI launcher, such as mpiexec."""
+    return any(name in os.environ for name in LAUNCHER_VARIABLES)
+
+
+def world() -> Comm | None:
+    """All processes, or None without MPI: then this one is alone. The first call prepares this process: an error in one
+    ends all, and the processes of a machine share its processors.
+
+    Raises
+    ------
+    ImportError
+        If a launcher has started the process, and mpi4py or the MPI library is missing.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        if launched():
+            raise ImportError(f"nnpar: MPI needs mpi4py: pip install 'nnpar[mpi]' ({error})") from error
+        return None
+    comm = MPI.COMM_WORLD
+    _prepare(comm)
+    return comm
+
+
+def _prepare(comm: Comm) -> None:
+    global _prepared
+    if _prepared or comm.size == 1:
+        return
+    _prepared = True
+    _end_all_on_error(comm)
+    if threads.num_threads_source().startswith(UNSET):
+        count = threads_of_a_rank(comm)
+        if count < threads.get_num_threads():
+            threads.set_num_threads(count)
+
+
+def threads_of_a_rank(comm: Comm) -> int:
+    """Threads for this process, so that those of one machine use each of its processors once: a processor that several
+    may run on is shared out among them.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    from mpi4py import MPI
+
+    machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    every = machine.allgather(own)
+    share = sum(1.0 / sum(cpu in one for one in every) for cpu in own)
+    quota = threads.cgroup_quota()
+    if quota is not None:
+        share = min(share, quota / machine.size)
+    machine.Free()
+    return max(1, int(share + 1e-6))
+
+
+def _end_all_on_error(comm: Comm) -> None:
+    """An error that nobody catches ends all processes, which would wait for this one."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.stdout.flush()
+        print(f"nnpar: error on rank {comm.rank} of {comm.size}:", file=sys.stderr)
+        before(kind, error, trace)
+        end_all(comm, 1)
+
+    sys.excepthook = hook
+
+
+def end_all(comm: Any, status: int) -> None:
+    """End all processes with that status, after what was written has been seen."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    comm.Abort(status)
+
+
+def interrupted(comm: Comm, error: BaseException) -> None:
+    """End all processes after Ctrl-C or SIGTERM; process 0 first, which has saved."""
+    if not isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return
+    if comm.rank != 0:
+        time.sleep(GRACE)
+    status = 130 if isinstance(error, KeyboardInterrupt) else error.code
+    print(f"nnpar: rank {comm.rank}: interrupted", file=sys.stderr)
+    end_all(comm, status if isinstance(status, int) else 1)

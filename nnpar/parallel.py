@@ -1,0 +1,71 @@
+"""Who trains a model: this process alone, or, in :mod:`nnpar.distributed`, several that divide the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from nnpar.gradients import Batch, Gradients
+
+Hook = tuple[Collection[str], Callable[[], None]]
+
+
+class Parallel:
+    """One process. Others override what they do together; each process makes the same calls in the same order.
+
+    Attributes
+    ----------
+    rank, size : int
+        This process's number, and how many there are.
+    """
+
+    rank, size = 0, 1
+
+    def attach(self, gradients: Gradients) -> None:
+        """Before anything else: whose gradients are divided."""
+
+    def parts(self, number: int, count: int) -> list[slice]:
+        """Which samples of batch `number`, of `count`, this process computes: slices, always as many of them."""
+        return [slice(0, count)]
+
+    def hooks(self, gradients: Gradients) -> Sequence[Hook]:
+        """What a plan calls in its backward pass once the gradients of some parameters are final."""
+        return ()
+
+    def compute(self, gradients: Gradients, batches: Sequence[Sequence[Batch]], epoch: int) -> NDArray[np.float64]:
+        """Make `gradients.flat` the mean gradient of the parts of some batches, and statistics those after them;
+        returns the sum of the losses' results.
+        """
+        totals = np.zeros(4)
+        if len(batches) == 1:
+            (batch,) = batches[0]
+            totals += gradients.backward(batch, epoch)
+            return totals
+        for number, (batch,) in enumerate(batches):
+            result = gradients.backward(batch, epoch)
+            gradients.accumulate(float(result[2]), first=number == 0)
+            totals += result
+        np.multiply(gradients.sum, np.float32(1.0 / totals[2]), out=gradients.flat)
+        return totals
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in some process."""
+        return flag
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process gives, in their order."""
+        return [value]
+
+    def share(self, value: Any) -> Any:
+        """What process 0 gives."""
+        return value
+
+    def share_arrays(self, arrays: Sequence[NDArray[Any]]) -> None:
+        """Make the arrays those of process 0."""
+
+    def interrupted(self, error: BaseException) -> None:
+        """After Ctrl-C or SIGTERM ended `fit`, and callbacks have saved what they save."""
