@@ -144,6 +144,7 @@ class Gradients:
                 sample_weights=weighted,
                 target_dtype=target_dtype,
                 hooks=self._parallel.hooks(self) if training and with_loss else (),
+                together=self._parallel.together(self) if training else None,
             )
 
         return self.plans.get((input_shape, training, with_loss, weighted, target_dtype), make)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from nnpar.gradients import Batch, Gradients
+    from nnpar.layers.lowering import Together
 
 Hook = tuple[Collection[str], Callable[[], None]]
 
@@ -35,6 +36,10 @@ class Parallel:
     def hooks(self, gradients: Gradients) -> Sequence[Hook]:
         """What a plan calls in its backward pass once the gradients of some parameters are final."""
         return ()
+
+    def together(self, gradients: Gradients) -> Together | None:
+        """Who makes the sums of batch normalisations those of all processes."""
+        return None
 
     def compute(self, gradients: Gradients, batches: Sequence[Sequence[Batch]], epoch: int) -> NDArray[np.float64]:
         """Make `gradients.flat` the mean gradient of the parts of some batches, and statistics those after them;

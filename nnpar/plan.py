@@ -20,7 +20,7 @@ from nnpar._kernels.elementwise import Add, Position
 from nnpar._kernels.step import Program, PythonStep, Step, aligned_empty
 from nnpar.convolution import get_precision
 from nnpar.layers.base import Layer
-from nnpar.layers.lowering import Buffer, Call, Lowering, relayout
+from nnpar.layers.lowering import Buffer, Call, Lowering, Together, relayout
 from nnpar.layers.nodes import INPUT, Node, child, input_numbers
 from nnpar.losses import Loss
 from nnpar.memory import Lifetime, arrange
@@ -118,6 +118,8 @@ class Plan:
         With a loss: of the targets, class numbers or others.
     hooks : sequence of (collection of str, callable)
         In training: each is called in the backward pass as soon as the gradients of these parameters are final.
+    together : Together, optional
+        In training: who makes the sums of batch normalisations those of several processes.
 
     Attributes
     ----------
@@ -162,6 +164,7 @@ class Plan:
         sample_weights: bool = False,
         target_dtype: DTypeLike = np.int64,
         hooks: Sequence[tuple[Collection[str], Callable[[], None]]] = (),
+        together: Together | None = None,
     ) -> None:
         shapes = _several(input_shapes)
         model.output_shapes(shapes)
@@ -180,7 +183,7 @@ class Plan:
         self._weights = weights
         self._inputs = [Buffer(shape) for shape in shapes]
         self._dxs: list[Buffer] = []
-        places = self._lower_forward(nodes, output_nodes, training, position or Position())
+        places = self._lower_forward(nodes, output_nodes, training, position or Position(), together)
         if weights is not None:
             self._once = [call for call in self._calls if call.once]
             self._calls = [call for call in self._calls if not call.once]
@@ -203,7 +206,12 @@ class Plan:
         self._shared = arena or Arena()
 
     def _lower_forward(
-        self, nodes: list[Node], output_nodes: list[int], training: bool, position: Position
+        self,
+        nodes: list[Node],
+        output_nodes: list[int],
+        training: bool,
+        position: Position,
+        together: Together | None,
     ) -> list[Lowering]:
         readers = Counter([*output_nodes, *(number for node in nodes for number in node.inputs)])
         writers: dict[int, Call] = {}
@@ -215,7 +223,7 @@ class Plan:
             owned = tuple(id(x.memory) not in shared for x in inputs)
             at = Lowering(
                 node.name or type(node.layer).__name__, index, inputs, node.inputs, owned, training,
-                self._weights is not None, position, self._calls, writers, read_again,
+                self._weights is not None, position, self._calls, writers, read_again, together,
             )  # fmt: skip
             at.lay_out(node.layer.channels_last)
             node.layer.forward(at)

@@ -1,5 +1,12 @@
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
 from nnpar._checks import Array
 from nnpar._kernels.step import Step
+
+Exchange = Callable[[int, NDArray[np.float64]], float]
 
 class Pixels(Step): ...
 class Sums(Pixels): ...
@@ -14,6 +21,7 @@ class BatchStatistics(Sums):
         running_mean: Array | None,
         running_var: Array | None,
         momentum: float,
+        exchange: Exchange | None = ...,
     ) -> None: ...
 
 class InverseDeviation(Step):
@@ -61,4 +69,5 @@ class BatchNormGrad(Sums):
         dresidual: Array | None,
         beta: Array | None = ...,
         relu_of_x: bool = ...,
+        exchange: Exchange | None = ...,
     ) -> None: ...

@@ -2,8 +2,10 @@
 
 Sums are of blocks of pixels, in double, and are put together in the order of the blocks. Their number depends on the
 shape alone. The second pass goes backwards, over the pixels that the thread has summed: the last of them are still in
-its cache.
+its cache. Where several processes normalise together, a Python function makes the sums theirs in between.
 """
+
+import numpy
 
 from cython.parallel cimport parallel, prange
 from libc.math cimport sqrt
@@ -52,15 +54,25 @@ cdef class Sums(Pixels):
     """Common part of the steps that sum over pixels: two doubles for each channel, of each block and of all."""
 
     cdef Py_ssize_t block, blocks, row
+    cdef double count       # pixels, of all processes
+    cdef object exchange, mine
+    cdef double *shared     # the memory of `mine`: sums that go to `exchange` and come back
 
     def __init__(self, x):
         Pixels.__init__(self, x)
+        self.count, self.shared = self.pixels, NULL
         few = self.pixels <= 2 * SUM_PIXELS or self.size <= SUM_ELEMENTS // EVEN_BLOCKS
         worth = min(self.size // SUM_ELEMENTS, self.pixels // SUM_PIXELS, SUM_BLOCKS - EVEN_BLOCKS) // EVEN_BLOCKS
         self.block = max(1, ceil_div(self.pixels, 1 if few else EVEN_BLOCKS * (1 + worth)))
         self.blocks = ceil_div(self.pixels, self.block)
         self.row = aligned(8 * self.channels) // 8
         self.workspace_bytes = 16 * self.row * (self.blocks + 1)
+
+    cdef share(self, exchange):
+        """Have the sums made those of all processes by `exchange`, if it is given."""
+        if exchange is not None:
+            self.exchange, self.mine = exchange, numpy.zeros((2, self.channels))
+            self.shared = self.doubles(self.mine)
 
     cdef double *sums(self, Py_ssize_t which) noexcept nogil:
         """The first (0) or second (1) sums: of all pixels, then of each block."""
@@ -79,6 +91,43 @@ cdef class Sums(Pixels):
             pixel = i * self.block
             self.sum_block(kernel, pixel, min(self.block, self.pixels - pixel), self.sums(0) + (i + 1) * self.row,
                            self.sums(1) + (i + 1) * self.row)
+
+    cdef void finish(self, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
+        """What follows from the sums of some channels."""
+        pass
+
+    cdef void run_elements(self) noexcept nogil:
+        """`part` for all pixels."""
+        cdef const nnp_kernels *kernel = kernels()
+        cdef int team = self.team(), share
+        cdef nnp_float_mode mode = 0
+        with parallel(num_threads=team):
+            mode = nnp_flush_denormals()
+            for share in prange(team, schedule="static"):
+                self.run_backwards(kernel, self.blocks * share // team * self.block,
+                                   min(self.pixels, self.blocks * (share + 1) // team * self.block))
+            nnp_restore_float_mode(mode)
+
+    cdef bint run_exchange(self) noexcept nogil:
+        """Make the sums those of all processes, and finish; whether that worked."""
+        cdef Py_ssize_t nbytes = 8 * self.channels
+        memcpy(self.shared, self.sums(0), nbytes)
+        memcpy(self.shared + self.channels, self.sums(1), nbytes)
+        self.call_exchange()
+        if self.stopped:
+            return False
+        memcpy(self.sums(0), self.shared, nbytes)
+        memcpy(self.sums(1), self.shared + self.channels, nbytes)
+        self.finish(0, self.channels)
+        return True
+
+    # A function of its own: one that may take the lock is slow even where it does not.
+    cdef void call_exchange(self) noexcept with gil:
+        try:
+            self.count = self.exchange(self.pixels, self.mine)
+        except BaseException as error:
+            self.error = error
+            self.stopped = True
 
     cdef void run_sums(self, bint then_elements) noexcept nogil:
         """`sum_block` for each block, `merge` for all channels, `part` for all pixels. A thread has the same pixels
@@ -112,6 +161,9 @@ cdef class BatchStatistics(Sums):
         Become (1 - momentum) times themselves plus momentum times the mean and the unbiased variance; at least two
         pixels then.
     momentum : float
+    exchange : callable, optional
+        Given the number of pixels, and mean and biased variance, ndarray of shape (2, C), float64, makes these all
+        processes', and returns their number of pixels.
     """
 
     cdef float *mean
@@ -120,13 +172,14 @@ cdef class BatchStatistics(Sums):
     cdef float *running_var
     cdef double eps, momentum
 
-    def __init__(self, x, mean, invstd, double eps, running_mean, running_var, double momentum):
+    def __init__(self, x, mean, invstd, double eps, running_mean, running_var, double momentum, exchange=None):
         Sums.__init__(self, x)
         self.name = "batch_norm2d_statistics"
         self.mean, self.invstd = self.floats(mean, write=True), self.floats(invstd, write=True)
         self.running_mean = NULL if running_mean is None else self.floats(running_mean, write=True)
         self.running_var = NULL if running_var is None else self.floats(running_var, write=True)
         self.eps, self.momentum = eps, momentum
+        self.share(exchange)
         self.cost(4.0 * self.size, 4.0 * self.size)
 
     cdef void sum_block(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels, double *first,
@@ -136,19 +189,27 @@ cdef class BatchStatistics(Sums):
     cdef void merge(self, const nnp_kernels *kernel, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
         cdef double *mean = self.sums(0) + channel
         cdef double *variance = self.sums(1) + channel
-        cdef Py_ssize_t c
         kernel.merge_moments(self.blocks, self.block, self.pixels, channels, self.row, mean + self.row,
                              variance + self.row, mean, variance)
-        for c in range(channels):
-            self.mean[channel + c] = <float> mean[c]
-            self.invstd[channel + c] = <float> (1.0 / sqrt(variance[c] + self.eps))
+        if self.shared == NULL:
+            self.finish(channel, channels)
+
+    cdef void finish(self, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
+        cdef const double *mean = self.sums(0)
+        cdef const double *variance = self.sums(1)
+        cdef Py_ssize_t c
+        for c in range(channel, channel + channels):
+            self.mean[c] = <float> mean[c]
+            self.invstd[c] = <float> (1.0 / sqrt(variance[c] + self.eps))
             if self.running_mean != NULL:
-                move(self.running_mean + channel + c, mean[c], self.momentum)
+                move(self.running_mean + c, mean[c], self.momentum)
             if self.running_var != NULL:
-                move(self.running_var + channel + c, variance[c] * self.pixels / (self.pixels - 1.0), self.momentum)
+                move(self.running_var + c, variance[c] * self.count / (self.count - 1.0), self.momentum)
 
     cdef void run(self) noexcept nogil:
         self.run_sums(False)
+        if self.shared != NULL:
+            self.run_exchange()
 
 
 cdef void move(float *running, double value, double momentum) noexcept nogil:
@@ -311,6 +372,9 @@ cdef class BatchNormGrad(Sums):
     relu_of_x : bool
         With ReLU and without residual: y, which is None then, is computed again from x, to the bit, since memory is
         slower than that.
+    exchange : callable, optional
+        Given the number of pixels, and sum g and sum g (x - mean), ndarray of shape (2, C), float64, makes these all
+        processes', and returns their number of pixels. dgamma and dbeta stay this process's.
     """
 
     cdef const float *dy
@@ -325,7 +389,8 @@ cdef class BatchNormGrad(Sums):
     cdef float *dbeta
     cdef float *dresidual
 
-    def __init__(self, dy, x, y, mean, invstd, gamma, dx, dgamma, dbeta, dresidual, beta=None, bint relu_of_x=False):
+    def __init__(self, dy, x, y, mean, invstd, gamma, dx, dgamma, dbeta, dresidual, beta=None, bint relu_of_x=False,
+                 exchange=None):
         Sums.__init__(self, x)
         self.name = "batch_norm2d_grad"
         self.dy, self.y = self.floats(dy), NULL if y is None else self.floats(y)
@@ -336,6 +401,7 @@ cdef class BatchNormGrad(Sums):
         if dresidual is not None:
             self.dresidual = self.floats(dresidual, write=True)
         self.beta, self.relu_of_x = NULL if beta is None else self.floats(beta), relu_of_x
+        self.share(exchange)
         # Sums of doubles lie before the three factors of the second pass, and before scale and shift.
         self.workspace_bytes += 5 * aligned(4 * self.channels)
         arrays = 5 + 2 * (y is not None) + (dresidual is not None)
@@ -366,7 +432,6 @@ cdef class BatchNormGrad(Sums):
     cdef void merge(self, const nnp_kernels *kernel, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
         cdef double *sum_dy = self.sums(0)
         cdef double *sum_product = self.sums(1)
-        cdef double of_dy, of_x
         cdef Py_ssize_t c, block
         for c in range(channel, channel + channels):
             sum_dy[c] = sum_product[c] = 0.0
@@ -377,13 +442,24 @@ cdef class BatchNormGrad(Sums):
         for c in range(channel, channel + channels):
             self.dbeta[c] = <float> sum_dy[c]
             self.dgamma[c] = <float> (sum_product[c] * self.invstd[c])
+        if self.shared == NULL:
+            self.finish(channel, channels)
+
+    cdef void finish(self, Py_ssize_t channel, Py_ssize_t channels) noexcept nogil:
+        cdef const double *sum_dy = self.sums(0)
+        cdef const double *sum_product = self.sums(1)
+        cdef double of_dy, of_x
+        cdef Py_ssize_t c
+        for c in range(channel, channel + channels):
             of_dy = <double> self.invstd[c] * (self.gamma[c] if self.gamma != NULL else 1.0)
-            of_x = -of_dy * self.invstd[c] * self.invstd[c] * sum_product[c] / self.pixels
+            of_x = -of_dy * self.invstd[c] * self.invstd[c] * sum_product[c] / self.count
             self.factors(0)[c] = <float> of_dy
             self.factors(1)[c] = <float> of_x
-            self.factors(2)[c] = <float> (-of_dy * sum_dy[c] / self.pixels - of_x * self.mean[c])
+            self.factors(2)[c] = <float> (-of_dy * sum_dy[c] / self.count - of_x * self.mean[c])
 
     cdef void run(self) noexcept nogil:
         if self.relu_of_x:
             affine(self.channels, self.mean, self.invstd, self.gamma, self.beta, self.factors(3), self.factors(4))
-        self.run_sums(True)
+        self.run_sums(self.shared == NULL)
+        if self.shared != NULL and self.run_exchange():
+            self.run_elements()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nnpar import _checks
 from nnpar._checks import Array
 from nnpar.distributed import tree, world
+from nnpar.distributed.batch_norm import SumsOfAll
 from nnpar.parallel import Hook, Parallel
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class DataParallel(Parallel):
         run after run. Without, parts are as large as can be, and sums are MPI's.
     bucket_mb : float
         MiB of a bucket, about; a layer is never divided.
+    sync_batch_norm : bool
+        Whether batch normalisation takes the statistics of the whole batch, at the price of two messages for each layer
+        and step; not with `shards`.
     comm : mpi4py.MPI.Comm, optional
         All processes by default.
 
@@ -53,7 +57,7 @@ class DataParallel(Parallel):
     Notes
     -----
     Batch normalisation takes the statistics of the samples that are computed together: those of a process, or of a
-    shard. Running statistics are the mean of theirs after each step.
+    shard, unless `sync_batch_norm` is set. Running statistics are the mean of theirs after each step.
 
     Examples
     --------
@@ -66,7 +70,9 @@ class DataParallel(Parallel):
     True
     """
 
-    def __init__(self, shards: int | None = None, bucket_mb: float = 4.0, comm: Comm | None = None) -> None:
+    def __init__(
+        self, shards: int | None = None, bucket_mb: float = 4.0, sync_batch_norm: bool = False, comm: Comm | None = None
+    ) -> None:
         self._comm = world.world() if comm is None else comm
         self.rank, self.size = (0, 1) if self._comm is None else (self._comm.rank, self._comm.size)
         self.shards = None if shards is None else _checks.integer(shards, "DataParallel", "shards", 1)
@@ -75,6 +81,10 @@ class DataParallel(Parallel):
                 f"DataParallel: shards: expected a power of two of at least {self.size}, the number of processes, "
                 f"got {shards}"
             )
+        if self.shards is not None and sync_batch_norm:
+            raise ValueError("DataParallel: sync_batch_norm: expected no shards, each of which is normalised by itself")
+        self.sync_batch_norm = bool(sync_batch_norm)
+        self._sums: SumsOfAll | None = None
         self.bucket_bytes = _checks.above(bucket_mb, "DataParallel", "bucket_mb") * MEBIBYTE
         self._requests: list[Request] = []
         self._buckets: list[slice] = []
@@ -87,6 +97,8 @@ class DataParallel(Parallel):
         """All begin with the weights of process 0."""
         self._buckets, self._names = _buckets(gradients, self.bucket_bytes)
         self._statistics = np.zeros(sum(array.size for array in gradients.statistics), np.float32)
+        if self.sync_batch_norm and self._comm is not None and self.size > 1:
+            self._sums = SumsOfAll(self._comm, lambda: 0.0 if gradients.latest is None else gradients.latest.result[2])
         self._tree = tree.TreeSum(gradients.flat.size + self._statistics.size)
         self.share_arrays([gradients.values, *gradients.statistics])
 
@@ -100,6 +112,9 @@ class DataParallel(Parallel):
             return ()
         return [(names, partial(self._bucket_is_ready, gradients, k)) for k, names in enumerate(self._names)]
 
+    def together(self, gradients: Gradients) -> SumsOfAll | None:
+        return self._sums
+
     def compute(self, gradients: Gradients, batches: Sequence[Sequence[Batch]], epoch: int) -> NDArray[np.float64]:
         if self.shards is not None:
             return self._compute_shards(gradients, batches, epoch)
@@ -109,7 +124,14 @@ class DataParallel(Parallel):
         for number, (batch,) in enumerate(batches):
             self._exchanges, self._computes, self._accumulated = number == len(batches) - 1, len(batch) > 0, number > 0
             self._requests, self._ready, self._sent = [], set(), 0
-            result = gradients.backward(batch, epoch) if len(batch) else np.zeros(4)
+            if self._sums is not None:
+                self._sums.begin()
+            if len(batch):
+                result = gradients.backward(batch, epoch)
+            else:
+                result = np.zeros(4)
+                if self._sums is not None:
+                    self._sums.take_part()
             totals += result
             samples += len(batch)
             if not self._exchanges:

@@ -64,14 +64,15 @@ class BatchNorm(Layer):
             self._forward_prediction(at)
 
     def _forward_training(self, at: Lowering) -> None:
-        if at.x.size == self.num_features:
+        if at.x.size == self.num_features and at.together is None:
             raise ValueError(f"{self.describe(at.name)}: training needs at least 2 values in each channel, got 1")
         mean, invstd = at.saved["mean"], at.saved["invstd"] = self._buffer(), self._buffer()
         running = self.running_mean, self.running_var
         repeatable = not self.track_running_stats
         at.step(
-            batch_norm.BatchStatistics, at.x, mean, invstd, self.eps, *running, self.momentum, repeatable=repeatable
-        )
+            batch_norm.BatchStatistics, at.x, mean, invstd, self.eps, *running, self.momentum,
+            exchange=None if at.together is None else at.together.moments, repeatable=repeatable,
+        )  # fmt: skip
         # The backward pass reads x, so that y has memory of its own.
         at.y = at.x.like()
         at.saved["normalize"] = self._normalize(at, mean, invstd)
@@ -114,6 +115,7 @@ class BatchNorm(Layer):
         at.step(
             batch_norm.BatchNormGrad, at.dy, at.x, at.y if relu and not of_x else None, at.saved["mean"],
             at.saved["invstd"], self.weight, dx, dweight, dbias, dresidual, self.bias, of_x,
+            None if at.together is None else at.together.slopes,
         )  # fmt: skip
         if at.needs_dx:
             at.pass_back(dx)

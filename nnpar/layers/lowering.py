@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -143,6 +143,20 @@ class Call:
         return [value for value in (*self.arguments, *self.options.values()) if isinstance(value, Buffer)]
 
 
+class Together(Protocol):
+    """Sums of the batch normalisation over several processes: changes them in place, and returns the number of all
+    their pixels.
+    """
+
+    def moments(self, pixels: int, sums: NDArray[np.float64]) -> float:
+        """Of mean and biased variance, (2, C)."""
+        ...
+
+    def slopes(self, pixels: int, sums: NDArray[np.float64]) -> float:
+        """Of the sums of the gradient, and of its product with what x is above the mean, (2, C)."""
+        ...
+
+
 @dataclass
 class Lowering:
     """A node's place in one plan: its buffers, and where its steps go.
@@ -155,6 +169,8 @@ class Lowering:
         The node's number in the model.
     inputs : tuple of Buffer
         In the memory layout that the layer wants, see `lay_out`.
+    together : Together, optional
+        Who makes sums over the batch those of several processes.
     sources : tuple of Buffer
         The same as those before it left them.
     input_nodes : tuple of int
@@ -203,6 +219,7 @@ class Lowering:
     calls: list[Call]
     writers: dict[int, Call]
     read_again: dict[int, str]
+    together: Together | None = None
     sources: tuple[Buffer, ...] = ()
     reads_y: str = ""
     y: Buffer = field(init=False)
