@@ -1,5 +1,7 @@
 """The command ``nnpar``: train, sweep, evaluate, predict, report, export, info, bench.
 
+``mpiexec -n 4 nnpar train ...`` trains on four processes.
+
 Exit status: 0 done, 1 an error that is named on stderr, 2 wrong usage, 130 interrupted, 143 terminated (what was
 trained is saved).
 """
@@ -20,6 +22,7 @@ import nnpar
 from nnpar import ops, prediction, runs, sweeps, threads, zoo
 from nnpar._kernels import runtime
 from nnpar.data import Dataset
+from nnpar.parallel import launched
 from nnpar.progress import NO_SCORES, readable
 from nnpar.trainer import Trainer
 
@@ -42,6 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     options = _parser().parse_args(arguments)
+    if not launched():
+        return _main(options)
+    from nnpar.distributed import command
+
+    return command.run(options.command, lambda: _main(options))
+
+
+def _main(options: argparse.Namespace) -> int:
     try:
         if options.threads is not None:
             threads.set_num_threads(options.threads)
@@ -62,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nnpar", description=nnpar.__doc__)
     parser.add_argument("--version", action="version", version=f"nnpar {nnpar.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--threads", type=int, help="number of threads; changes the speed, not one bit of the result")
 
@@ -168,7 +179,8 @@ def _train(options: argparse.Namespace) -> int:
         raise PermissionError(f"--save: not allowed to write into {save.parent}")
     nnpar.manual_seed(options.seed)
     model = zoo.MODELS[options.model or model_name]()
-    trainer = Trainer(model, loss="cross_entropy", optimizer=nnpar.Adam(options.lr))
+    parallel = runs.parallel({})
+    trainer = Trainer(model, loss="cross_entropy", optimizer=nnpar.Adam(options.lr), parallel=parallel)
     print(f"{options.model or model_name}: {model.parameter_count:,} parameters, {len(train):,} training images, "
           f"{threads.get_num_threads()} threads ({runtime.isa()})")  # fmt: skip
     try:
@@ -182,11 +194,12 @@ def _train(options: argparse.Namespace) -> int:
         model.save(save)
         print(f"\ninterrupted; the weights so far are in {save}")
         raise
-    model.save(save)
     result = trainer.evaluate(test)
     print(f"test accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}, on {len(test):,} images")
-    print(f"saved {save}")
-    _draw(trainer, test, save.with_suffix(".png"))
+    if trainer.parallel.rank == 0:
+        model.save(save)
+        print(f"saved {save}")
+        _draw(trainer, test, save.with_suffix(".png"))
     return 0
 
 
@@ -267,6 +280,10 @@ def _info(options: argparse.Namespace) -> int:
         ("OpenMP", f"{openmp}; loaded: {', '.join(_openmp_libraries()) or 'unknown'}"),
         ("threads", f"{threads.get_num_threads()} ({threads.num_threads_source()})"),
     ]
+    if launched():
+        from nnpar.distributed import command
+
+        rows += command.ranks()
     for name, value in rows:
         print(f"{name:16} {value}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,15 @@ if TYPE_CHECKING:
     from nnpar.gradients import Batch, Gradients
     from nnpar.layers.lowering import Together
 
+# What MPI's launchers set: MPICH, Intel MPI and Slurm's PMI; Open MPI; PMIx.
+LAUNCHER_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
+
 Hook = tuple[Collection[str], Callable[[], None]]
+
+
+def launched() -> bool:
+    """Whether an MPI launcher, such as mpiexec, has started this process."""
+    return any(name in os.environ for name in LAUNCHER_VARIABLES)
 
 
 class Parallel:

@@ -19,6 +19,7 @@
     [train]
     epochs = 10
     folder = "run"            # for checkpoints, the best model, log.csv
+    shards = 8                # the same bits on 1 to 8 MPI ranks, see nnpar.distributed.DataParallel
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import nnpar
 from nnpar import callbacks, data, losses, optimizers, random, schedules, zoo
 from nnpar.data.transforms import Pipeline, Transform
 from nnpar.losses import Loss
+from nnpar.parallel import Parallel, launched
 from nnpar.schedules import Schedule
 
 if sys.version_info >= (3, 11):
@@ -49,7 +51,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "schedule": ("name", "then"),
     "train": (
         "epochs", "seed", "folder", "every_steps", "keep", "clip_norm", "clip_value", "average", "accumulate", "on_nan",
-        "metrics", "max_seconds", "validate_every", "patience", "monitor",
+        "metrics", "max_seconds", "validate_every", "patience", "monitor", "shards", "bucket_mb", "sync_batch_norm",
     ),
 }  # fmt: skip
 SUFFIX, LOG = ".toml", "log.csv"  # of a run's file; in its folder
@@ -208,6 +210,7 @@ def build(settings: Mapping[str, Any], resume: bool = False) -> Run:
             _optimizer(parts["optimizer"]),
             schedule=_schedule(parts["schedule"]),
             **{name: train.pop(name) for name in names if name in train},
+            parallel=parallel(train),
         )
     made: list[callbacks.Callback] = []
     folder, monitor = train.pop("folder", None), train.pop("monitor", None)
@@ -347,6 +350,27 @@ def _loss(options: Mapping[str, Any]) -> str | Loss:
         made: Loss = _named("loss", name, LOSSES, _rest(options, "name"))
         return made
     return str(name)
+
+
+def parallel(train: dict[str, Any]) -> Parallel | None:
+    """Who trains: several processes, if a launcher has started them.
+
+    Parameters
+    ----------
+    train : dict
+        Settings, out of which those of :class:`nnpar.distributed.DataParallel` are taken.
+
+    Returns
+    -------
+    Parallel or None
+        Also for one process, if there are such settings: `shards` gives the bits that several would.
+    """
+    options = {name: train.pop(name) for name in ("shards", "bucket_mb", "sync_batch_norm") if name in train}
+    if not options and not launched():
+        return None
+    from nnpar.distributed import DataParallel
+
+    return DataParallel(**options)
 
 
 def _optimizer(options: Mapping[str, Any]) -> optimizers.Optimizer:

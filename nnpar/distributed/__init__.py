@@ -4,6 +4,6 @@ The same program runs with and without MPI: alone, it is one process of one.
 """
 
 from nnpar.distributed.data_parallel import DataParallel, scaled_lr
-from nnpar.distributed.world import launched, threads_of_a_rank
+from nnpar.distributed.world import threads_of_a_rank, world
 
-__all__ = ["DataParallel", "launched", "scaled_lr", "threads_of_a_rank"]
+__all__ = ["DataParallel", "scaled_lr", "threads_of_a_rank", "world"]

@@ -5,25 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nnpar import threads
+from nnpar.parallel import launched
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-# What launchers set: MPICH, Intel MPI and Slurm's PMI; Open MPI; PMIx.
-LAUNCHER_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
+PATIENCE = 1.0  # seconds in which process 0 may say the same first
 GRACE = 10.0  # seconds that the others leave process 0 to save, once Ctrl-C or SIGTERM has come
 UNSET = ("processors available to this process", "container quota")  # sources of a number of threads that nobody chose
 
 _prepared = False
-
-
-def launched() -> bool:
-    """Whether this process was started by an MPI launcher, such as mpiexec."""
-    return any(name in os.environ for name in LAUNCHER_VARIABLES)
 
 
 def world() -> Comm | None:
@@ -86,12 +82,13 @@ def threads_of_a_rank(comm: Comm) -> int:
 
 def _end_all_on_error(comm: Comm) -> None:
     """An error that nobody catches ends all processes, which would wait for this one."""
-    before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if comm.rank != 0:
+            time.sleep(PATIENCE)
+        told = "".join(traceback.format_exception(kind, error, trace))
         sys.stdout.flush()
-        print(f"nnpar: error on rank {comm.rank} of {comm.size}:", file=sys.stderr)
-        before(kind, error, trace)
+        sys.stderr.write(f"nnpar: error on rank {comm.rank} of {comm.size}:\n{told}")
         end_all(comm, 1)
 
     sys.excepthook = hook
