@@ -66,9 +66,9 @@ class Parallel:
         np.multiply(gradients.sum, np.float32(1.0 / totals[2]), out=gradients.flat)
         return totals
 
-    def any(self, flag: bool) -> bool:
-        """Whether it is so in some process."""
-        return flag
+    def most(self, number: int) -> int:
+        """The largest of the numbers that the processes give."""
+        return number
 
     def gather(self, value: Any) -> list[Any]:
         """What each process gives, in their order."""
@@ -81,5 +81,5 @@ class Parallel:
     def share_arrays(self, arrays: Sequence[NDArray[Any]]) -> None:
         """Make the arrays those of process 0."""
 
-    def interrupted(self, error: BaseException) -> None:
-        """After Ctrl-C or SIGTERM ended `fit`, and callbacks have saved what they save."""
+    def wait(self) -> None:
+        """Until all processes are here."""

@@ -200,7 +200,8 @@ class Plan:
             self._lower_backward(nodes, output_nodes, places, needs_dx)
             if recompute:
                 self._recompute()
-            self._insert_hooks(hooks)
+            if hooks:
+                self._insert_hooks(hooks)
         self._memory: Memory | None = None
         self._arena: NDArray[np.uint8] | None = None
         self._shared = arena or Arena()

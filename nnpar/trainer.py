@@ -41,6 +41,9 @@ from nnpar.shapes import Shape
 Evaluated = tuple[int, NDArray[np.float64], Array | None, NDArray[Any] | None]
 
 
+GO_ON, STOP = 0, 1  # what a process wants; a larger number is a signal's: SIGINT is 2, SIGTERM 15
+
+
 @dataclass
 class Place:
     """Where a run stands: what has been done of it, in whole steps.
@@ -163,9 +166,9 @@ class Trainer:
         self.on_nan = on_nan
         self.skipped_steps = 0
         self.metrics = of_names(metrics, "Trainer")
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(together=self.parallel.size > 1)
         self._callbacks: list[Callback] = []
-        self._stopping = False
+        self._stopping = self._agreed_to_end = False
         self._fitting: tuple[int, int] | None = None  # samples of an epoch, and of a batch
         self._shapes: tuple[Shape, Shape] | None = None
         self._lock = threading.Lock()
@@ -237,7 +240,7 @@ class Trainer:
         if resume is not None:
             last = epochs
             checkpoints.resume(self, resume)
-        self._stopping = False
+        self._stopping = self._agreed_to_end = False
         with self._interrupts:
             try:
                 for callback in self._callbacks:
@@ -251,7 +254,8 @@ class Trainer:
                 with self._interrupts.deferred():
                     for callback in self._callbacks:
                         callback.on_exception(self, error)
-                self.parallel.interrupted(error)
+                if self._agreed_to_end:
+                    self.parallel.wait()  # until process 0 has saved
                 raise
         return self.history
 
@@ -289,7 +293,7 @@ class Trainer:
             self.history.append(**record)
             for callback in self._callbacks:
                 callback.on_record(self, record)
-        self._stopping = self.parallel.any(self._stopping)
+        self._agree()
 
     def _train_epoch(self, feed: Feed, bar: Progress, end: float) -> None:
         """The steps that the epoch still has, until there is a reason to stop."""
@@ -308,9 +312,18 @@ class Trainer:
                     for callback in self._callbacks:
                         callback.on_step_end(self)
                 bar.update(stop - start, self._means(self._place.totals))
-                self._stopping = self.parallel.any(self._stopping or time.monotonic() >= end)
+                self._stopping |= time.monotonic() >= end
+                self._agree()
         finally:
             batches.close()
+
+    def _agree(self) -> None:
+        """All processes stop, or end by a signal, if one does."""
+        agreed = self.parallel.most(self._interrupts.pending or (STOP if self._stopping else GO_ON))
+        self._stopping = agreed != GO_ON
+        if agreed not in (GO_ON, STOP):
+            self._agreed_to_end = True
+            self._interrupts.raise_for(agreed)
 
     def _feed(self, train: Data | Loader, batch_size: int, shuffle: bool) -> Feed:
         if isinstance(train, Loader):

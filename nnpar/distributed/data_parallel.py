@@ -209,12 +209,13 @@ class DataParallel(Parallel):
         _divided((numbers[5:] / numbers[4]).astype(np.float32), gradients.statistics)
         return totals
 
-    def any(self, flag: bool) -> bool:
+    def most(self, number: int) -> int:
         if self._comm is None or self.size == 1:
-            return flag
+            return number
         from mpi4py import MPI
 
-        return bool(self._comm.allreduce(flag, MPI.LOR))
+        result: int = self._comm.allreduce(number, MPI.MAX)
+        return result
 
     def gather(self, value: Any) -> list[Any]:
         return [value] if self._comm is None else self._comm.allgather(value)
@@ -230,9 +231,9 @@ class DataParallel(Parallel):
             self._comm.Bcast(values)
             np.copyto(array, values)
 
-    def interrupted(self, error: BaseException) -> None:
-        if self._comm is not None and self.size > 1:
-            world.interrupted(self._comm, error)
+    def wait(self) -> None:
+        if self._comm is not None:
+            self._comm.Barrier()
 
 
 def scaled_lr(lr: float, batch_size: int, base_batch_size: int = 256) -> float:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 PATIENCE = 1.0  # seconds in which process 0 may say the same first
-GRACE = 10.0  # seconds that the others leave process 0 to save, once Ctrl-C or SIGTERM has come
 UNSET = ("processors available to this process", "container quota")  # sources of a number of threads that nobody chose
 
 _prepared = False
@@ -99,14 +98,3 @@ def end_all(comm: Any, status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     comm.Abort(status)
-
-
-def interrupted(comm: Comm, error: BaseException) -> None:
-    """End all processes after Ctrl-C or SIGTERM; process 0 first, which has saved."""
-    if not isinstance(error, (KeyboardInterrupt, SystemExit)):
-        return
-    if comm.rank != 0:
-        time.sleep(GRACE)
-    status = 130 if isinstance(error, KeyboardInterrupt) else error.code
-    print(f"nnpar: rank {comm.rank}: interrupted", file=sys.stderr)
-    end_all(comm, status if isinstance(status, int) else 1)
