@@ -41,6 +41,11 @@ class Callback:
 
     on_every_rank = False
 
+    @property
+    def acts_on_steps(self) -> bool:
+        """Whether `on_step_end` does something, which needs a model that is whole."""
+        return type(self).on_step_end is not Callback.on_step_end
+
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Before the first step."""
 
@@ -311,6 +316,10 @@ class Checkpoint(Callback):
                 model.save(self.folder / f"best{checkpoints.SUFFIX}")
         if self.every_epochs is not None and trainer.epochs_done % self.every_epochs == 0:
             self._save(trainer)
+
+    @property
+    def acts_on_steps(self) -> bool:
+        return self.every_steps is not None or self.every_seconds is not None
 
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):

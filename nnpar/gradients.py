@@ -57,14 +57,18 @@ class Gradients:
 
     Attributes
     ----------
-    flat : ndarray of shape (size,), float32
-        The gradient, laid out as the parameters.
+    model, loss, optimizer
+        As given.
+    values, flat : ndarray of shape (size,), float32
+        The parameters, and their gradient.
     slots : list of Slot
         Where each parameter's part lies.
     by_name : dict of str to ndarray
         The same as views in the parameters' shapes.
     sum : ndarray of shape (size,), float32
         What `accumulate` adds up.
+    position : Position
+        Where training stands, for dropout.
     statistics : list of ndarray
         Of the model: a pass changes them before its loss is known.
     latest : Plan or None
@@ -85,12 +89,16 @@ class Gradients:
         accumulate: int,
         parallel: Parallel,
     ) -> None:
-        self._model, self._loss, self._optimizer, self._recompute = model, loss, optimizer, recompute
+        self.model, self.loss, self.optimizer, self._recompute = model, loss, optimizer, recompute
         parameters = FlatParameters(model)
         self.values, self.flat, self.slots = parameters.values, arrays.zeros(parameters.values.shape), parameters.slots
         views = parameters.views(self.flat)
         self.by_name = {slot.name: view for slot, view in zip(self.slots, views, strict=True)}
-        self.change = Program([optimizer.attach(self.values, self.flat, self.slots)])
+        part = parallel.part(model, self.slots, self.values.size)
+        for name, value in (("clip_norm", clip_norm), ("average", average), ("recompute", recompute or None)):
+            if parallel.divides_model and value is not None:
+                raise ValueError(f"Trainer: {name}: not supported with {type(parallel).__name__}, got {value}")
+        self.change = Program([optimizer.attach(self.values, self.flat, self.slots, part)])
         clips: list[Step] = []
         if clip_value is not None:
             clips.append(ClipValue(self.flat, _checks.above(clip_value, "Trainer", "clip_value")))
@@ -103,7 +111,7 @@ class Gradients:
         self.sum = arrays.zeros(self.flat.shape if accumulate > 1 else (0,))
         self._add = Program([Add(self.sum, self.flat, self.sum)]) if accumulate > 1 else None
         self.average = None if average is None else WeightAverage(model, self.values, average)
-        self._position = Position(seed)
+        self.position = Position(seed)
         self.plans = PlanCache(MOST_PLANS)
         self.latest: Plan | None = None
         self.statistics = running_statistics(model)
@@ -133,12 +141,12 @@ class Gradients:
 
         def make(arena: Arena) -> Plan:
             return Plan(
-                self._model,
+                self.model,
                 input_shape,
                 training=training,
-                loss=self._loss if with_loss else None,
+                loss=self.loss if with_loss else None,
                 gradients=self.by_name,
-                position=self._position,
+                position=self.position,
                 arena=arena,
                 recompute=self._recompute,
                 sample_weights=weighted,
@@ -186,7 +194,7 @@ class Gradients:
     def backward(self, batch: Batch, epoch: int) -> NDArray[np.float64]:
         """Make `flat` the mean gradient of one batch; returns the loss's result."""
         plan = self.latest = self.plan_for(batch, True)
-        self._position.move(epoch, batch.sample)
+        self.position.move(epoch, batch.sample)
         plan.run()
         return plan.result
 
@@ -202,7 +210,7 @@ class Gradients:
 
     def apply(self) -> None:
         """Change the weights by the gradient that was computed last."""
-        self._optimizer.advance()
+        self.optimizer.advance()
         self.change.run()
         if self.average is not None:
             self.average.update()

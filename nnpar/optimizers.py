@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nnpar import _checks, arrays
 from nnpar._checks import Array
@@ -31,10 +32,13 @@ class Optimizer:
         self.steps_done = 0
         self.state: dict[str, Array] = {}
         self._update: Step | None = None
+        self._part = slice(0, 0)
+        self._size = 0
         _at_least(lr, 0.0, who, "lr")
 
-    def attach(self, parameters: Array, gradients: Array, slots: Sequence[Slot]) -> Step:
-        """Make the step that updates flat `parameters` by flat `gradients`, in which `slots` are the arrays.
+    def attach(self, parameters: Array, gradients: Array, slots: Sequence[Slot], part: slice | None = None) -> Step:
+        """Make the step that updates flat `parameters` by flat `gradients`, in which `slots` are the arrays; or only
+        a part of them, where some slots lie.
 
         Raises
         ------
@@ -45,7 +49,10 @@ class Optimizer:
             raise ValueError(
                 f"{type(self).__name__}: expected an optimizer of its own for each trainer, got one in use"
             )
-        self._update = self._new_update(parameters, gradients, slots)
+        own = self._part = slice(0, parameters.size) if part is None else part
+        self._size = parameters.size
+        slots = [replace(slot, start=slot.start - own.start) for slot in slots if own.start <= slot.start < own.stop]
+        self._update = self._new_update(parameters[own], gradients[own], slots)
         return self._update
 
     def advance(self) -> None:
@@ -57,9 +64,9 @@ class Optimizer:
         raise NotImplementedError
 
     def _kept(self, name: str, parameters: Array) -> Array:
-        """A new array of the state, zeros."""
-        self.state[name] = arrays.zeros(parameters.shape)
-        return self.state[name]
+        """A new array of the state, zeros, of which the part is kept."""
+        self.state[name] = arrays.zeros((self._size,))
+        return self.state[name][self._part]
 
     def _set(self) -> None:
         raise NotImplementedError

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from nnpar.gradients import Batch, Gradients
+    from nnpar.layers.base import Layer
     from nnpar.layers.lowering import Together
+    from nnpar.parameters import Slot
 
 # What MPI's launchers set: MPICH, Intel MPI and Slurm's PMI; Open MPI; PMIx.
 LAUNCHER_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
@@ -31,9 +33,16 @@ class Parallel:
     ----------
     rank, size : int
         This process's number, and how many there are.
+    divides_model : bool
+        Whether a process has the gradient of a part of the parameters only.
     """
 
     rank, size = 0, 1
+    divides_model = False
+
+    def part(self, model: Layer, slots: Sequence[Slot], size: int) -> slice:
+        """Which part of the flat parameters, of that size, this process changes."""
+        return slice(0, size)
 
     def attach(self, gradients: Gradients) -> None:
         """Before anything else: whose gradients are divided."""
@@ -65,6 +74,9 @@ class Parallel:
             totals += result
         np.multiply(gradients.sum, np.float32(1.0 / totals[2]), out=gradients.flat)
         return totals
+
+    def collect(self, gradients: Gradients) -> None:
+        """Before the model is looked at: all processes have all weights, and process 0 all of the optimizer's state."""
 
     def most(self, number: int) -> int:
         """The largest of the numbers that the processes give."""

@@ -120,6 +120,8 @@ class Plan:
         In training: each is called in the backward pass as soon as the gradients of these parameters are final.
     together : Together, optional
         In training: who makes the sums of batch normalisations those of several processes.
+    first_index : int
+        The first layer's number, for dropout: not 0 where the model is a part of another.
 
     Attributes
     ----------
@@ -165,6 +167,7 @@ class Plan:
         target_dtype: DTypeLike = np.int64,
         hooks: Sequence[tuple[Collection[str], Callable[[], None]]] = (),
         together: Together | None = None,
+        first_index: int = 0,
     ) -> None:
         shapes = _several(input_shapes)
         model.output_shapes(shapes)
@@ -183,7 +186,7 @@ class Plan:
         self._weights = weights
         self._inputs = [Buffer(shape) for shape in shapes]
         self._dxs: list[Buffer] = []
-        places = self._lower_forward(nodes, output_nodes, training, position or Position(), together)
+        places = self._lower_forward(nodes, output_nodes, training, position or Position(), together, first_index)
         if weights is not None:
             self._once = [call for call in self._calls if call.once]
             self._calls = [call for call in self._calls if not call.once]
@@ -213,6 +216,7 @@ class Plan:
         training: bool,
         position: Position,
         together: Together | None,
+        first_index: int,
     ) -> list[Lowering]:
         readers = Counter([*output_nodes, *(number for node in nodes for number in node.inputs)])
         writers: dict[int, Call] = {}
@@ -223,7 +227,7 @@ class Plan:
             inputs = tuple(places[k].y if k >= 0 else self._inputs[INPUT - k] for k in node.inputs)
             owned = tuple(id(x.memory) not in shared for x in inputs)
             at = Lowering(
-                node.name or type(node.layer).__name__, index, inputs, node.inputs, owned, training,
+                node.name or type(node.layer).__name__, first_index + index, inputs, node.inputs, owned, training,
                 self._weights is not None, position, self._calls, writers, read_again, together,
             )  # fmt: skip
             at.lay_out(node.layer.channels_last)
@@ -490,6 +494,13 @@ class Plan:
                 + (f", {1e3 * seconds:.3f} ms, {seconds / total:.1%} of the time" if total else "")
             )
         return "\n".join(lines)
+
+    def costs(self) -> list[tuple[str, float, float]]:
+        """Layer, arithmetic operations and bytes of each step."""
+        return [
+            (call.layer, flops, nbytes)
+            for call, (_, flops, nbytes) in zip(self._calls, self._step_costs(), strict=True)
+        ]
 
     def _step_costs(self) -> list[tuple[str, float, float]]:
         """Name, arithmetic operations and bytes of each step."""

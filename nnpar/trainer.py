@@ -168,7 +168,7 @@ class Trainer:
         self.metrics = of_names(metrics, "Trainer")
         self._interrupts = Interrupts(together=self.parallel.size > 1)
         self._callbacks: list[Callback] = []
-        self._stopping = self._agreed_to_end = False
+        self._stopping = self._agreed_to_end = self._looks_at_steps = False
         self._fitting: tuple[int, int] | None = None  # samples of an epoch, and of a batch
         self._shapes: tuple[Shape, Shape] | None = None
         self._lock = threading.Lock()
@@ -245,13 +245,17 @@ class Trainer:
             try:
                 for callback in self._callbacks:
                     callback.on_fit_begin(self)
+                self._looks_at_steps = bool(self.parallel.most(any(each.acts_on_steps for each in self._callbacks)))
                 while self._place.epoch < last and not self._stopping:
                     self._one_epoch(feed, held_out, progress, last, validate_every, end)
                 with self._interrupts.deferred():
+                    self.parallel.collect(self._gradients)
                     for callback in self._callbacks:
                         callback.on_fit_end(self)
             except BaseException as error:
                 with self._interrupts.deferred():
+                    if self._agreed_to_end:
+                        self.parallel.collect(self._gradients)
                     for callback in self._callbacks:
                         callback.on_exception(self, error)
                 if self._agreed_to_end:
@@ -277,6 +281,7 @@ class Trainer:
             if self._place.samples < len(feed):
                 return
             seconds = max(time.perf_counter() - started, 1e-9)
+            self.parallel.collect(self._gradients)
             record = self._means(self._place.totals)
             number = self._place.epoch + 1
             if held_out is not None and (number % validate_every == 0 or number == last):
@@ -309,6 +314,8 @@ class Trainer:
                 step = self._place.step
                 self._step_on(list(itertools.islice(batches, -(-(stop - start) // feed.batch_size))), stop)
                 if self._place.step > step:
+                    if self._looks_at_steps:
+                        self.parallel.collect(self._gradients)
                     for callback in self._callbacks:
                         callback.on_step_end(self)
                 bar.update(stop - start, self._means(self._place.totals))
@@ -567,6 +574,7 @@ class Trainer:
         """
         batch_size = _checks.integer(batch_size, "evaluate", "batch_size", 1)
         totals = np.zeros(4)
+        self.parallel.collect(self._gradients)
         rank, size = self.parallel.rank, self.parallel.size
         own: list[Evaluated] = []
         for batch in self._in_order(data, batch_size, lambda number, count: [slice(0, count)][: number % size == rank]):

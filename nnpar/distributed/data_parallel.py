@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from nnpar import _checks
 from nnpar._checks import Array
-from nnpar.distributed import tree, world
+from nnpar.distributed import tree
 from nnpar.distributed.batch_norm import SumsOfAll
-from nnpar.parallel import Hook, Parallel
+from nnpar.distributed.ranks import Ranks
+from nnpar.parallel import Hook
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MEBIBYTE = 2**20
 
 
-class DataParallel(Parallel):
+class DataParallel(Ranks):
     """Processes that share the samples of each batch: ``Trainer(model, parallel=DataParallel())`` under ``mpiexec -n 4
     python train.py``, or alone.
 
@@ -73,8 +74,7 @@ class DataParallel(Parallel):
     def __init__(
         self, shards: int | None = None, bucket_mb: float = 4.0, sync_batch_norm: bool = False, comm: Comm | None = None
     ) -> None:
-        self._comm = world.world() if comm is None else comm
-        self.rank, self.size = (0, 1) if self._comm is None else (self._comm.rank, self._comm.size)
+        super().__init__(comm)
         self.shards = None if shards is None else _checks.integer(shards, "DataParallel", "shards", 1)
         if self.shards is not None and (self.shards & (self.shards - 1) or self.shards < self.size):
             raise ValueError(
@@ -208,32 +208,6 @@ class DataParallel(Parallel):
         np.multiply(gradients.flat, np.float32(1.0 / totals[2] if totals[2] else 0.0), out=gradients.flat)
         _divided((numbers[5:] / numbers[4]).astype(np.float32), gradients.statistics)
         return totals
-
-    def most(self, number: int) -> int:
-        if self._comm is None or self.size == 1:
-            return number
-        from mpi4py import MPI
-
-        result: int = self._comm.allreduce(number, MPI.MAX)
-        return result
-
-    def gather(self, value: Any) -> list[Any]:
-        return [value] if self._comm is None else self._comm.allgather(value)
-
-    def share(self, value: Any) -> Any:
-        return value if self._comm is None else self._comm.bcast(value)
-
-    def share_arrays(self, arrays: Sequence[NDArray[Any]]) -> None:
-        if self._comm is None or self.size == 1:
-            return
-        for array in arrays:
-            values = np.ascontiguousarray(array)
-            self._comm.Bcast(values)
-            np.copyto(array, values)
-
-    def wait(self) -> None:
-        if self._comm is not None:
-            self._comm.Barrier()
 
 
 def scaled_lr(lr: float, batch_size: int, base_batch_size: int = 256) -> float:

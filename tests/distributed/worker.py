@@ -13,6 +13,7 @@ import numpy as np
 import nnpar
 from nnpar import (
     SGD,
+    Adam,
     BatchNorm2d,
     Conv2d,
     Dropout,
@@ -29,7 +30,7 @@ from nnpar.callbacks import Callback, Checkpoint, EarlyStopping
 from nnpar.data import Loader
 from nnpar.data.mixing import Mixup
 from nnpar.data.transforms import RandomCrop
-from nnpar.distributed import DataParallel
+from nnpar.distributed import DataParallel, PipelineParallel
 
 TRAIN, TEST = data.digits()
 
@@ -57,6 +58,11 @@ def every_digest(trainer):
     return sorted(set(trainer.parallel.gather(digest(trainer))))
 
 
+def lasting(record):
+    """Without times."""
+    return {name: value for name, value in record.items() if name not in ("seconds", "images_per_second")}
+
+
 def reproducible(kind, accumulate=1):
     """Trains with all that could tell processes apart."""
     parallel = DataParallel(shards=8)
@@ -68,7 +74,7 @@ def reproducible(kind, accumulate=1):
     if kind == "loader":
         train = Loader(train, 100, transform=RandomCrop(8, padding=1), mix=Mixup(0.3, classes=10))
     history = trainer.fit(train, TEST, epochs=2, batch_size=100, progress=False)
-    record = {name: value for name, value in history.last.items() if name not in ("seconds", "images_per_second")}
+    record = lasting(history.last)
     say(parallel, size=parallel.size, digests=every_digest(trainer), record=record)
 
 
@@ -188,6 +194,37 @@ def not_finite():
     trainer.fit((images, TRAIN.labels), epochs=1, batch_size=100, shuffle=False, progress=False)
     say(parallel, skipped=parallel.gather(trainer.skipped_steps), digests=every_digest(trainer))
     Trainer(network(), parallel=parallel).fit((images, TRAIN.labels), epochs=1, progress=False)
+
+
+def layers():
+    nnpar.manual_seed(1)
+    return Sequential(
+        Conv2d(1, 8, 3, padding=1, bias=False), BatchNorm2d(8), ReLU(), MaxPool2d(2),
+        Residual(Sequential(Conv2d(8, 8, 3, padding=1, bias=False), BatchNorm2d(8))), ReLU(),
+        Flatten(), Dropout(0.2), Linear(128, 64), ReLU(), Dropout(0.1), Linear(64, 10),
+    )  # fmt: skip
+
+
+def pipeline(kind, folder="", epochs=2):
+    """Stages by their cost, or of one layer but for the last; the last batch has less samples than microbatches."""
+    parallel = PipelineParallel(
+        microbatches=8, input_shape=(1, 8, 8),
+        boundaries=None if kind != "uneven" else range(1, nnpar.distributed.Ranks().size),
+    )  # fmt: skip
+    trainer = Trainer(
+        layers(), optimizer=Adam(0.005), parallel=parallel, metrics=["f1"], accumulate=1 + (kind == "accumulate"),
+        clip_value=0.05,
+    )  # fmt: skip
+    train = TRAIN[:1403]
+    if kind == "loader":
+        train = Loader((train.images, train.labels, np.linspace(0.1, 1, 1403)), 100, transform=RandomCrop(8, padding=1))
+    saved = [Checkpoint(folder, every_steps=5)] if folder else []
+    trainer.fit(train, TEST, epochs=int(epochs), batch_size=100, progress=False, callbacks=saved, resume=folder or None)
+    record = {
+        name: value for name, value in trainer.history.last.items() if name not in ("seconds", "images_per_second")
+    }
+    models = parallel.gather(hashlib.sha256(b"".join(a.tobytes() for a in trainer.model.state().values())).hexdigest())
+    say(parallel, digest=digest(trainer), models=sorted(set(models)), record=record, stages=parallel.boundaries)
 
 
 def placement():
