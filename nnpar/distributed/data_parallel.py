@@ -102,6 +102,10 @@ class DataParallel(Ranks):
         self._tree = tree.TreeSum(gradients.flat.size + self._statistics.size)
         self.share_arrays([gradients.values, *gradients.statistics])
 
+    def bucket_sizes(self) -> list[int]:
+        """Bytes of each bucket, in the order in which they go; known once a trainer has it."""
+        return [4 * (bucket.stop - bucket.start) for bucket in self._buckets]
+
     def parts(self, number: int, count: int) -> list[slice]:
         total = self.shards or self.size
         mine = range(self.rank, self.rank + 1) if self.shards is None else tree.owned(self.rank, self.size, total)
