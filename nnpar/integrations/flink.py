@@ -8,6 +8,7 @@ import os
 import pickle
 import tempfile
 import threading
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -79,12 +80,13 @@ def predict_udf(
 
     Notes
     -----
-    Every worker process uses :func:`nnpar.get_num_threads` threads, on its own all cores of its machine. Flink starts
-    a process for each slot that a TaskManager has in use, so with more than one give each its share, such as
-    ``NNPAR_NUM_THREADS=4`` in the TaskManagers' environment for 4 slots on 16 cores. Fewer slots with more threads
-    need less memory, since each process has the model; more slots with one thread have the most predictions per
-    second, if the model is small. No number of either changes a prediction. On the local executor all subtasks share
-    one process, the program's own.
+    Workers need nnpar in their Python: in their image, or by ``add_python_archive`` or ``set_python_requirements``.
+
+    Each worker process uses :func:`nnpar.get_num_threads` threads, all cores of its machine unless it is told another
+    number. Flink starts a process for each slot that a TaskManager has in use, so with several slots give each its
+    share: ``NNPAR_NUM_THREADS=4`` in the TaskManagers' environment for 4 slots on 16 cores. Fewer slots with more
+    threads need less memory, since each process has the model. Neither number changes a prediction. Where Flink runs in
+    the program itself, all subtasks share one process, the program's own, and one model.
 
     Rows wait until ``python.fn-execution.bundle.time`` (1000 ms by default) has passed or
     ``python.fn-execution.bundle.size`` of them have come: 50 ms suit most streams.
@@ -108,7 +110,7 @@ def predict_udf(
     if output not in OUTPUTS:
         raise ValueError(f"predict_udf: output: expected one of {', '.join(OUTPUTS)}, got {output!r}")
     if isinstance(model, Layer):
-        _check_outputs(model, shape, output)
+        _check_outputs(model.output_shapes([(1, *shape)]), output)
         source: bytes | str = cloudpickle.dumps(model)
     elif isinstance(model, (str, os.PathLike)):
         source = os.fspath(model)
@@ -132,9 +134,11 @@ class _Predict(ScalarFunction):  # type: ignore[misc]
         self._predictor: Predictor | None = None
 
     def open(self, function_context: Any) -> None:
-        self._predictor = _load(self._source, self._shape, self._output)
+        predictor = _load(self._source)
         # The plan is made now, not when the first row waits for it.
-        self._predictor(np.zeros((self._batch_size, *self._shape), np.float32))
+        outputs = predictor(np.zeros((self._batch_size, *self._shape), np.float32))
+        _check_outputs([y.shape for y in outputs] if isinstance(outputs, tuple) else [outputs.shape], self._output)
+        self._predictor = predictor
 
     def close(self) -> None:
         self._predictor = None
@@ -183,16 +187,15 @@ class _Predict(ScalarFunction):  # type: ignore[misc]
         return numbers.reshape(-1, *self._shape)
 
 
-def _check_outputs(model: Layer, shape: Shape, output: str) -> None:
+def _check_outputs(shapes: Sequence[Shape], output: str) -> None:
     """A model has one row of numbers for an image, several for a class."""
-    shapes = model.output_shapes([(1, *shape)])
     if len(shapes) != 1 or len(shapes[0]) != 2:
-        raise ValueError(f"predict_udf: model: expected one output of shape (N, K), got {shapes}")
+        raise ValueError(f"predict_udf: model: expected one output of shape (N, K), got {', '.join(map(str, shapes))}")
     if output != "outputs" and shapes[0][1] < 2:
         raise ValueError(f"predict_udf: model: expected two outputs or more for output={output!r}, got {shapes[0][1]}")
 
 
-def _load(source: bytes | str, shape: Shape, output: str) -> Predictor:
+def _load(source: bytes | str) -> Predictor:
     """The model made ready, or the one that another subtask of this process has made ready."""
     content = source if isinstance(source, bytes) else _read(source)
     key = hashlib.sha256(content).hexdigest()
@@ -200,9 +203,7 @@ def _load(source: bytes | str, shape: Shape, output: str) -> Predictor:
         predictor = _predictors.get(key)
         if predictor is None:
             model = pickle.loads(content) if isinstance(source, bytes) else _model(content, source)
-            predictor = Predictor(model, batch_size=None)
-            _predictors[key] = predictor
-        _check_outputs(predictor._model, shape, output)
+            predictor = _predictors[key] = Predictor(model, batch_size=None)
         return predictor
 
 
