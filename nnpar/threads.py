@@ -52,7 +52,7 @@ def set_num_threads(count: int) -> None:
     TypeError, ValueError
         If `count` is not such a number.
     """
-    _set(_checked(count, "set_num_threads"), "set_num_threads")
+    assign(_checked(count, "set_num_threads"), "set_num_threads")
 
 
 @contextmanager
@@ -74,11 +74,11 @@ def num_threads(count: int) -> Iterator[None]:
         If `count` is not such a number.
     """
     before, source = runtime.configured_threads(), _source
-    _set(_checked(count, "num_threads"), "num_threads")
+    assign(_checked(count, "num_threads"), "num_threads")
     try:
         yield
     finally:
-        _set(before, source)
+        assign(before, source)
 
 
 def _checked(count: int, name: str) -> int:
@@ -89,7 +89,15 @@ def _checked(count: int, name: str) -> int:
     return int(count)
 
 
-def _set(count: int, source: str) -> None:
+def assign(count: int, source: str) -> None:
+    """Set the number of threads, and say where it comes from.
+
+    Parameters
+    ----------
+    count : int
+    source : str
+        In words, for people.
+    """
     global _source
     runtime.set_num_threads(count)
     _source = source
@@ -165,4 +173,4 @@ def _quota_v1(folder: str) -> float | None:
         return None
 
 
-_set(*_detect())
+assign(*_detect())

@@ -143,7 +143,7 @@ def test_set_num_threads():
         threads.set_num_threads(np.int64(1024))
         assert threads.get_num_threads() == 1024
     finally:
-        threads._set(before, source)
+        threads.assign(before, source)
 
 
 @pytest.mark.parametrize("count", [True, 2.0, "2", None])

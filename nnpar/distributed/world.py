@@ -50,7 +50,7 @@ def _prepare(comm: Comm) -> None:
     if threads.num_threads_source().startswith(UNSET):
         count = threads_of_a_rank(comm)
         if count < threads.get_num_threads():
-            threads.set_num_threads(count)
+            threads.assign(count, "processors shared with the other ranks of this machine")
 
 
 def threads_of_a_rank(comm: Comm) -> int:
