@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from nnpar import _checks, arrays
 from nnpar._checks import Array
@@ -51,7 +50,7 @@ class Optimizer:
             )
         own = self._part = slice(0, parameters.size) if part is None else part
         self._size = parameters.size
-        slots = [replace(slot, start=slot.start - own.start) for slot in slots if own.start <= slot.start < own.stop]
+        slots = [slot._replace(start=slot.start - own.start) for slot in slots if own.start <= slot.start < own.stop]
         self._update = self._new_update(parameters[own], gradients[own], slots)
         return self._update
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nnpar import arrays
 from nnpar._checks import Array
@@ -12,8 +12,7 @@ from nnpar.layers.nodes import child
 ALIGNMENT = 16  # floats: each parameter starts on a cache line
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """Where one parameter lies in a flat buffer."""
 
     name: str

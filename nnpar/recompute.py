@@ -179,7 +179,7 @@ class _Attempt:
         for buffer, when in uses:
             key = id(buffer.memory)
             old = self.lifetimes.get(key, Lifetime(buffer.memory.nbytes, when, when))
-            self.lifetimes[key] = replace(old, first=min(old.first, when), last=max(old.last, when))
+            self.lifetimes[key] = old._replace(first=min(old.first, when), last=max(old.last, when))
         self.scratch = [
             Lifetime(steps[id(call)].workspace_bytes, when, when)
             for when, call in enumerate([*before, *rewriting.origins])

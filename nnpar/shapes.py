@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nnpar import _checks
 from nnpar._checks import IntOrPair, Padding, Pair
@@ -11,8 +11,7 @@ from nnpar._checks import IntOrPair, Padding, Pair
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Conv2dShape:
+class Conv2dShape(NamedTuple):
     """A convolution's sizes; `input_shape` (N, C, H, W), `weight_shape` (OC, C / groups, KH, KW)."""
 
     input_shape: Shape
@@ -64,8 +63,7 @@ def conv2d(
     return Conv2dShape(input_shape, weight_shape, size, stride, padding, dilation, groups)
 
 
-@dataclass(frozen=True)
-class PoolWindow:
+class PoolWindow(NamedTuple):
     """A pooling's window: sizes along each axis, what surrounds the image before and after it, and whether windows that
     reach beyond that count.
     """
@@ -104,8 +102,7 @@ def side_by_side(size: Shape) -> PoolWindow:
     return PoolWindow(tuple(size), tuple(size), (0,) * len(size), (0,) * len(size), (1,) * len(size))
 
 
-@dataclass(frozen=True)
-class PoolShape:
+class PoolShape(NamedTuple):
     """A pooling's sizes."""
 
     input_shape: Shape

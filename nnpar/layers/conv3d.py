@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ from nnpar.layers.lowering import Buffer, Lowering
 from nnpar.shapes import Shape
 
 
-@dataclass(frozen=True)
-class _Columns:
+class _Columns(NamedTuple):
     """How columns are made of a volume, or frame: `volume` (N, C, D, H, W), `depth` of the columns."""
 
     volume: Shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nnpar.shapes import Shape
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 INPUT = -1  # in place of a node's number: the model's input; of several, number k is INPUT - k
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One layer without layers inside, and the numbers of the nodes before it that it reads (or inputs)."""
 
     name: str

@@ -7,7 +7,6 @@ largest of the largest is the largest, and a mean of means of equally many the m
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -391,6 +390,6 @@ def whole_passes(input_shape: Shape) -> list[PoolShape]:
             size = [1, 1]
             size[axis - 2] = min(input_shape[axis], shapes.MAX_POOL_POSITIONS)
             window = shapes.side_by_side(tuple(size))
-            result.append(_pass(input_shape, replace(window, ceil_mode=True)))
+            result.append(_pass(input_shape, window._replace(ceil_mode=True)))
             input_shape = result[-1].output_shape
     return result or [_pass(input_shape, shapes.side_by_side((1, 1)))]
