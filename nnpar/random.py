@@ -93,8 +93,8 @@ def _stream(key: NDArray[np.uint64], position: int) -> np.random.Philox:
     return stream
 
 
-def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """An order of `size` samples that depends on seed and epoch alone."""
+def permutation(size: int, seed: int, epoch: int, draw: int = 0) -> NDArray[np.int64]:
+    """An order of `size` samples that depends on seed, epoch and the number of the draw alone."""
     # Counter 2**255: apart from the streams of `uniform`, which share the key's form.
-    generator = np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=2**255)
+    generator = np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=2**255 + 2**192 * draw)
     return np.argsort(generator.random_raw(size), kind="stable")

@@ -8,7 +8,9 @@ from nnpar.data.idx import read_idx
 from nnpar.data.images import ImageFiles, ImageFolder
 from nnpar.data.loader import Loader
 from nnpar.data.mnist_folder import mnist
-from nnpar.data.shards import Parquet, TarShards
+from nnpar.data.npy import NpyFiles
+from nnpar.data.parquet import Parquet
+from nnpar.data.shards import TarShards
 from nnpar.data.source import Arrays, Items, Source
 from nnpar.data.uci_digits import digits
 
@@ -19,6 +21,7 @@ __all__ = [
     "ImageFolder",
     "Items",
     "Loader",
+    "NpyFiles",
     "Parquet",
     "Source",
     "TarShards",

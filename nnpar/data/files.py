@@ -1,17 +1,49 @@
-"""Files wherever they are: local paths, and addresses such as ``s3://``, ``hdfs://`` or ``https://`` by fsspec."""
+"""Files wherever they are: local paths, and addresses such as ``s3://``, ``hdfs://`` or ``https://`` by fsspec.
+
+Machines that keep files go away, and others have copies: what fails with an OSError is tried again, on files that are
+opened anew.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-EXTRA = "pip install 'nnpar[data]'"
+EXTRA = "pip install 'nnpar[data]', or 'nnpar[hdfs]' for hdfs://"
+ATTEMPTS = 5
+WAIT = 0.25  # seconds after the first, twice as many after each other one
+FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)  # not tried again
+
+T = TypeVar("T")
 
 
 def is_address(path: str | os.PathLike[str]) -> bool:
     """Whether it is for fsspec."""
     return "://" in os.fspath(path)
+
+
+def persistently(action: Callable[[], T], what: str) -> T:
+    """What an action gives, which is tried again after an OSError.
+
+    Raises
+    ------
+    OSError
+        If all attempts fail; it names what was read.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return action()
+        except FINAL:
+            raise
+        except OSError as error:
+            if attempt == ATTEMPTS:
+                raise OSError(f"{what}: {ATTEMPTS} attempts failed, the last with: {error}") from error
+            time.sleep(WAIT * 2 ** (attempt - 1))
+    raise AssertionError("the last attempt returns or raises")
 
 
 def file_system(path: str | os.PathLike[str]) -> tuple[Any, str]:
@@ -26,12 +58,29 @@ def file_system(path: str | os.PathLike[str]) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise ImportError(f"{os.fspath(path)}: fsspec is needed for addresses: {EXTRA}") from error
-    system, inside = url_to_fs(os.fspath(path))
+    try:
+        system, inside = url_to_fs(os.fspath(path))
+    except ImportError as error:
+        raise ImportError(f"{os.fspath(path)}: {error}: {EXTRA}") from error
     return system, inside
 
 
-def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+def address_of(root: str, inside: str, name: str) -> str:
+    """The address of a file, from that of another place, `root`, the path there, and the file's path: with the host
+    and port that paths lack.
+    """
+    root = root.rstrip("/")
+    return root[: len(root) - len(inside.rstrip("/"))] + name
+
+
+def open_file(path: str | os.PathLike[str], ahead: bool = True) -> BinaryIO:
     """A file, open for reading bytes at any place.
+
+    Parameters
+    ----------
+    path : str or path-like
+    ahead : bool
+        Whether what comes after the bytes that are wanted may be read, too; False where wanted bytes are far apart.
 
     Raises
     ------
@@ -41,8 +90,28 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     if not is_address(path):
         return open(path, "rb")
     system, inside = file_system(path)
-    opened: BinaryIO = system.open(inside, "rb")
+    opened: BinaryIO = system.open(inside, "rb", **({} if ahead else {"cache_type": "none"}))
     return opened
+
+
+def read_at(file: BinaryIO, start: int, size: int) -> bytes:
+    """Bytes from `start` on.
+
+    Raises
+    ------
+    OSError
+        If there are fewer: a connection that broke looks so.
+    """
+    file.seek(start)
+    data = file.read(size)
+    while 0 < len(data) < size:
+        more = file.read(size - len(data))
+        if not more:
+            break
+        data += more
+    if len(data) != size:
+        raise OSError(f"expected {size} bytes at {start}, got {len(data)}")
+    return data
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
@@ -67,15 +136,7 @@ def find(paths: str | os.PathLike[str] | list[str] | tuple[str, ...], suffixes: 
         return [found for path in paths for found in find(path, suffixes)]
     text = os.fspath(paths)
     if is_address(text):
-        system, inside = file_system(text)
-        protocol = text.split("://")[0]
-        if "*" in inside:
-            names = system.glob(inside)
-        elif system.isdir(inside):
-            names = [name for name in system.find(inside) if name.endswith(suffixes)]
-        else:
-            names = [inside] if system.exists(inside) else []
-        found = [f"{protocol}://{name}" for name in sorted(names)]
+        found = persistently(lambda: _find_addresses(text, suffixes), text)
     elif "*" in text:
         base = Path(text)
         found = sorted(str(path) for path in base.parent.glob(base.name))
@@ -86,3 +147,49 @@ def find(paths: str | os.PathLike[str] | list[str] | tuple[str, ...], suffixes: 
     if not found:
         raise FileNotFoundError(f"{text}: no such file, and none in it that ends with {' or '.join(suffixes)}")
     return found
+
+
+def _find_addresses(text: str, suffixes: tuple[str, ...]) -> list[str]:
+    system, inside = file_system(text)
+    if "*" in inside:
+        names = system.glob(inside)
+    elif system.isdir(inside):
+        names = [name for name in system.find(inside, maxdepth=1) if name.endswith(suffixes)]
+    else:
+        return [text] if system.exists(inside) else []
+    return [address_of(text, inside, name) for name in sorted(names)]
+
+
+class OpenFile(threading.local):
+    """One open file for each thread, by its name; closed with the thread, or what it belongs to."""
+
+    def __init__(self) -> None:
+        self._open: _Open | None = None
+
+    def use(self, name: str, action: Callable[[Any], T], what: str) -> T:
+        """What an action on the file gives, which is opened if another was; anew for each further attempt.
+
+        Raises
+        ------
+        OSError
+            If all attempts fail; it names the file and what was read.
+        """
+
+        def attempt() -> T:
+            if self._open is None or self._open.name != name:
+                self._open = _Open(name)
+            opened, self._open = self._open, None
+            result = action(opened.file)
+            self._open = opened  # only a file that works is used again
+            return result
+
+        return persistently(attempt, f"{name}, {what}")
+
+
+class _Open:
+    def __init__(self, name: str) -> None:
+        self.name, self.file = name, open_file(name, ahead=False)
+
+    def __del__(self) -> None:
+        if hasattr(self, "file"):
+            self.file.close()

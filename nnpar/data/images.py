@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -205,9 +204,18 @@ class ImageFiles(Source):
 def _decoded(decode: Decoder, paths: Sequence[str], index: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     images = []
     for number in index:
-        with files.open_file(paths[number]) as file:
-            images.append(decode(file.read(), paths[number]))
+        images.append(decode(read_file(paths[number]), paths[number]))
     return images
+
+
+def read_file(path: str) -> bytes:
+    """All bytes of a file."""
+
+    def read() -> bytes:
+        with files.open_file(path) as file:
+            return file.read()
+
+    return files.persistently(read, path)
 
 
 def _image_paths(place: str) -> list[str]:
@@ -216,8 +224,8 @@ def _image_paths(place: str) -> list[str]:
         system, root = files.file_system(place)
         if system.isfile(root):
             return [place]
-        protocol = place.split("://")[0]
-        return [f"{protocol}://{path}" for path in sorted(system.find(root)) if path.lower().endswith(SUFFIXES)]
+        names = [name for name in sorted(system.find(root)) if name.lower().endswith(SUFFIXES)]
+        return [files.address_of(place, root, name) for name in names]
     path = Path(place)
     if path.is_dir():
         return _images_within(path)
@@ -239,32 +247,9 @@ def _local_classes(folder: Path) -> dict[str, list[str]]:
 
 def _remote_classes(address: str) -> dict[str, list[str]]:
     system, root = files.file_system(address)
-    protocol = address.split("://")[0]
     found: dict[str, list[str]] = {}
     for path in sorted(system.find(root)):
         inside = path[len(root) :].strip("/").split("/")
         if len(inside) > 1 and path.lower().endswith(SUFFIXES):
-            found.setdefault(inside[0], []).append(f"{protocol}://{path}")
+            found.setdefault(inside[0], []).append(files.address_of(address, root, path))
     return found
-
-
-class LocalFile(threading.local):
-    """One open file for each thread, by its name; closed with the thread, or what it belongs to."""
-
-    def __init__(self) -> None:
-        self._open: _Open | None = None
-
-    def of(self, name: str) -> Any:
-        """The file, opened if another was."""
-        if self._open is None or self._open.name != name:
-            self._open = _Open(name)
-        return self._open.file
-
-
-class _Open:
-    def __init__(self, name: str) -> None:
-        self.name, self.file = name, files.open_file(name)
-
-    def __del__(self) -> None:
-        if hasattr(self, "file"):
-            self.file.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nnpar import _checks, random
+from nnpar import _checks
 from nnpar._checks import Array
 from nnpar.data.mixing import Mixing, mixed
 from nnpar.data.source import Samples, Source, as_source
@@ -41,7 +41,7 @@ class Loader:
         See :mod:`nnpar.data`. Bytes become 0 to 1.
     batch_size : int
     shuffle : bool
-        Whether each epoch has an order of its own.
+        Whether each epoch has an order of its own, the one that `source.order` gives.
     transform : Pipeline or Transform, optional
         See :mod:`nnpar.data.transforms`.
     workers : int
@@ -134,7 +134,7 @@ class Loader:
         list of Loaded
             Of each batch, one for each part; the images of an empty part are an empty array.
         """
-        order = random.permutation(len(self), seed, epoch) if self.shuffle else np.arange(len(self))
+        order = self._order(seed, epoch) if self.shuffle else np.arange(len(self))
         starts = range(start, len(self), self.batch_size)
 
         def load(first: int) -> list[Loaded]:
@@ -158,6 +158,13 @@ class Loader:
                 yield ahead.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """The source's, which may be a user's."""
+        order = np.asarray(self.source.order(seed, epoch, self.batch_size))
+        if order.dtype.kind not in "iu" or not np.array_equal(np.sort(order), np.arange(len(self))):
+            raise ValueError(f"{self.source!r}: order: expected each number below {len(self)} once, got others")
+        return order
 
     def _load(self, order: NDArray[np.int64], first: int, stop: int, seed: int, epoch: int) -> Loaded:
         if first == stop:

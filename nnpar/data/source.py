@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnpar import random
 from nnpar.data.dataset import Dataset
 
 Samples = tuple[NDArray[Any], NDArray[Any], "NDArray[np.float32] | None"]
@@ -35,6 +36,13 @@ class Source:
         numbers. Several threads may call it at once.
         """
         raise NotImplementedError
+
+    def order(self, seed: int, epoch: int, batch_size: int) -> NDArray[np.int64]:
+        """The samples' numbers in the order in which a shuffled epoch takes them, each once. It depends on these
+        arguments alone: all processes that train together have the same, and so has a run that goes on. A source may
+        have an order of its own that reads less.
+        """
+        return random.permutation(len(self), seed, epoch)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self)} samples)"
