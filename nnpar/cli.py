@@ -1,4 +1,4 @@
-"""The command ``nnpar``: train, sweep, evaluate, predict, report, export, info, bench.
+"""The command ``nnpar``: train, sweep, evaluate, predict, report, export, data, info, bench.
 
 ``mpiexec -n 4 nnpar train ...`` trains on four processes.
 
@@ -135,6 +135,19 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--data", default="digits", help=DATA_HELP)
     export.set_defaults(run=_export, threads=None)
 
+    of_data = commands.add_parser("data", help="data sets: nnpar data convert").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    convert = of_data.add_parser("convert", help="write a data set as shards, which many processes read at a time")
+    convert.add_argument("source", help="as in a run's file: digits, mnist:FOLDER, folder:PATH, parquet:ADDRESS, ...")
+    convert.add_argument("output", help="folder that is not there yet, or an address such as hdfs://HOST:PORT/PATH; "
+                         "train and validation set, if there are both, go into folders within")  # fmt: skip
+    convert.add_argument("--format", choices=("parquet", "tar", "npy"), default="parquet", help="default: parquet")
+    convert.add_argument("--rows-per-shard", type=int, default=10_000, help="samples of a file; default: 10000")
+    convert.add_argument("--size", help="of image files: 224, or height,width; default: files as they are")
+    convert.add_argument("--channels", type=int, help="of image files: 3 or 1; default: 3")
+    convert.set_defaults(run=_convert, threads=None)
+
     info = commands.add_parser("info", parents=[common], help="version, instruction set, OpenMP, threads")
     info.set_defaults(run=_info)
 
@@ -258,6 +271,22 @@ def _export(options: argparse.Namespace) -> int:
         shape = getattr(model, "input_shape", None) or prediction.data_set(options.data)[1].images.shape[1:]
     onnx.save(model, output, shape)
     print(f"saved {output}")
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from nnpar.data.convert import convert
+
+    size = None if options.size is None else _sizes(options.size, "--size")
+    given = {"size": size if size is None or len(size) > 1 else size[0], "channels": options.channels}
+    reading = {name: value for name, value in given.items() if value is not None}
+    if reading and "size" not in runs.READING.get(options.source.partition(":")[0], ()):
+        raise ValueError(f"convert: --size, --channels: are for image files, got {options.source!r}")
+    source = runs.source(options.source, reading)
+    parts = dict(zip(("train", "validation"), source, strict=True)) if isinstance(source, tuple) else source
+    names = convert(parts, options.output, options.format, options.rows_per_shard)
+    count = sum(map(len, source)) if isinstance(source, tuple) else len(source)
+    print(f"saved {count:,} samples in {len(names)} files: {options.output}")
     return 0
 
 

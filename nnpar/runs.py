@@ -3,8 +3,10 @@
 ::
 
     [data]
-    train = "digits"          # or mnist:FOLDER, cifar10:FOLDER, cifar100:FOLDER, folder:PATH, tar:PATH, parquet:PATH
+    train = "digits"          # or mnist:FOLDER, cifar10:FOLDER, cifar100:FOLDER, fetch:NAME, folder:PATH, tar:PATH,
+                              # parquet:PATH, npy:PATH; paths may be addresses, such as hdfs://HOST:PORT/PATH
     size = 224                # of images in folders, tar files and Parquet
+    mixed = 8                 # of Parquet and .npy; and streams, cache_mb; of Parquet also image, label, shape
     batch_size = 64
     augment = [{ name = "RandomCrop", size = 8, padding = 1 }]
     mix = [{ name = "Mixup", alpha = 0.2, classes = 10 }]
@@ -44,7 +46,10 @@ else:
 
 Settings = Mapping[str, Any]  # sections by name
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "data": ("train", "validation", "size", "channels", "batch_size", "augment", "mix", "prepare", "workers"),
+    "data": (
+        "train", "validation", "size", "channels", "image", "label", "shape", "mixed", "streams", "cache_mb",
+        "batch_size", "augment", "mix", "prepare", "workers",
+    ),
     "model": ("name", "file"),
     "loss": ("name",),
     "optimizer": ("name",),
@@ -56,7 +61,14 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 SUFFIX, LOG = ".toml", "log.csv"  # of a run's file; in its folder
 OPEN = ("model", "loss", "optimizer", "schedule")  # whose other keys are arguments of what is named
-READERS: dict[str, Any] = {"folder": data.ImageFolder, "tar": data.TarShards, "parquet": data.Parquet}
+READERS: dict[str, Any] = {
+    "folder": data.ImageFolder, "tar": data.TarShards, "parquet": data.Parquet, "npy": data.NpyFiles,
+}  # fmt: skip
+OF_IMAGES, OF_UNITS = ("size", "channels"), ("mixed", "streams", "cache_mb")
+READING: dict[str, tuple[str, ...]] = {  # what each takes of a run's settings
+    "folder": OF_IMAGES, "tar": OF_IMAGES, "parquet": (*OF_IMAGES, "image", "label", "shape", *OF_UNITS),
+    "npy": OF_UNITS,
+}  # fmt: skip
 PAIRS: dict[str, Any] = {"mnist": data.mnist, "cifar10": data.cifar10, "cifar100": data.cifar100, "fetch": data.fetch}
 MIXING: dict[str, Any] = {"Mixup": data.mixing.Mixup, "CutMix": data.mixing.CutMix}
 LOSSES = {name: getattr(losses, name) for name in ("BCEWithLogits", "CrossEntropy", "Huber", "KLDiv", "L1", "MSE")}
@@ -260,7 +272,8 @@ def image_files(settings: Settings, places: Sequence[str]) -> data.ImageFiles:
     -------
     ImageFiles
     """
-    return data.ImageFiles(places, **_reading(settings["data"]))
+    options = settings["data"]
+    return data.ImageFiles(places, **{name: options[name] for name in OF_IMAGES if name in options})
 
 
 def loader(settings: Settings, source: Any, training: bool = False) -> data.Loader:
@@ -285,34 +298,63 @@ def loader(settings: Settings, source: Any, training: bool = False) -> data.Load
     return data.Loader(source, options.get("batch_size", 64), training, pipeline, options.get("workers", 1), mix=mix)
 
 
-def _reading(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in ("size", "channels") if name in options}
-
-
 def _sources(options: Mapping[str, Any]) -> list[Any]:
     """Training and validation set; None if there is no second."""
     if "train" not in options:
         raise ValueError("data.train: expected a data set, got none")
-    reading = _reading(options)
-    train = _source(options["train"], reading)
+    names = [options[key] for key in ("train", "validation") if key in options]
+    taken = {option for name in names for option in READING.get(_kind(name), ())}
+    for option in READING["parquet"]:
+        # Those of images are for files that are predicted, too.
+        if option in options and option not in (*OF_IMAGES, *taken):
+            takers = ", ".join(f"{kind}:" for kind, takes in READING.items() if option in takes)
+            raise ValueError(f"data.{option}: expected a data set {takers}, got {', '.join(map(repr, names))}")
+    train = source(options["train"], options)
     if isinstance(train, tuple):
         if "validation" in options:
             raise ValueError(f"data.validation: {options['train']!r} has one of its own")
         return list(train)
-    validation = options.get("validation")
-    return [train, None if validation is None else _source(validation, reading)]
+    return [train, source(options["validation"], options) if "validation" in options else None]
 
 
-def _source(name: str, reading: Mapping[str, Any]) -> Any:
-    kind, colon, place = str(name).partition(":")
+def source(name: str, options: Mapping[str, Any]) -> Any:
+    """A data set by its name.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``digits`` or ``folder:PATH``.
+    options : mapping
+        The settings of section ``data``, of which it takes those for its kind.
+
+    Returns
+    -------
+    Source, or tuple of Dataset
+        Training and validation set where there are both.
+
+    Raises
+    ------
+    ValueError
+        If there is no such data set.
+
+    Examples
+    --------
+    >>> source("digits", {})[1]
+    Dataset('digits', images (359, 1, 8, 8), labels (359,) int64)
+    """
+    kind, place = _kind(name), str(name).partition(":")[2]
     if name == "digits":
         return data.digits()
-    if kind in PAIRS and colon:
+    if kind in PAIRS and place:
         return PAIRS[kind](place)
-    if kind in READERS and colon:
-        return READERS[kind](place, **reading)
+    if kind in READERS and place:
+        return READERS[kind](place, **{key: options[key] for key in READING[kind] if key in options})
     forms = ", ".join(["digits", *(f"{kind}:PLACE" for kind in (*PAIRS, *READERS))])
     raise ValueError(f"data: expected one of {forms}, got {name!r}")
+
+
+def _kind(name: Any) -> str:
+    return str(name).partition(":")[0]
 
 
 def _named(section: str, name: Any, found: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:

@@ -109,6 +109,8 @@ class ImageFolder(Source):
     ----------
     paths : list of str
     labels : ndarray of int64
+    encoded : bool
+        Whether samples are what the files hold, of whatever size: there is no `size`, and `channels` is 3.
 
     Raises
     ------
@@ -135,6 +137,7 @@ class ImageFolder(Source):
     def __init__(self, folder: str | os.PathLike[str], size: IntOrPair | None = None, channels: int = 3) -> None:
         self.name = os.fspath(folder)
         self._decode = Decoder(size, channels, f"ImageFolder {self.name!r}")
+        self.encoded = size is None and channels == 3
         by_class = _local_classes(Path(folder)) if not files.is_address(folder) else _remote_classes(self.name)
         self.class_names = tuple(sorted(by_class))
         self.paths = [path for name in self.class_names for path in by_class[name]]

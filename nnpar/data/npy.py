@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ class _Array(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def read(self, opened: files.OpenFile, start: int, rows: int) -> NDArray[Any]:
         """Some rows."""
@@ -144,7 +145,7 @@ def _array(path: str) -> _Array:
             shape, by_columns, dtype = header(file)
             begin = file.tell()
             size = file.seek(0, os.SEEK_END) or file.tell()
-        expected = begin + int(np.prod(shape)) * dtype.itemsize
+        expected = begin + math.prod(shape) * dtype.itemsize
         if by_columns or dtype.kind not in "biuf" or not shape or size != expected:
             order = "columns" if by_columns else "rows"
             raise ValueError(f"expected numbers by rows and {expected} bytes, got {dtype} by {order}, {size} bytes")
