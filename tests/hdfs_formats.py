@@ -29,6 +29,6 @@ for kind, reader in (("parquet", data.Parquet), ("tar", data.TarShards), ("npy",
     assert seen == len(source)
     read = time.perf_counter()
     print(
-        f"{address}, {kind}: {seen} samples the same; written in {wrote - start:.2f} s, opened in {opened - wrote:.2f} s, "
-        f"read in {read - opened:.2f} s"
+        f"{address}, {kind}: {seen} samples the same; written in {wrote - start:.2f} s, "
+        f"opened in {opened - wrote:.2f} s, read in {read - opened:.2f} s"
     )

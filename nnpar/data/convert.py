@@ -284,13 +284,25 @@ class _Remote:
     def create(self, name: str) -> BinaryIO:
         opened = self._system.open(f"{self._at}/{name}", "wb")
         # Some file systems send each piece by itself; writers make many small ones.
-        buffered: BinaryIO = io.BufferedWriter(opened, MEBIBYTE) if isinstance(opened, io.RawIOBase) else opened
+        buffered: BinaryIO = io.BufferedWriter(opened, files.BUFFER) if isinstance(opened, io.RawIOBase) else opened
         return buffered
 
     def finish(self) -> None:
-        self._system.mv(self._at, self._path, recursive=True)
-        if not self.exists():
-            raise OSError(f"convert: {self._address}: renaming {self._at} did nothing")
+        from fsspec import AbstractFileSystem
+
+        if type(self._system).mv is not AbstractFileSystem.mv:  # a renaming of its own
+            self._system.mv(self._at, self._path, recursive=True)
+            if not self.exists():
+                raise OSError(f"convert: {self._address}: {self._at} could not be renamed")
+            return
+        try:
+            for name in self._system.find(self._at):
+                self._system.copy(name, self._path + name[len(self._at) :])
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._system.rm(self._path, recursive=True)
+            raise
+        self._system.rm(self._at, recursive=True)
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):  # what is raised is why it was given up

@@ -6,6 +6,7 @@ opened anew.
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
@@ -17,6 +18,8 @@ EXTRA = "pip install 'nnpar[data]', or 'nnpar[hdfs]' for hdfs://"
 ATTEMPTS = 5
 WAIT = 0.25  # seconds after the first, twice as many after each other one
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)  # not tried again
+
+BUFFER = 2**22  # bytes
 
 T = TypeVar("T")
 
@@ -91,7 +94,8 @@ def open_file(path: str | os.PathLike[str], ahead: bool = True) -> BinaryIO:
         return open(path, "rb")
     system, inside = file_system(path)
     opened: BinaryIO = system.open(inside, "rb", **({} if ahead else {"cache_type": "none"}))
-    return opened
+    # Some file systems ask for each piece by itself, others have a buffer of their own.
+    return io.BufferedReader(opened, BUFFER) if ahead and isinstance(opened, io.RawIOBase) else opened
 
 
 def read_at(file: BinaryIO, start: int, size: int) -> bytes:

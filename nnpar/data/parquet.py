@@ -198,7 +198,8 @@ class Parquet(Source):
                 got = (int(lengths[row]),)
                 raise ValueError(f"{self._who}: row {first + row}: expected {self._shape} numbers, got {got}")
             array = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, *self._shape)
-        return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+        images: NDArray[Any] = array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+        return images
 
     def _decoded(self, group: _Group, row: int) -> NDArray[np.uint8]:
         assert self._decode is not None
