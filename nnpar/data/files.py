@@ -6,6 +6,7 @@ opened anew.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import threading
@@ -92,10 +93,72 @@ def open_file(path: str | os.PathLike[str], ahead: bool = True) -> BinaryIO:
     """
     if not is_address(path):
         return open(path, "rb")
+    if ahead:
+        return io.BufferedReader(_Steady(os.fspath(path)), BUFFER)
     system, inside = file_system(path)
-    opened: BinaryIO = system.open(inside, "rb", **({} if ahead else {"cache_type": "none"}))
-    # Some file systems ask for each piece by itself, others have a buffer of their own.
-    return io.BufferedReader(opened, BUFFER) if ahead and isinstance(opened, io.RawIOBase) else opened
+    opened: BinaryIO = system.open(inside, "rb", cache_type="none")
+    return opened
+
+
+class _Steady(io.RawIOBase):
+    """A file at an address, of which what fails to be read is tried again."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._at = path, 0
+        self._file: BinaryIO | None = None
+        self._size = persistently(self._end, path)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            self._file = open_file(self._path, ahead=False)
+        return self._file
+
+    def _end(self) -> int:
+        try:
+            self._opened().seek(0, os.SEEK_END)
+            return self._opened().tell()
+        except OSError:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+        self._file = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(len(buffer), self._size - self._at)
+        if count <= 0:
+            return 0
+
+        def attempt() -> bytes:
+            try:
+                return read_at(self._opened(), self._at, count)
+            except OSError:
+                self._forget()
+                raise
+
+        buffer[:count] = persistently(attempt, f"{self._path}, {count} bytes at {self._at}")
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        self._forget()
+        super().close()
 
 
 def read_at(file: BinaryIO, start: int, size: int) -> bytes:

@@ -213,12 +213,8 @@ def _decoded(decode: Decoder, paths: Sequence[str], index: NDArray[np.int64]) ->
 
 def read_file(path: str) -> bytes:
     """All bytes of a file."""
-
-    def read() -> bytes:
-        with files.open_file(path) as file:
-            return file.read()
-
-    return files.persistently(read, path)
+    with files.open_file(path) as file:
+        return file.read()
 
 
 def _image_paths(place: str) -> list[str]:

@@ -82,16 +82,6 @@ class TarShards(Source):
 
 def _samples_of(shard: str) -> list[tuple[int, int, int, int]]:
     """Where each sample's image begins, its size, the class, and whether it is an array."""
-    samples = files.persistently(lambda: _members(shard), shard)
-    for name, sample in samples.items():
-        if len(sample) < 2:
-            raise ValueError(
-                f"{shard}: sample {name!r}: expected an image and a .cls file, got {', '.join(sample) or 'none'}"
-            )
-    return [(*sample["image"][:2], sample["class"], sample["image"][2]) for sample in samples.values()]
-
-
-def _members(shard: str) -> dict[str, dict[str, Any]]:
     import tarfile
 
     samples: dict[str, dict[str, Any]] = {}
@@ -111,4 +101,9 @@ def _members(shard: str) -> dict[str, dict[str, Any]]:
                     sample["class"] = int(taken.read(32))
     except (tarfile.TarError, ValueError, EOFError) as error:
         raise ValueError(f"{shard}: not a whole tar of samples: {error}") from error
-    return samples
+    for name, sample in samples.items():
+        if len(sample) < 2:
+            raise ValueError(
+                f"{shard}: sample {name!r}: expected an image and a .cls file, got {', '.join(sample) or 'none'}"
+            )
+    return [(*sample["image"][:2], sample["class"], sample["image"][2]) for sample in samples.values()]

@@ -241,7 +241,13 @@ def test_an_order_wants_few_units_at_a_time():
         live = [int(((first <= at) & (at <= last)).sum()) for at in range(0, len(found), 50)]
         assert max(live) <= 5
         assert np.mean(live) > 3
-    assert len(set(of_sample[order.reshape(-1, 2, 10)[:, 0]].ravel()) & set(of_sample[order.reshape(-1, 2, 10)[:, 1]].ravel())) <= 1
+    assert (
+        len(
+            set(of_sample[order.reshape(-1, 2, 10)[:, 0]].ravel())
+            & set(of_sample[order.reshape(-1, 2, 10)[:, 1]].ravel())
+        )
+        <= 1
+    )
     # Samples of a unit come in random order, far from each other.
     places = np.argsort(order)[:50]
     assert (np.diff(places) < 0).sum() > 10
@@ -417,7 +423,7 @@ def other_shape(folder):
         (
             lambda f: runs.build({"data": {"train": "digits", "mixed": 2}, "model": {"name": "mlp"}}),
             ValueError,
-            "data.mixed: expected a data set parquet, npy:, got 'digits'",
+            "data.mixed: expected a data set parquet:, npy:, got 'digits'",
         ),
     ],
 )
@@ -447,7 +453,9 @@ def test_from_the_shell(tmp_path, capsys, flaky):
 def test_the_order_of_the_shell_is_that_of_python(tmp_path):
     data_set = data.digits()[0]
     convert({"train": data_set}, tmp_path / "set", rows_per_shard=300)
-    run = runs.build({"data": {"train": f"parquet:{tmp_path}/set/train", "mixed": 2, "streams": 4}, "model": {"name": "mlp"}})
+    run = runs.build(
+        {"data": {"train": f"parquet:{tmp_path}/set/train", "mixed": 2, "streams": 4}, "model": {"name": "mlp"}}
+    )
     source = Parquet(tmp_path / "set" / "train", mixed=2, streams=4)
     np.testing.assert_array_equal(run.train.source.order(0, 1, 64), source.order(0, 1, 64))
     first = next(run.train.batches(0, 1))
