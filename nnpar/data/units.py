@@ -47,11 +47,11 @@ def order(
     Examples
     --------
     >>> import numpy as np
-    >>> found = order(np.full(6, 4), mixed=2, streams=2, seed=0, epoch=0, batch_size=4)
-    >>> sorted(found.tolist()) == list(range(24))
+    >>> found = order(np.full(40, 25), mixed=2, streams=2, seed=0, epoch=0, batch_size=50)
+    >>> sorted(found.tolist()) == list(range(1000))
     True
-    >>> [sorted({int(n) // 4 for n in found[start : start + 4]}) for start in (0, 4, 8)]  # units of the first batches
-    [[1, 4], [1, 4, 5], [1, 4, 5]]
+    >>> [sorted(set((batch // 25).tolist())) for batch in found.reshape(-1, 50)[:3]]  # units of the first batches
+    [[1, 10, 16, 31], [1, 6, 10, 16, 31, 38], [1, 6, 19, 31, 37, 38]]
     """
     count, units = int(rows.sum()), len(rows)
     place = np.empty(units)  # of each unit among the shuffled ones
