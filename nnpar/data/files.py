@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-EXTRA = "pip install 'nnpar[data]', or 'nnpar[hdfs]' for hdfs://"
+EXTRA = "pip install 'nnpar[data]'"
 ATTEMPTS = 5
 WAIT = 0.25  # seconds after the first, twice as many after each other one
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)  # not tried again
@@ -58,14 +58,22 @@ def file_system(path: str | os.PathLike[str]) -> tuple[Any, str]:
     ImportError
         If fsspec, or what it needs for this kind of address, is missing.
     """
+    import importlib.util
+
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise ImportError(f"{os.fspath(path)}: fsspec is needed for addresses: {EXTRA}") from error
     try:
         system, inside = url_to_fs(os.fspath(path))
-    except ImportError as error:
-        raise ImportError(f"{os.fspath(path)}: {error}: {EXTRA}") from error
+    except (ImportError, OSError) as error:
+        # fsspec has an `hdfs` of its own, which wants Hadoop's libraries and Java.
+        if os.fspath(path).startswith("hdfs://") and importlib.util.find_spec("hdfs_native") is None:
+            reason = "hdfs-native is needed: pip install 'nnpar[hdfs]'"
+            raise ImportError(f"{os.fspath(path)}: {reason}") from error
+        if isinstance(error, ImportError):
+            raise ImportError(f"{os.fspath(path)}: {error}") from error
+        raise
     return system, inside
 
 

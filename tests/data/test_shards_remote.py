@@ -2,6 +2,7 @@
 that reads each unit about once is an order like any other.
 """
 
+import importlib.util
 import io
 import json
 import threading
@@ -203,6 +204,14 @@ def test_what_is_not_there_is_not_tried_again(flaky):
     assert len(tries) == 1
     with pytest.raises(FileNotFoundError, match="no such file"):
         Parquet("flaky://nothing/*.parquet")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("hdfs_native") is not None, reason="hdfs-native is here")
+def test_what_hdfs_needs_is_named():
+    with pytest.raises(
+        ImportError, match=r"hdfs://127\.0\.0\.1:1/x: hdfs-native is needed: pip install 'nnpar\[hdfs\]'"
+    ):
+        Parquet("hdfs://127.0.0.1:1/x")
 
 
 def test_addresses_keep_their_host():
