@@ -93,8 +93,10 @@ def convert(
             folder.make(name)
             names += [f"{place}/{prefix}{file}" for file in _write(part, folder, prefix, format, rows_per_shard)]
         folder.finish()
-    except BaseException:
+    except BaseException as error:
         folder.remove()
+        if files.is_storage_error(error) and not isinstance(error, OSError):
+            raise OSError(f"convert: {place}: {error}") from error
         raise
     return names
 
@@ -299,11 +301,11 @@ class _Remote:
             for name in self._system.find(self._at):
                 self._system.copy(name, self._path + name[len(self._at) :])
         except BaseException:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):
                 self._system.rm(self._path, recursive=True)
             raise
         self._system.rm(self._at, recursive=True)
 
     def remove(self) -> None:
-        with contextlib.suppress(OSError):  # what is raised is why it was given up
+        with contextlib.suppress(Exception):  # what is raised is why it was given up
             self._system.rm(self._at, recursive=True)

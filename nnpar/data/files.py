@@ -1,7 +1,6 @@
 """Files wherever they are: local paths, and addresses such as ``s3://``, ``hdfs://`` or ``https://`` by fsspec.
 
-Machines that keep files go away, and others have copies: what fails with an OSError is tried again, on files that are
-opened anew.
+Machines that keep files go away, and others have copies: what fails is tried again, on files that are opened anew.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 EXTRA = "pip install 'nnpar[data]'"
-ATTEMPTS = 5
+ATTEMPTS = 6
 WAIT = 0.25  # seconds after the first, twice as many after each other one
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)  # not tried again
+CLIENTS = ("aiohttp", "botocore", "fsspec")  # whose own errors are no OSErrors, all of them
 
 BUFFER = 2**22  # bytes
 
@@ -30,8 +30,16 @@ def is_address(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+def is_storage_error(error: BaseException) -> bool:
+    """Whether storage or the way to it failed, rather than what was asked for being wrong."""
+    # hdfs-native raises plain RuntimeErrors, fsspec's timeouts are OSErrors from Python 3.11 on.
+    return (
+        isinstance(error, OSError) or type(error) is RuntimeError or type(error).__module__.partition(".")[0] in CLIENTS
+    )
+
+
 def persistently(action: Callable[[], T], what: str) -> T:
-    """What an action gives, which is tried again after an OSError.
+    """What an action gives, which is tried again where storage fails.
 
     Raises
     ------
@@ -43,7 +51,9 @@ def persistently(action: Callable[[], T], what: str) -> T:
             return action()
         except FINAL:
             raise
-        except OSError as error:
+        except Exception as error:
+            if not is_storage_error(error):
+                raise
             if attempt == ATTEMPTS:
                 raise OSError(f"{what}: {ATTEMPTS} attempts failed, the last with: {error}") from error
             time.sleep(WAIT * 2 ** (attempt - 1))
@@ -125,13 +135,13 @@ class _Steady(io.RawIOBase):
         try:
             self._opened().seek(0, os.SEEK_END)
             return self._opened().tell()
-        except OSError:
+        except Exception:
             self._forget()
             raise
 
     def _forget(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):
                 self._file.close()
         self._file = None
 
@@ -156,7 +166,7 @@ class _Steady(io.RawIOBase):
         def attempt() -> bytes:
             try:
                 return read_at(self._opened(), self._at, count)
-            except OSError:
+            except Exception:
                 self._forget()
                 raise
 

@@ -36,7 +36,7 @@ class FlakyFile(io.BytesIO):
         if Flaky.dead or (Flaky.every and Flaky.reads % Flaky.every == 0):
             if Flaky.short:
                 return super().read(max(0, size // 2) if not Flaky.dead else 0)
-            raise OSError("connection reset")
+            raise Flaky.error("connection reset")
         return super().read(size)
 
 
@@ -46,6 +46,7 @@ class Flaky(MemoryFileSystem):
     protocol = "flaky"
     every = reads = opened = 0
     dead = short = False
+    error = OSError
 
     @classmethod
     def _strip_protocol(cls, path):
@@ -162,13 +163,25 @@ def test_a_folder_is_there_as_a_whole_or_not_at_all(name, kind, tmp_path, flaky)
     assert len(READERS[name](f"{place(kind, tmp_path)}/a")) == 50
 
 
-@pytest.mark.parametrize("short", [False, True])
+class ClientError(Exception):
+    """As those of the clients of storage."""
+
+
+ClientError.__module__ = "botocore.exceptions"
+FAILURES = {"error": OSError, "runtime": RuntimeError, "client": ClientError, "short": None}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", READERS)
-def test_storage_that_fails_at_times_loses_no_sample(name, workers, short, tmp_path, flaky):
+def test_storage_that_fails_at_times_loses_no_sample(name, workers, failure, tmp_path, flaky, monkeypatch):
     convert((FLOATS, np.arange(50)), place("address", tmp_path), name, rows_per_shard=7)
     source = READERS[name](place("address", tmp_path))
-    flaky.every, flaky.short = 7, short and name != "parquet"  # what pyarrow makes of a short read is its own affair
+    monkeypatch.setattr(flaky, "error", FAILURES[failure] or OSError)
+    flaky.every, flaky.short = (
+        7,
+        failure == "short" and name != "parquet",
+    )  # what pyarrow makes of a short read is its own affair
     seen = [batch.labels for batch in Loader(source, 8, workers=workers).batches(1, 0)]
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(50))
     assert flaky.reads > 7
@@ -183,10 +196,10 @@ def test_storage_that_is_gone_is_one_error(name, row, short, tmp_path, flaky):
     source = READERS[name](place("address", tmp_path))
     flaky.dead, flaky.short, flaky.opened = True, short and name != "parquet", 0
     reason = "expected .* bytes at .*, got 0" if flaky.short else "connection reset"
-    with pytest.raises(OSError, match=rf"00001.*{row}.*: 5 attempts failed, the last with: {reason}"):
+    with pytest.raises(OSError, match=rf"00001.*{row}.*: 6 attempts failed, the last with: {reason}"):
         source.read(np.array([9]))
     assert flaky.opened == files.ATTEMPTS, "each attempt opens the file anew"
-    with pytest.raises(OSError, match="5 attempts failed"):
+    with pytest.raises(OSError, match="6 attempts failed"):
         Trainer(nnpar.Sequential(nnpar.Flatten(), nnpar.Linear(16, 4))).fit(Loader(source), epochs=1, progress=False)
     flaky.dead = False
     np.testing.assert_array_equal(source.read(np.array([9]))[0], FLOATS[[9]])
@@ -212,6 +225,19 @@ def test_what_hdfs_needs_is_named():
         ImportError, match=r"hdfs://127\.0\.0\.1:1/x: hdfs-native is needed: pip install 'nnpar\[hdfs\]'"
     ):
         Parquet("hdfs://127.0.0.1:1/x")
+
+
+@pytest.mark.parametrize("error", [NotImplementedError, RecursionError, ValueError, PermissionError])
+def test_what_another_attempt_would_not_change_is_raised(error):
+    tries = []
+
+    def wrong():
+        tries.append(1)
+        raise error("no")
+
+    with pytest.raises(error, match="no"):
+        files.persistently(wrong, "x")
+    assert len(tries) == 1
 
 
 def test_addresses_keep_their_host():
