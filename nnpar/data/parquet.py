@@ -45,7 +45,7 @@ class Parquet(Source):
         See the notes.
     streams : int
         Equal parts of each batch, which have row groups of their own: a multiple of the number of processes, so that
-        no two read the same.
+        no two read the same, but for groups between streams.
     cache_mb : float
         MiB of memory for row groups. With `mixed`, those of `mixed` + 1 groups of each stream that a process reads
         should fit.
