@@ -299,6 +299,7 @@ class Checkpoint(Callback):
     def on_fit_begin(self, trainer: Trainer) -> None:
         if self._best is not None and not isinstance(trainer.model, Composite):
             raise ValueError("Checkpoint: best: expected a model such as a Sequential, got a single layer")
+        checkpoints.whole_only(trainer)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._folder.sweep()
         self._saved_at = time.monotonic()

@@ -35,9 +35,27 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     ------
     OSError
         If it cannot be written; an old file of that name is then as it was.
+    ValueError
+        If no process has the whole model.
     """
+    whole_only(trainer)
     of_callbacks = {CALLBACK + name: array for name, array in trainer.callback_arrays().items()}
     tensors.write(path, trainer.state_arrays() | of_callbacks, {KEY: json.dumps(_description(trainer))})
+
+
+def whole_only(trainer: Trainer) -> None:
+    """A checkpoint would hold the whole model.
+
+    Raises
+    ------
+    ValueError
+        If each process has only its part.
+    """
+    if trainer.parallel.divides_layers:
+        raise ValueError(
+            f"checkpoints: not supported with {type(trainer.parallel).__name__}, where no process has the whole model; "
+            "nnpar.distributed.full_state_dict(model) collects its weights"
+        )
 
 
 def resume(trainer: Trainer, path: str | os.PathLike[str]) -> None:
@@ -52,8 +70,9 @@ def resume(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        As of `restore`.
+        As of `restore`, and if no process has the whole model.
     """
+    whole_only(trainer)
     state = None
     if trainer.parallel.rank == 0:
         found = find(path)

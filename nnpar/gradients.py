@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from nnpar import _checks, arrays
 from nnpar._checks import Array
 from nnpar._kernels.elementwise import Add, Position
-from nnpar._kernels.optimizer import ClipNorm, ClipValue
+from nnpar._kernels.optimizer import ClipValue
 from nnpar._kernels.step import Program, Step
 from nnpar.batches import take
 from nnpar.layers.base import Layer
@@ -102,11 +102,11 @@ class Gradients:
         clips: list[Step] = []
         if clip_value is not None:
             clips.append(ClipValue(self.flat, _checks.above(clip_value, "Trainer", "clip_value")))
-        self._norm = (
-            None if clip_norm is None else ClipNorm(self.flat, _checks.above(clip_norm, "Trainer", "clip_norm"))
-        )
-        if self._norm is not None:
-            clips.append(self._norm)
+        self._norm: Callable[[], float] | None = None
+        if clip_norm is not None:
+            most = _checks.above(clip_norm, "Trainer", "clip_norm")
+            clip, self._norm = parallel.clip(self.flat, self.slots, most)
+            clips.append(clip)
         self._clip = Program(clips) if clips else None
         self.sum = arrays.zeros(self.flat.shape if accumulate > 1 else (0,))
         self._add = Program([Add(self.sum, self.flat, self.sum)]) if accumulate > 1 else None
@@ -179,8 +179,8 @@ class Gradients:
                 raise NotFiniteError(f"the loss is {totals[0]}")
             if self._clip is not None:
                 self._clip.run()
-            if self._norm is not None and not np.isfinite(self._norm.norm):
-                raise NotFiniteError(f"the gradient's norm is {self._norm.norm}")
+            if self._norm is not None and not np.isfinite(norm := self._norm()):
+                raise NotFiniteError(f"the gradient's norm is {norm}")
             return totals
         except BaseException:
             self.restore_statistics()

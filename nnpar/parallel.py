@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnpar._checks import Array
+from nnpar._kernels.optimizer import ClipNorm
+from nnpar._kernels.step import Step
+
 if TYPE_CHECKING:
     from nnpar.gradients import Batch, Gradients
     from nnpar.layers.base import Layer
@@ -35,14 +39,44 @@ class Parallel:
         This process's number, and how many there are.
     divides_model : bool
         Whether a process has the gradient of a part of the parameters only.
+    divides_layers : bool
+        Whether no process ever has the whole model, so that none can save it.
     """
 
     rank, size = 0, 1
     divides_model = False
+    divides_layers = False
+
+    @property
+    def replica(self) -> int:
+        """The number of the group of processes that this one belongs to: a group computes the same samples."""
+        return self.rank
+
+    @property
+    def replicas(self) -> int:
+        """How many such groups there are."""
+        return self.size
 
     def part(self, model: Layer, slots: Sequence[Slot], size: int) -> slice:
-        """Which part of the flat parameters, of that size, this process changes."""
+        """Which part of the flat parameters, of that size, this process changes.
+
+        Raises
+        ------
+        ValueError
+            If the model is not one that is trained this way.
+        """
+        for node in model.nodes():
+            if node.layer.trained_by:
+                raise ValueError(
+                    f"{node.layer.describe(node.name)}: expected Trainer(parallel={node.layer.trained_by}(...)), "
+                    f"got {type(self).__name__}"
+                )
         return slice(0, size)
+
+    def clip(self, flat: Array, slots: Sequence[Slot], most: float) -> tuple[Step, Callable[[], float]]:
+        """The step that scales the flat gradient if its norm is above `most`, and what tells that of its latest run."""
+        step = ClipNorm(flat, most)
+        return step, lambda: step.norm
 
     def attach(self, gradients: Gradients) -> None:
         """Before anything else: whose gradients are divided."""
@@ -85,6 +119,10 @@ class Parallel:
     def gather(self, value: Any) -> list[Any]:
         """What each process gives, in their order."""
         return [value]
+
+    def gather_replicas(self, value: Any) -> list[Any]:
+        """What one process of each group gives, in their order."""
+        return self.gather(value)
 
     def share(self, value: Any) -> Any:
         """What process 0 gives."""

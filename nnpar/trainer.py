@@ -575,7 +575,7 @@ class Trainer:
         batch_size = _checks.integer(batch_size, "evaluate", "batch_size", 1)
         totals = np.zeros(4)
         self.parallel.collect(self._gradients)
-        rank, size = self.parallel.rank, self.parallel.size
+        rank, size = self.parallel.replica, self.parallel.replicas
         own: list[Evaluated] = []
         for batch in self._in_order(data, batch_size, lambda number, count: [slice(0, count)][: number % size == rank]):
             with self._lock:
@@ -585,7 +585,8 @@ class Trainer:
             wanted = batch.targets if batch.index is None else batch.targets[batch.index]
             own.append((batch.sample, plan.result.copy(), y, wanted if self.metrics else None))
         # In the batches' order, so that the number of processes does not change how sums are rounded.
-        evaluated = sorted(itertools.chain.from_iterable(self.parallel.gather(own)), key=operator.itemgetter(0))
+        every = itertools.chain.from_iterable(self.parallel.gather_replicas(own))
+        evaluated = sorted(every, key=operator.itemgetter(0))
         for _, part, _, _ in evaluated:
             totals += part
         result = self._means(totals)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 WORKER = Path(__file__).parent / "distributed" / "worker.py"
+MODEL_WORKER = WORKER.with_name("model_worker.py")
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
 
@@ -36,9 +37,9 @@ def run(ranks, *arguments, timeout=60, **changes):
     )
 
 
-def work(ranks, scenario, *arguments, timeout=60, **changes):
-    """What process 0 of a scenario of worker.py says."""
-    result = run(ranks, WORKER, scenario, *arguments, timeout=timeout, **changes)
+def work(ranks, scenario, *arguments, timeout=60, worker=WORKER, **changes):
+    """What process 0 of a scenario of a worker says."""
+    result = run(ranks, worker, scenario, *arguments, timeout=timeout, **changes)
     assert result.returncode == 0, result.stdout + result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 

@@ -144,6 +144,7 @@ class Layer:
     _statistics: Mapping[str, Array] = MappingProxyType({})
 
     input_count: int = 1  # how many inputs it has, unless it is told
+    trained_by: str = ""  # the Parallel of a Trainer that it needs, where this process has only a part of it
     # The memory layout that inputs of three axes or more get, and their gradients may have: True for (N, ..., C), False
     # for the order of the axes, None for any, but all alike.
     channels_last: bool | None = None
