@@ -31,14 +31,14 @@ DEEPEST = 32  # models within models: a file must not exhaust the stack
 LONGEST = 2**22  # characters of a description: JSON takes thirty times its length when it is read
 
 
-def load(path: str | os.PathLike[str], layers: Sequence[type[CustomLayer]] = ()) -> Composite:
+def load(path: str | os.PathLike[str], layers: Sequence[type[Layer]] = ()) -> Composite:
     """Read a model that ``model.save`` wrote. Nothing in the file is executed.
 
     Parameters
     ----------
     path : str or path-like
     layers : sequence of classes
-        The user's own layers that it may hold.
+        The user's own layers that it may hold, and those of :mod:`nnpar.distributed`.
 
     Returns
     -------
@@ -65,8 +65,8 @@ def load(path: str | os.PathLike[str], layers: Sequence[type[CustomLayer]] = ())
     import json
 
     for layer in layers:
-        if not isinstance(layer, type) or not issubclass(layer, CustomLayer):
-            raise TypeError(f"load: layers: expected classes made from CustomLayer, got {layer!r}")
+        if not isinstance(layer, type) or not issubclass(layer, Layer):
+            raise TypeError(f"load: layers: expected classes of layers, got {layer!r}")
     types = TYPES | {layer.__name__: layer for layer in layers}
     state, metadata = tensors.read(path)
     try:

@@ -87,7 +87,7 @@ def test_it_trains_and_comes_back_from_a_file(tmp_path):
         nnpar.load(tmp_path / "net.safetensors")
     again = nnpar.load(tmp_path / "net.safetensors", layers=[PerChannel, Product])
     cases.assert_equal(again(x), net(x))
-    with pytest.raises(TypeError, match="load: layers: expected classes made from CustomLayer, got <class 'int'>"):
+    with pytest.raises(TypeError, match="load: layers: expected classes of layers, got <class 'int'>"):
         nnpar.load(tmp_path / "net.safetensors", layers=[int])
 
 

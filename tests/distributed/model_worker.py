@@ -13,6 +13,7 @@ from nnpar import (
     GELU,
     SGD,
     Add,
+    AvgPool2d,
     BatchNorm2d,
     Conv2d,
     Dropout,
@@ -86,7 +87,7 @@ def mesh(*sizes):
     say(processes=WORLD.allgather(own))
 
 
-def data_over_mesh(folder):
+def data_over_mesh():
     """Data parallelism along one axis only: the others train apart."""
     made = Mesh(data=2, tensor=2)
     nnpar.manual_seed(1)
@@ -120,7 +121,7 @@ def tensor_layers(first, hidden, last):
         for key in layer._arrays:
             whole = expected[2][f"{number}.{key}"]
             errors[f"{number}.{key}"] = error(found[2][f"{number}.{key}"], layer.slice_of(key, whole))
-    frozen = nnpar.Predictor(model, (first,))(x[0]) if WORLD.size == 1 else model(x[0])
+    frozen = nnpar.Predictor(model)(x[0])
     errors["predicted"] = error(frozen, plain(x[0]))
     say(same=WORLD.allgather(same), errors=WORLD.allgather(errors))
 
@@ -287,22 +288,24 @@ def row_model(rows):
 
 def row_values():
     """The whole images' values, through scattering and gathering."""
-    rows = Rows(16)
+    rows = Rows(32)
     nnpar.manual_seed(1)
     own = Sequential(
-        ScatterRows(rows), RowParallelConv2d(3, 8, 3, rows=rows), ReLU(), MaxPool2d(2),
-        RowParallelConv2d(8, 8, 3, rows=rows.pooled(2)), GatherRows(rows.pooled(2)),
+        ScatterRows(rows), RowParallelConv2d(8, 16, 3, rows=rows), GELU(), AvgPool2d(2),
+        RowParallelConv2d(16, 8, 3, rows=rows.pooled(2)), GatherRows(rows.pooled(2)),
     )  # fmt: skip
     nnpar.manual_seed(1)
-    plain = Sequential(Conv2d(3, 8, 3, padding=1), ReLU(), MaxPool2d(2), Conv2d(8, 8, 3, padding=1))
-    x, dy, along = numbers(5, 3, 16, 12), numbers(5, 8, 8, 6, seed=1), numbers(5, 3, 16, 12, seed=2)
+    plain = Sequential(Conv2d(8, 16, 3, padding=1), GELU(), AvgPool2d(2), Conv2d(16, 8, 3, padding=1))
+    x, dy, along = numbers(3, 8, 32, 12), numbers(3, 8, 16, 6, seed=1), numbers(3, 8, 32, 12, seed=2)
     y, dx, _ = passes(plain, x, dy)
     found = passes(own, x, dy)
+    predicted = nnpar.Predictor(own)(x)
     step = 1e-2
     up, down = (np.sum(own(x + sign * step * along) * dy, dtype=np.float64) for sign in (1, -1))
     say(
         y=WORLD.allgather(np.array_equal(found[0], y)),
-        dx=WORLD.allgather(error(found[1], dx)),
+        dx=WORLD.allgather(np.array_equal(found[1], dx)),
+        predicted=WORLD.allgather(error(predicted, y)),
         slope=[float(np.sum(found[1] * along)), float((up - down) / (2 * step))],
     )
 
@@ -312,7 +315,7 @@ def enlarged(samples):
 
 
 def row_train(data_size, path, folder=""):
-    """Weights after some steps; or plain layers, if there is no mesh."""
+    """Weights after some steps; or of plain layers, if there is no mesh, with parallel data."""
     place = None if data_size == "plain" else Mesh(data=int(data_size), tensor=WORLD.size // int(data_size))
     model = row_model(place and Rows(16, comm=place))
     if WORLD.rank and place:
@@ -320,7 +323,7 @@ def row_train(data_size, path, folder=""):
             array += 1.0
     trainer = Trainer(
         model, optimizer=SGD(0.05, momentum=0.9), clip_norm=0.5, metrics=["f1"], accumulate=2,
-        parallel=RowParallel(place) if place else None,
+        parallel=RowParallel(place) if place else DataParallel(),
     )  # fmt: skip
     saved = [Checkpoint(folder)] if folder else []
     for epochs in (1, 2) if folder else (1,):  # the second time it goes on
