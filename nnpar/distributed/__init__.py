@@ -8,7 +8,8 @@ from nnpar.distributed.mesh import Axis, Mesh
 from nnpar.distributed.model_parallel import ModelParallel
 from nnpar.distributed.pipeline import PipelineParallel
 from nnpar.distributed.ranks import Ranks
-from nnpar.distributed.rows import GatherRows, RowParallel, RowParallelConv2d, Rows, ScatterRows, rows_of
+from nnpar.distributed.row_parallel import RowParallel
+from nnpar.distributed.rows import GatherRows, RowParallelConv2d, Rows, ScatterRows, rows_of
 from nnpar.distributed.tensor import (
     TensorParallel,
     TensorParallelDropout,

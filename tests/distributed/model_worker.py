@@ -153,6 +153,11 @@ def plain_head():
     )  # fmt: skip
 
 
+def samples(outputs, targets):
+    """A metric: how many there are."""
+    return len(outputs)
+
+
 class Counts(Callback):
     calls = 0
 
@@ -168,7 +173,7 @@ def tensor_train(data_size, path, **options):
         if WORLD.rank and "running" not in name and name[0] == "0":
             array += 1.0
     trainer = Trainer(
-        model, optimizer=SGD(0.05, momentum=0.9), clip_norm=0.5, average=0.9, metrics=["f1"], accumulate=2,
+        model, optimizer=SGD(0.05, momentum=0.9), clip_norm=0.5, average=0.9, metrics=["f1", samples], accumulate=2,
         parallel=TensorParallel(place, sync_batch_norm=True),
     )  # fmt: skip
     counts = Counts()
@@ -322,7 +327,7 @@ def row_train(data_size, path, folder=""):
         for array in model.parameters().values():
             array += 1.0
     trainer = Trainer(
-        model, optimizer=SGD(0.05, momentum=0.9), clip_norm=0.5, metrics=["f1"], accumulate=2,
+        model, optimizer=SGD(0.05, momentum=0.9), clip_norm=0.5, metrics=["f1", samples], accumulate=2,
         parallel=RowParallel(place) if place else DataParallel(),
     )  # fmt: skip
     saved = [Checkpoint(folder)] if folder else []
@@ -334,7 +339,9 @@ def row_train(data_size, path, folder=""):
     states = WORLD.allgather(b"".join(array.tobytes() for array in trainer.state_arrays().values()))
     if WORLD.rank == 0:
         np.savez(path, *model.state().values())
-    record = {name: trainer.history.last[name] for name in ("loss", "validation_loss", "validation_f1")}
+    record = {
+        name: trainer.history.last[name] for name in ("loss", "validation_loss", "validation_f1", "validation_samples")
+    }
     say(agreed=len(set(states)) == 1, record=record, epochs=len(trainer.history))
 
 
