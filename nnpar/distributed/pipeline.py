@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nnpar import _checks
 from nnpar._checks import Array
 from nnpar.batches import take
+from nnpar.distributed.mesh import Axis, Mesh
 from nnpar.distributed.ranks import Ranks
 from nnpar.layers.composite import Sequential
 from nnpar.plan import Plan, PlanCache
@@ -41,6 +42,9 @@ class PipelineParallel(Ranks):
     for validation, and at the end of `fit`. Each process reads the batches; the first uses the images, the last the
     targets.
 
+    With a mesh of several pipelines, each computes its part of every batch, as :class:`DataParallel` does; then sums
+    over pipelines are MPI's.
+
     Parameters
     ----------
     microbatches : int
@@ -50,8 +54,8 @@ class PipelineParallel(Ranks):
         long, by the operations and bytes of a plan.
     input_shape : tuple of int, optional
         Of one sample, for the balance of stages; that of a model of `nnpar.zoo` is known.
-    comm : mpi4py.MPI.Comm, optional
-        All processes by default.
+    comm : Mesh or mpi4py.MPI.Comm, optional
+        Of a mesh the axes `pipeline` and `data`; one pipeline of all processes by default.
 
     Raises
     ------
@@ -79,9 +83,14 @@ class PipelineParallel(Ranks):
         microbatches: int = 8,
         boundaries: Sequence[int] | None = None,
         input_shape: Shape | None = None,
-        comm: Comm | None = None,
+        comm: Mesh | Comm | None = None,
     ) -> None:
-        super().__init__(comm)
+        super().__init__(comm.comm if isinstance(comm, Mesh) else comm)
+        self._pipe, self._data = Axis(self._comm, self.rank, self.size), Axis(None, 0, 1)
+        if isinstance(comm, Mesh):
+            if comm.tensor.size > 1:
+                raise ValueError(f"PipelineParallel: comm: expected a mesh with tensor=1, got {comm!r}")
+            self._pipe, self._data = comm.pipeline, comm.data
         self.microbatches = _checks.integer(microbatches, "PipelineParallel", "microbatches", 1)
         self._wanted = None
         if boundaries is not None:
@@ -95,25 +104,26 @@ class PipelineParallel(Ranks):
     @property
     def is_last(self) -> bool:
         """Whether this process computes the loss."""
-        return self.rank == self.size - 1
+        return self._pipe.rank == self._pipe.size - 1
 
     def part(self, model: Layer, slots: Sequence[Slot], size: int) -> slice:
         who = "PipelineParallel"
-        if not isinstance(model, Sequential) or len(model) < self.size:
+        super().part(model, slots, size)
+        if not isinstance(model, Sequential) or len(model) < self._pipe.size:
             got = f"{len(model)} layers" if isinstance(model, Sequential) else type(model).__name__
-            raise ValueError(f"{who}: model: expected a Sequential of at least {self.size} layers, got {got}")
+            raise ValueError(f"{who}: model: expected a Sequential of at least {self._pipe.size} layers, got {got}")
         self.boundaries = self._wanted if self._wanted is not None else self._balanced(model)
         edges = [0, *self.boundaries, len(model)]
-        if len(edges) != self.size + 1 or any(a >= b for a, b in itertools.pairwise(edges)):
+        if len(edges) != self._pipe.size + 1 or any(a >= b for a, b in itertools.pairwise(edges)):
             raise ValueError(
-                f"{who}: boundaries: expected {self.size - 1} ascending numbers between 0 and {len(model)}, "
+                f"{who}: boundaries: expected {self._pipe.size - 1} ascending numbers between 0 and {len(model)}, "
                 f"got {self.boundaries}"
             )
         starts = [_first_slot(slots, model, edge, size) for edge in edges]
         self._slices = [slice(a, b) for a, b in itertools.pairwise(starts)]
-        self._part = self._slices[self.rank]
-        self._stage = Sequential(*list(model)[edges[self.rank] : edges[self.rank + 1]])
-        self._before = list(model)[: edges[self.rank]]
+        self._part = self._slices[self._pipe.rank]
+        self._stage = Sequential(*list(model)[edges[self._pipe.rank] : edges[self._pipe.rank + 1]])
+        self._before = list(model)[: edges[self._pipe.rank]]
         self._first_index = sum(len(layer.nodes()) for layer in self._before)
         self._statistics = [
             [array for layer in list(model)[a:b] for node in layer.nodes() for array in node.layer._statistics.values()]
@@ -123,7 +133,7 @@ class PipelineParallel(Ranks):
 
     def _balanced(self, model: Sequential) -> list[int]:
         """Boundaries that make the longest stage as short as can be."""
-        if self.size == 1:
+        if self._pipe.size == 1:
             return []
         shape = self._input_shape or getattr(model, "input_shape", None)
         if shape is None:
@@ -131,7 +141,7 @@ class PipelineParallel(Ranks):
         costs = np.zeros(len(model))
         for layer, flops, nbytes in Plan(model, (8, *shape), training=True).costs():
             costs[int(layer.partition(".")[0])] += flops + BYTES_AS_FLOPS * nbytes
-        return balanced(costs.tolist(), self.size)
+        return balanced(costs.tolist(), self._pipe.size)
 
     def attach(self, gradients: Gradients) -> None:
         """All begin with the weights of process 0."""
@@ -147,11 +157,12 @@ class PipelineParallel(Ranks):
         }
         self._sum = np.zeros(self._part.stop - self._part.start, np.float32)
         # As many microbatches are on their way between this stage and the last.
-        self._plans = [PlanCache(MOST_PLANS) for _ in range(self.size - self.rank)]
+        self._plans = [PlanCache(MOST_PLANS) for _ in range(self._pipe.size - self._pipe.rank)]
         self.share_arrays([gradients.values, *gradients.statistics])
 
     def parts(self, number: int, count: int) -> list[slice]:
-        cuts = [count * k // self.microbatches for k in range(self.microbatches + 1)]
+        first, last = (count * (self._data.rank + k) // self._data.size for k in (0, 1))
+        cuts = [first + (last - first) * k // self.microbatches for k in range(self.microbatches + 1)]
         return [slice(a, b) for a, b in itertools.pairwise(cuts)]
 
     def compute(self, gradients: Gradients, batches: Sequence[Sequence[Batch]], epoch: int) -> NDArray[np.float64]:
@@ -159,7 +170,7 @@ class PipelineParallel(Ranks):
         results = np.zeros((len(lane), 4))
         self._sum[...] = 0.0
         plans: dict[int, Plan] = {}
-        ahead = min(self.size - 1 - self.rank, len(lane))
+        ahead = min(self._pipe.size - 1 - self._pipe.rank, len(lane))
         for number in range(ahead):
             plans[number] = self._forward(gradients, lane[number], number, epoch)
         for number in range(len(lane)):
@@ -173,15 +184,32 @@ class PipelineParallel(Ranks):
         totals = np.zeros(4)
         for result in results:
             totals += result
+        if self._data.size > 1:
+            totals = self._sum_over_pipelines(totals, sum(map(len, lane)))
         np.multiply(self._sum, np.float32(1.0 / totals[2] if totals[2] else 0.0), out=gradients.flat[self._part])
         return totals
 
+    def _sum_over_pipelines(self, totals: NDArray[np.float64], samples: int) -> NDArray[np.float64]:
+        """Sums of this stage's gradients and of the losses' results; statistics become the mean over samples."""
+        assert self._data.comm is not None
+        from mpi4py import MPI
+
+        self._data.comm.Allreduce(MPI.IN_PLACE, self._sum)
+        statistics = self._statistics[self._pipe.rank]
+        numbers = np.concatenate([totals, [samples], *(samples * array.astype(float) for array in statistics)])
+        self._data.comm.Allreduce(MPI.IN_PLACE, numbers)
+        start = 5
+        for array in statistics:
+            array[...] = numbers[start : start + array.size] / numbers[4]
+            start += array.size
+        return numbers[:4]
+
     def _forward(self, gradients: Gradients, batch: Batch, number: int, epoch: int) -> Plan:
         plan = self._plan(gradients, batch, number)
-        if self.rank == 0:
+        if self._pipe.rank == 0:
             take(batch.images, batch.index, plan.x)
         else:
-            self._receive(plan.x, self.rank - 1, FORWARD)
+            self._receive(plan.x, self._pipe.rank - 1, FORWARD)
         gradients.position.move(epoch, batch.sample)
         if self.is_last:
             take(batch.targets, batch.index, plan.target.reshape(len(batch), *batch.targets.shape[1:]))
@@ -190,7 +218,7 @@ class PipelineParallel(Ranks):
             plan.run()  # backward at once
         else:
             plan.run_forward()
-            self._send(plan.y, self.rank + 1, FORWARD)
+            self._send(plan.y, self._pipe.rank + 1, FORWARD)
         gradients.latest = plan
         return plan
 
@@ -199,16 +227,16 @@ class PipelineParallel(Ranks):
         if self.is_last:
             result: NDArray[np.float64] = plan.result.copy()
         else:
-            assert self._comm is not None
+            assert self._pipe.comm is not None
             result = np.empty(4)
-            self._comm.Recv(result, self.rank + 1, RESULT)
-            self._receive(plan.dy, self.rank + 1, BACKWARD)
+            self._pipe.comm.Recv(result, self._pipe.rank + 1, RESULT)
+            self._receive(plan.dy, self._pipe.rank + 1, BACKWARD)
             gradients.position.move(epoch, batch.sample)
             plan.run_backward()
-        if self.rank > 0:
-            assert self._comm is not None
-            self._sends.append((self._comm.Isend(result, self.rank - 1, RESULT), result))
-            self._send(plan.dx, self.rank - 1, BACKWARD)
+        if self._pipe.rank > 0:
+            assert self._pipe.comm is not None
+            self._sends.append((self._pipe.comm.Isend(result, self._pipe.rank - 1, RESULT), result))
+            self._send(plan.dx, self._pipe.rank - 1, BACKWARD)
         own = gradients.flat[self._part]
         np.multiply(own, np.float32(result[2]), out=own)
         np.add(self._sum, own, out=self._sum)
@@ -229,7 +257,7 @@ class PipelineParallel(Ranks):
                 loss=gradients.loss if self.is_last else None,
                 gradients=self._gradients,
                 position=gradients.position,
-                needs_dx=self.rank > 0,
+                needs_dx=self._pipe.rank > 0,
                 arena=arena,
                 sample_weights=weighted,
                 target_dtype=dtype,
@@ -239,29 +267,29 @@ class PipelineParallel(Ranks):
         return self._plans[number % len(self._plans)].get((shape, weighted, dtype), make)
 
     def _send(self, array: Array, rank: int, tag: int) -> None:
-        assert self._comm is not None
+        assert self._pipe.comm is not None
         copy = _in_memory_order(array).copy()
-        self._sends.append((self._comm.Isend(copy, rank, tag), copy))
+        self._sends.append((self._pipe.comm.Isend(copy, rank, tag), copy))
         self._sends = [(request, buffer) for request, buffer in self._sends if not request.Test()]
 
     def _receive(self, array: Array, rank: int, tag: int) -> None:
-        assert self._comm is not None
+        assert self._pipe.comm is not None
         memory = _in_memory_order(array)
-        self._comm.Recv(memory, rank, tag)
+        self._pipe.comm.Recv(memory, rank, tag)
 
     def collect(self, gradients: Gradients) -> None:
         """All stages' weights and statistics in all processes, and the optimizer's state in process 0."""
-        if self._comm is None or self.size == 1:
+        if self._pipe.comm is None or self._pipe.size == 1:
             return
         for rank, part in enumerate(self._slices):
             for array in (gradients.values[part], *self._statistics[rank]):
-                self._comm.Bcast(array, rank)
+                self._pipe.comm.Bcast(array, rank)
             for array in gradients.optimizer.state.values():
-                if array.shape == gradients.values.shape and rank != 0:
-                    if self.rank == rank:
-                        self._comm.Send(array[part], 0)
-                    elif self.rank == 0:
-                        self._comm.Recv(array[part], rank)
+                if array.shape == gradients.values.shape and rank != 0 and self._data.rank == 0:
+                    if self._pipe.rank == rank:
+                        self._pipe.comm.Send(array[part], 0)
+                    elif self._pipe.rank == 0:
+                        self._pipe.comm.Recv(array[part], rank)
 
 
 def balanced(costs: Sequence[float], stages: int) -> list[int]:

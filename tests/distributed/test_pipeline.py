@@ -26,6 +26,19 @@ def test_the_same_bits_on_any_number_of_stages(kind):
     assert found[0]["record"]["validation_accuracy"] > 0.7
 
 
+def test_pipelines_side_by_side(tmp_path):
+    """Two of one stage and two of two: half of the samples in each."""
+    found = {ranks: mpi.work(ranks, "pipeline", "mesh", tmp_path / str(ranks), 1) for ranks in (1, 2, 4)}
+    assert [len(each["stages"]) for each in found.values()] == [0, 0, 1]
+    assert all(len(each["models"]) == 1 for each in found.values())
+    # Microbatches are the same on two and four processes, and so is all but the sums over pipelines.
+    weights = {ranks: np.load(tmp_path / f"{ranks}.npz") for ranks in (2, 4)}
+    for name in weights[2].files:
+        np.testing.assert_allclose(weights[4][name], weights[2][name], rtol=1e-5, atol=1e-6)
+    alone, together = (found[ranks]["record"]["validation_accuracy"] for ranks in (1, 2))
+    assert together == pytest.approx(alone, abs=0.1)
+
+
 def test_goes_on_with_another_number_of_stages(tmp_path):
     whole = mpi.work(1, "pipeline", "plain", tmp_path / "whole", 3)
     for ranks, epochs in ((2, 1), (3, 2), (1, 3)):

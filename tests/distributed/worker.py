@@ -30,7 +30,7 @@ from nnpar.callbacks import Callback, Checkpoint, EarlyStopping
 from nnpar.data import Loader
 from nnpar.data.mixing import Mixup
 from nnpar.data.transforms import RandomCrop
-from nnpar.distributed import DataParallel, PipelineParallel
+from nnpar.distributed import DataParallel, Mesh, PipelineParallel
 
 TRAIN, TEST = data.digits()
 
@@ -207,9 +207,11 @@ def layers():
 
 def pipeline(kind, folder="", epochs=2):
     """Stages by their cost, or of one layer but for the last; the last batch has less samples than microbatches."""
+    world = nnpar.distributed.Ranks()
+    mesh = Mesh(data=2, pipeline=world.size // 2) if kind == "mesh" and world.size > 1 else None
     parallel = PipelineParallel(
-        microbatches=8, input_shape=(1, 8, 8),
-        boundaries=None if kind != "uneven" else range(1, nnpar.distributed.Ranks().size),
+        microbatches=8, comm=mesh, input_shape=(1, 8, 8),
+        boundaries=None if kind != "uneven" else range(1, world.size),
     )  # fmt: skip
     trainer = Trainer(
         layers(), optimizer=Adam(0.005), parallel=parallel, metrics=["f1"], accumulate=1 + (kind == "accumulate"),
@@ -218,12 +220,22 @@ def pipeline(kind, folder="", epochs=2):
     train = TRAIN[:1403]
     if kind == "loader":
         train = Loader((train.images, train.labels, np.linspace(0.1, 1, 1403)), 100, transform=RandomCrop(8, padding=1))
-    saved = [Checkpoint(folder, every_steps=5)] if folder else []
-    trainer.fit(train, TEST, epochs=int(epochs), batch_size=100, progress=False, callbacks=saved, resume=folder or None)
+    saved = [Checkpoint(folder, every_steps=5)] if folder and kind != "mesh" else []
+    trainer.fit(
+        train,
+        TEST,
+        epochs=int(epochs),
+        batch_size=100,
+        progress=False,
+        callbacks=saved,
+        resume=folder if saved else None,
+    )
     record = {
         name: value for name, value in trainer.history.last.items() if name not in ("seconds", "images_per_second")
     }
     models = parallel.gather(hashlib.sha256(b"".join(a.tobytes() for a in trainer.model.state().values())).hexdigest())
+    if kind == "mesh" and parallel.rank == 0:
+        np.savez(f"{folder}.npz", **trainer.model.state())
     say(parallel, digest=digest(trainer), models=sorted(set(models)), record=record, stages=parallel.boundaries)
 
 
