@@ -53,7 +53,7 @@ class PipelineParallel(Ranks):
         The numbers of the layers with which the second and all later stages begin. By default stages take about as
         long, by the operations and bytes of a plan.
     input_shape : tuple of int, optional
-        Of one sample, for the balance of stages; that of a model of `nnpar.zoo` is known.
+        Of one sample: needed for the balance of stages.
     comm : Mesh or mpi4py.MPI.Comm, optional
         Of a mesh the axes `pipeline` and `data`; one pipeline of all processes by default.
 
@@ -135,7 +135,7 @@ class PipelineParallel(Ranks):
         """Boundaries that make the longest stage as short as can be."""
         if self._pipe.size == 1:
             return []
-        shape = self._input_shape or getattr(model, "input_shape", None)
+        shape = self._input_shape
         if shape is None:
             raise ValueError("PipelineParallel: input_shape: expected the shape of a sample, or boundaries, got none")
         costs = np.zeros(len(model))
