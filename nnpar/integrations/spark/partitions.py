@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +79,8 @@ class Spilled:
                 if spilled.count and (part.images, part.labels) != (spilled.images, spilled.labels):
                     raise ValueError(f"{of.who}: expected rows of one kind, got {spilled} and {part}")
                 spilled = part
-                images_file.write(np.ascontiguousarray(images))
-                labels_file.write(np.ascontiguousarray(labels))
+                images.tofile(images_file)
+                labels.tofile(labels_file)
         return spilled
 
     def read(self, folder: Path) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -128,7 +129,7 @@ class Partition(Source):
 
 
 class PartitionLoader(Loader):
-    """This process's part of each batch, from its own partition; all processes have as many batches.
+    """Of each batch the part of one process, from its own partition; all processes have as many batches.
 
     Parameters
     ----------
@@ -166,3 +167,56 @@ class PartitionLoader(Loader):
             first, stop = share(count, total, begin, min(begin + self.batch_size, total))
             loaded = self._load(order, first, stop, seed, epoch)
             yield [loaded._replace(first=part.offset + first)]
+
+
+class PositionLoader(Loader):
+    """Where in the epoch batches begin, and no samples: those are elsewhere.
+
+    Parameters
+    ----------
+    total, batch_size : int
+    """
+
+    def __init__(self, total: int, batch_size: int) -> None:
+        nothing = np.empty((0, 0), np.float32)
+        super().__init__(Partition(nothing, np.empty(0, np.int64), 0, total), batch_size, workers=0)
+
+    def parts(
+        self, seed: int, epoch: int, start: int, parts: Callable[[int, int], Sequence[slice]]
+    ) -> Iterator[list[Loaded]]:
+        """One empty part of each batch."""
+        for first in range(start, len(self), self.batch_size):
+            yield [Loaded(np.empty((0, 0), np.float32), np.empty(0, np.int64), None, first)]
+
+
+def packed(df: Any, of: Columns) -> Any:
+    """An RDD of bytes, which `unpacked` reads: the samples of a DataFrame, some at a time, in its partitions."""
+
+    def pack(batches: Iterator[Any]) -> Iterator[Any]:
+        pyarrow = columns.needed("pyarrow", of.who)
+        for batch in batches:
+            if batch.num_rows:
+                file = io.BytesIO()
+                for array in of.read(batch):
+                    np.save(file, array)
+                yield pyarrow.RecordBatch.from_pydict({"content": [file.getvalue()]})
+
+    rows = df.select(of.image, of.label).mapInArrow(pack, "content binary").rdd
+    return rows.map(lambda row: bytes(row.content))
+
+
+def unpacked(contents: Iterable[bytes]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Images and targets of some rows of `packed`; images without a shape if there are none."""
+    files = [io.BytesIO(content) for content in contents]
+    if not files:
+        return np.empty((0, 0), np.float32), np.empty(0, np.int64)
+    images = np.concatenate([np.load(file) for file in files])  # each file goes on with its targets
+    return images, np.concatenate([np.load(file) for file in files])
+
+
+def scaled(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Images as float32, bytes as 0 to 1."""
+    if images.dtype == np.uint8:
+        images = np.divide(images, 255, dtype=np.float32)
+    found: NDArray[np.float32] = images.astype(np.float32, copy=False)
+    return found

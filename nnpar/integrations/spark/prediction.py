@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import nnpar
 from nnpar import _checks, ops, threads
 from nnpar.integrations.spark import columns
+from nnpar.integrations.spark.partitions import scaled
 from nnpar.layers import Composite, CustomLayer
 from nnpar.predictor import Predictor
 from nnpar.shapes import Shape
@@ -46,9 +47,7 @@ class _Job:
         if len(array) == 0:
             return pyarrow.array([], pyarrow.int32() if self.output == "class" else pyarrow.list_(pyarrow.float32()))
         found = columns.images(array, self.column, self.who, self.shape)
-        if found.dtype == np.uint8:
-            found = np.divide(found, 255, dtype=np.float32)
-        y = self._outputs(self._predictor()(found))
+        y = self._outputs(self._predictor()(scaled(found)))
         if self.output == "class":
             return pyarrow.array(y.argmax(axis=1).astype(np.int32))
         if self.output == "probabilities":
