@@ -17,7 +17,7 @@ from nnpar.distributed.tensor import (
     full_state_dict,
     load_full_state_dict,
 )
-from nnpar.distributed.world import threads_of_a_rank, world
+from nnpar.distributed.world import threads_of_a_rank
 
 __all__ = [
     "Axis",
@@ -39,5 +39,4 @@ __all__ = [
     "rows_of",
     "scaled_lr",
     "threads_of_a_rank",
-    "world",
 ]
