@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+GRACE = 10.0  # seconds in which processes that are told to end do so
 BEGIN, END = "HYDRA_LAUNCH: ", "HYDRA_LAUNCH_END"
 LONGEST = 4000  # characters of a message that goes to the driver, its last ones
 
@@ -125,8 +126,7 @@ def run(context: Any, hosts: Sequence[str], folders: Sequence[str], module: str)
         exchange(context, lambda: _wait(started, Path(folders[me]), me == 0))
     finally:
         for process in started:
-            if process.poll() is None:
-                process.terminate()
+            _end(process)
 
 
 def _launch(places: Places, folders: Sequence[str], module: str, started: list[subprocess.Popen[str]]) -> list[str]:
@@ -172,11 +172,21 @@ def _wait(started: Sequence[subprocess.Popen[str]], folder: Path, first: bool) -
         raise RuntimeError(f"mpiexec: expected status 0, got {statuses}; it says {output[-LONGEST:]}")
 
 
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process, unless it has ended."""
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
 def _popen(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
     """A process that ends with this one, also where Spark kills this one."""
-    return subprocess.Popen(
-        command, text=True, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent, **options
-    )  # fmt: skip
+    return subprocess.Popen(command, text=True, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent, **options)
 
 
 def _end_with_parent() -> None:

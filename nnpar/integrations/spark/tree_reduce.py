@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ class _Partitions:
         weights = self.rdd.context.broadcast([gradients.values, *gradients.statistics])
         try:
             parts = self.rdd.mapPartitionsWithIndex(
-                lambda index, samples: [work.sums(index, *samples, weights, spans, epoch)]
+                lambda index, samples: [work.sums(index, samples, weights, spans, epoch)]
             )
             sums: Sums = parts.treeReduce(_added)
             return sums
@@ -122,14 +122,14 @@ class _Work:
     def sums(
         self,
         number: int,
-        samples: tuple[NDArray[Any], NDArray[Any]],
+        partition: Iterable[tuple[NDArray[Any], NDArray[Any]]],
         weights: Any,
         spans: Sequence[tuple[int, int]],
         epoch: int,
     ) -> Sums:
         """Of the parts of some batches that are in partition `number`."""
         model, loss, gradients = self._learner()
-        images, labels = samples
+        ((images, labels),) = partition  # to its end: Spark ends a process that leaves some
         use_threads_of_the_task()
         for array, value in zip([gradients.values, *gradients.statistics], weights.value, strict=True):
             np.copyto(array, value)
