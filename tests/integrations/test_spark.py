@@ -138,12 +138,11 @@ def test_predictions_are_those_of_a_predictor(spark, model, kind, output):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-class Doubled(nnpar.CustomLayer):
-    def compute(self, x):
-        return 2 * x
-
-
 def test_a_model_file_with_layers_of_the_users_own_in_sql(spark, model, tmp_path):
+    class Doubled(nnpar.CustomLayer):  # here, where executors cannot import it
+        def compute(self, x):
+            return 2 * x
+
     nnpar.Sequential(*model.layers, Doubled()).save(tmp_path / "model.safetensors")
     doubled = predict_udf(tmp_path / "model.safetensors", SHAPE, "outputs", layers=[Doubled])
     spark.udf.register("doubled", doubled)

@@ -171,7 +171,8 @@ class SparkTrainer:
         lacks = self._lacks_mpi(context, workers)
         if self.mpi and lacks:
             raise RuntimeError(f"{who}: mpi: {lacks}")
-        if lacks or self.mpi is False:
+        self.mpi = self.mpi is not False and not lacks  # from now on
+        if not self.mpi:
             return self._on_executors.fit(
                 self.trainer, df, self.columns, workers, held_out, epochs, batch_size, shuffle
             )
