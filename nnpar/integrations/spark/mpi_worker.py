@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nnpar import checkpoints, threads
 from nnpar.distributed import DataParallel, world
-from nnpar.integrations.spark.partitions import Partition, PartitionLoader, Spilled
+from nnpar.integrations.spark.partitions import Partition, PartitionLoader, Spilled, by_content
 from nnpar.trainer import Trainer
 
 # Files in the folder.
@@ -42,7 +42,7 @@ def main(folders: Sequence[str]) -> None:
         checkpoints.restore(trainer, folder / STATE)
         images, labels = Spilled(*run["spilled"][rank]).read(folder)
         counts = [spilled[0] for spilled in run["spilled"]]
-        partition = Partition(images, labels, sum(counts[:rank]), sum(counts))
+        partition = Partition(images, labels, sum(counts[:rank]), sum(counts), by_content(images, labels))
         loader = PartitionLoader(partition, run["batch_size"], run["shuffle"])
         trainer.fit(loader, validation, run["epochs"], progress=False)
         if rank == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,15 @@ def share(count: int, total: int, first: int, stop: int) -> tuple[int, int]:
     return count * first // total, count * stop // total
 
 
+def by_content(images: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """An order of samples that depends on them alone: Spark shuffles rows in another order each time."""
+    digests = [
+        hashlib.blake2b(image.tobytes() + label.tobytes(), digest_size=8).digest()
+        for image, label in zip(images, labels, strict=True)
+    ]
+    return np.argsort(np.frombuffer(b"".join(digests), "<u8"), kind="stable")
+
+
 class Partition(Source):
     """Samples of one partition; their numbers are those in all partitions, one after the other.
 
@@ -115,16 +125,26 @@ class Partition(Source):
     images, labels : ndarray
     offset, total : int
         Samples of the partitions before, and of all.
+    order : ndarray of shape (N,), int64, optional
+        In which samples are numbered.
     """
 
-    def __init__(self, images: NDArray[Any], labels: NDArray[Any], offset: int, total: int) -> None:
+    def __init__(
+        self,
+        images: NDArray[Any],
+        labels: NDArray[Any],
+        offset: int,
+        total: int,
+        order: NDArray[np.int64] | None = None,
+    ) -> None:
         self.images, self.labels, self.offset, self._total = images, labels, offset, total
+        self._order = np.arange(len(images)) if order is None else order
 
     def __len__(self) -> int:
         return self._total
 
     def read(self, index: NDArray[np.int64]) -> Samples:
-        own = index - self.offset
+        own = self._order[index - self.offset]
         return self.images[own], self.labels[own], None
 
 

@@ -16,7 +16,7 @@ from nnpar import losses, random
 from nnpar.data.dataset import Dataset
 from nnpar.gradients import Batch, Gradients
 from nnpar.history import History
-from nnpar.integrations.spark.partitions import Columns, PositionLoader, packed, scaled, share, unpacked
+from nnpar.integrations.spark.partitions import Columns, PositionLoader, by_content, packed, scaled, share, unpacked
 from nnpar.integrations.spark.prediction import use_threads_of_the_task
 from nnpar.layers import Layer
 from nnpar.optimizers import SGD
@@ -54,7 +54,9 @@ class OnExecutors(Parallel):
         shuffle: bool,
     ) -> History:
         """Train this trainer, whose `parallel` this is, see :class:`SparkTrainer`."""
-        rdd = packed(df.repartition(workers), of).mapPartitions(lambda contents: [unpacked(contents)]).cache()
+        rdd = (
+            packed(df.repartition(workers), of).mapPartitions(lambda contents: [_in_order(*unpacked(contents))]).cache()
+        )
         try:
             counts = rdd.map(lambda samples: len(samples[0])).collect()
             if not sum(counts):
@@ -103,6 +105,11 @@ class _Partitions:
             return sums
         finally:
             weights.destroy()
+
+
+def _in_order(images: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    order = by_content(images, labels)
+    return images[order], labels[order]
 
 
 def _added(one: Sums, other: Sums) -> Sums:
