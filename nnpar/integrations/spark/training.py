@@ -70,10 +70,10 @@ class SparkTrainer:
     -----
     Each row is in one batch of each epoch, and counts as much as any other, however uneven the partitions are. A batch
     takes from each partition in proportion to its size, at random, and has up to `workers` samples more or less than
-    `batch_size`. So the batches depend on the seed and on which rows are in which partition: that repeats if the
-    DataFrame has the same partitions and `workers` is the same; the order in which rows come does not matter. Sums are MPI's, which repeat on the same processes, or those
-    of ``treeReduce``, whose order can vary with more than a few workers. Batch normalisation takes the statistics of
-    each process's samples.
+    `batch_size`. So the batches depend on the seed and on which rows are in which partition: they repeat if the
+    DataFrame's partitions and `workers` are the same, in whatever order rows arrive. Sums are MPI's, which repeat on
+    the same processes, or those of ``treeReduce``, whose order can vary with more than a few workers. Batch
+    normalisation takes the statistics of each process's samples.
 
     If an executor is lost, Spark repeats the stage, and with it the call of `fit`, from its beginning.
 

@@ -54,9 +54,8 @@ class OnExecutors(Parallel):
         shuffle: bool,
     ) -> History:
         """Train this trainer, whose `parallel` this is, see :class:`SparkTrainer`."""
-        rdd = (
-            packed(df.repartition(workers), of).mapPartitions(lambda contents: [_in_order(*unpacked(contents))]).cache()
-        )
+        contents = packed(df.select(of.image, of.label).repartition(workers), of)
+        rdd = contents.mapPartitions(lambda some: [_in_order(*unpacked(some))]).cache()
         try:
             counts = rdd.map(lambda samples: len(samples[0])).collect()
             if not sum(counts):
