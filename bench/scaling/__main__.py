@@ -53,7 +53,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": f"{names[0] if names else platform.machine()}, {len(names)} cores",
         "nnpar": f"{nnpar.__version__} ({runtime.isa()})",
-        "mpi": MPI.Get_library_version().splitlines()[0].replace("\t", " "),
+        "mpi": " ".join(MPI.Get_library_version().splitlines()[0].replace("Version:", "").split()),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
     }
 
@@ -91,14 +91,14 @@ def in_turn(ways: dict[str, Any], rounds: int) -> dict[str, Any]:
 
 
 def predictions(found: dict[str, Any], rate: str) -> list[tuple[int, float]]:
-    """Seconds of a step by the number of ranks, of one thread and 64 samples each."""
+    """Seconds of a step by the number of ranks, of one thread and 64 samples each; as measured of one, and of more with
+    a pass as long as that of two ranks that share this machine's memory.
+    """
     alone, two = found["1 rank x 1 thread, 64 samples"], found[f"2 hosts at {rate}, buckets"]
-    network = model.fitted(two["allreduce"])
-    # When buckets are ready, in proportion to the pass of a rank alone.
-    scale = alone["ready"][-1] / two["ready"][-1]
-    ready = [scale * when for when in two["ready"]]
-    rest = alone["step"] - alone["ready"][-1]
-    return [(p, model.step_seconds(network, p, ready, two["bucket_bytes"], rest)) for p in PREDICTED]
+    network, rest = model.fitted(two["allreduce"]), alone["step"] - alone["ready"][-1]
+    return [(1, alone["step"])] + [
+        (p, model.step_seconds(network, p, two["ready"], two["bucket_bytes"], rest)) for p in PREDICTED[1:]
+    ]
 
 
 def table(results: dict[str, Any]) -> str:

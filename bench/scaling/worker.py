@@ -21,9 +21,18 @@ WARM_UP = 3
 SIZES = (1 << 10, 1 << 14, 1 << 18, 1 << 20, 1 << 22, 1 << 24)  # bytes
 
 
+class Timed(DataParallel):
+    """Notes when buckets are ready."""
+
+    def _send(self, gradients: Any, bucket: slice) -> None:
+        self.times.append(time.monotonic())
+        super()._send(gradients, bucket)
+
+
 def main(name: str, samples: int, bucket_mb: float, steps: int) -> None:
     """Measure, and print."""
-    parallel = DataParallel(bucket_mb=bucket_mb)
+    parallel = Timed(bucket_mb=bucket_mb)
+    parallel.times = []
     manual_seed(0)
     trainer = Trainer(zoo.MODELS[name](), optimizer=SGD(1e-3, momentum=0.9), parallel=parallel)
     rng = np.random.default_rng(0)
@@ -34,13 +43,15 @@ def main(name: str, samples: int, bucket_mb: float, steps: int) -> None:
 
     def record(ran: Any, stamps: list[float]) -> None:
         """When each bucket was ready: the time of all steps before it but for what was spent on sending."""
+        if len(ran) <= 10:  # not the plan
+            return
         spent, found = 0.0, []
         for step, begin, end in zip(ran, stamps, stamps[1:], strict=False):
             if step.name == "exchange":
-                found.append(begin - stamps[0] - spent)
+                found += [begin - stamps[0] - spent for when in parallel.times if begin <= when < end]
                 spent += end - begin
-        if len(ran) > 10:
-            ready.append([*found, stamps[-1] - stamps[0] - spent])
+        parallel.times.clear()
+        ready.append([*found, stamps[-1] - stamps[0] - spent])
 
     recorders.append(record)
     seconds = []

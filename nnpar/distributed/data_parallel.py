@@ -13,6 +13,7 @@ from nnpar import _checks
 from nnpar._checks import Array
 from nnpar.distributed import tree
 from nnpar.distributed.batch_norm import SumsOfAll
+from nnpar.distributed.pump import Pump
 from nnpar.distributed.ranks import Ranks
 from nnpar.parallel import Hook
 
@@ -91,6 +92,7 @@ class DataParallel(Ranks):
         self._names: list[list[str]] = []
         self._ready: set[int] = set()
         self._sent = 0
+        self._pump: Pump | None = None
         self._exchanges = self._computes = self._accumulated = False
 
     def attach(self, gradients: Gradients) -> None:
@@ -124,6 +126,17 @@ class DataParallel(Ranks):
             return self._compute_shards(gradients, batches, epoch)
         if self.size == 1:
             return super().compute(gradients, batches, epoch)
+        if self._pump is None:
+            assert self._comm is not None
+            self._pump = Pump(self._comm)
+        try:
+            return self._compute_mean(gradients, batches, epoch)
+        finally:
+            self._pump.stop()
+
+    def _compute_mean(
+        self, gradients: Gradients, batches: Sequence[Sequence[Batch]], epoch: int
+    ) -> NDArray[np.float64]:
         totals, samples = np.zeros(4), 0
         for number, (batch,) in enumerate(batches):
             self._exchanges, self._computes, self._accumulated = number == len(batches) - 1, len(batch) > 0, number > 0
@@ -185,20 +198,24 @@ class DataParallel(Ranks):
         """Send this bucket, and those that have waited for it: the same order in all processes."""
         if not self._exchanges:
             return
+        self._ready.add(bucket)
+        while self._sent in self._ready:
+            self._send(gradients, self._buckets[self._sent])
+            self._sent += 1
+
+    def _send(self, gradients: Gradients, bucket: slice) -> None:
         assert self._comm is not None
         from mpi4py import MPI
 
-        self._ready.add(bucket)
-        while self._sent in self._ready:
-            values = gradients.flat[self._buckets[self._sent]]
-            if self._computes:
-                assert gradients.latest is not None
-                np.multiply(values, np.float32(gradients.latest.result[2]), out=values)
-            if self._accumulated:
-                np.add(values, gradients.sum[self._buckets[self._sent]], out=values)
-            self._requests.append(self._comm.Iallreduce(MPI.IN_PLACE, values))
-            self._sent += 1
-        MPI.Request.Testall(self._requests)  # MPI goes on with its work in calls only
+        values = gradients.flat[bucket]
+        if self._computes:
+            assert gradients.latest is not None
+            np.multiply(values, np.float32(gradients.latest.result[2]), out=values)
+        if self._accumulated:
+            np.add(values, gradients.sum[bucket], out=values)
+        self._requests.append(self._comm.Iallreduce(MPI.IN_PLACE, values))
+        assert self._pump is not None
+        self._pump.start()
 
     def _finish(self, gradients: Gradients, totals: NDArray[np.float64], samples: int) -> NDArray[np.float64]:
         """The mean of what was summed, and of the statistics."""
