@@ -10,7 +10,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -20,6 +19,8 @@ from nnpar._checks import Array
 from nnpar.layers.composite import Composite
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nnpar.trainer import Trainer
 
 __all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "JSONLinesLog"]
@@ -362,6 +363,8 @@ class CSVLog(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        from pathlib import Path
+
         self.path = Path(path)
 
     def on_fit_begin(self, trainer: Trainer) -> None:
@@ -402,6 +405,8 @@ class JSONLinesLog(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        from pathlib import Path
+
         self.path = Path(path)
 
     def on_fit_begin(self, trainer: Trainer) -> None:

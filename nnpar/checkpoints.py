@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 from nnpar.io import tensors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nnpar.trainer import Trainer
 
 KEY, VERSION = "nnpar.checkpoint", 1
@@ -161,6 +162,8 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike[str], keep: int) -> None:
+        from pathlib import Path
+
         self.path, self.keep = Path(path), keep
 
     def save(self, trainer: Trainer) -> Path:
@@ -194,6 +197,8 @@ class Folder:
 
 def find(path: str | os.PathLike[str]) -> Path | None:
     """The checkpoint of that name, or the latest one in a folder; None if there is none yet."""
+    from pathlib import Path
+
     place = Path(path)
     if place.is_dir():
         return Folder(place, 1).latest()
