@@ -110,6 +110,24 @@ typedef struct {
     uint32_t sample, epoch, layer;
 } nnp_philox;
 
+enum { NNP_WARP_CHANNELS = 64 };
+
+/* An image that is another one's, moved, recoloured and partly covered. Pixel (i, j) of y, out_width wide, is what x
+ * has at row map[0] i + map[1] j + map[2] and column map[3] i + map[4] j + map[5], between pixels by weights; outside of
+ * x, whose pixels reach half a pixel around their middles, it is zeros. With v[k] its channels, at most
+ * NNP_WARP_CHANNELS, y[c] = colours[c][channels] + sum over k of colours[c][k] v[k]; and 0 in the box. Strides are in
+ * bytes. */
+typedef struct {
+    const void *x; /* uint8_t if bytes, else float */
+    float *y;
+    ptrdiff_t channels, height, width, out_width;
+    ptrdiff_t x_channel, x_row, x_col, y_channel, y_row, y_col;
+    const double *map;
+    const float *colours; /* (channels, channels + 1) */
+    const int64_t *box;   /* first row, first column, rows, columns */
+    int bytes;
+} nnp_warp;
+
 /* Local response normalisation: channels c - before to c + after are near c. */
 typedef struct {
     ptrdiff_t before, after;
@@ -332,6 +350,9 @@ typedef struct {
 
     /* out (cols) = sum of the rows of x (rows, cols), or out += it; the sizes and the stride decide in which order. */
     void (*sum_rows)(ptrdiff_t rows, ptrdiff_t cols, const float *x, ptrdiff_t row_stride, int accumulate, float *out);
+
+    /* Row `row` of the image y. */
+    void (*warp_row)(const nnp_warp *warp, ptrdiff_t row);
 
     /* The sum of n elements, `step` apart. */
     double (*sum_strided)(ptrdiff_t n, const float *x, ptrdiff_t step);

@@ -28,6 +28,7 @@
 #include "tiles/planes.h"
 #include "tiles/resample.h"
 #include "tiles/row_norm.h"
+#include "tiles/warp.h"
 #include "tiles/winograd.h"
 
 #include "tiles/winograd_products.h"
@@ -87,6 +88,7 @@
         .turn = turn,                                                                                                  \
         .dropout = dropout,                                                                                            \
         .weighted_rows = weighted_rows,                                                                                \
+        .warp_row = warp_row,                                                                                          \
         .sum_strided = sum_strided,                                                                                    \
         .sum_rows = sum_rows,                                                                                          \
         .softmax = softmax,                                                                                            \

@@ -8,6 +8,7 @@ cdef extern from "kernels.h" nogil:
     enum: NNP_TALL_ROWS
     enum: NNP_DEPTHWISE_ROWS
     enum: NNP_STRIP
+    enum: NNP_WARP_CHANNELS
     Py_ssize_t NNP_TILE_STEP(Py_ssize_t positions)
 
     ctypedef struct nnp_segment:
@@ -24,6 +25,16 @@ cdef extern from "kernels.h" nogil:
         int accumulate
         const float *ask
         Py_ssize_t ask_bytes
+
+    ctypedef struct nnp_warp:
+        const void *x
+        float *y
+        Py_ssize_t channels, height, width, out_width
+        Py_ssize_t x_channel, x_row, x_col, y_channel, y_row, y_col
+        const double *map
+        const float *colours
+        const int64_t *box
+        int bytes
 
     ctypedef struct nnp_pool:
         Py_ssize_t channels, height, width, out_height, out_width
@@ -196,6 +207,7 @@ cdef extern from "kernels.h" nogil:
                   Py_ssize_t dst_ld) noexcept nogil
         void dropout(Py_ssize_t n, const float *x, nnp_philox at, uint32_t threshold, float factor,
                      float *y) noexcept nogil
+        void warp_row(const nnp_warp *warp, Py_ssize_t row) noexcept nogil
         double sum_strided(Py_ssize_t n, const float *x, Py_ssize_t step) noexcept nogil
         void sum_rows(Py_ssize_t rows, Py_ssize_t cols, const float *x, Py_ssize_t row_stride, int accumulate,
                       float *out) noexcept nogil

@@ -57,6 +57,7 @@
     X(turn)                                                                                                            \
     X(dropout)                                                                                                         \
     X(sum_rows)                                                                                                        \
+    X(warp_row)                                                                                                        \
     X(sum_strided)                                                                                                     \
     X(softmax)                                                                                                         \
     X(softmax_grad)                                                                                                    \
