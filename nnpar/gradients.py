@@ -95,7 +95,7 @@ class Gradients:
         views = parameters.views(self.flat)
         self.by_name = {slot.name: view for slot, view in zip(self.slots, views, strict=True)}
         part = parallel.part(model, self.slots, self.values.size)
-        for name, value in (("clip_norm", clip_norm), ("average", average), ("recompute", recompute or None)):
+        for name, value in (("average", average), ("recompute", recompute or None)):
             if parallel.divides_model and value is not None:
                 raise ValueError(f"Trainer: {name}: not supported with {type(parallel).__name__}, got {value}")
         self.change = Program([optimizer.attach(self.values, self.flat, self.slots, part)])

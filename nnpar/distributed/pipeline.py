@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from nnpar import _checks
 from nnpar._checks import Array
+from nnpar._kernels.step import PythonStep, Step
 from nnpar.batches import take
 from nnpar.distributed.mesh import Axis, Mesh
 from nnpar.distributed.ranks import Ranks
@@ -63,7 +65,7 @@ class PipelineParallel(Ranks):
         If mpiexec has started the program, and mpi4py is missing.
     ValueError
         If an argument is out of range. From `Trainer`: if the model is no Sequential of at least as many layers as
-        processes, or with what needs the whole gradient: `clip_norm`, `average`, `recompute`.
+        processes, or with `average` or `recompute`.
 
     Examples
     --------
@@ -159,6 +161,11 @@ class PipelineParallel(Ranks):
         # As many microbatches are on their way between this stage and the last.
         self._plans = [PlanCache(MOST_PLANS) for _ in range(self._pipe.size - self._pipe.rank)]
         self.share_arrays([gradients.values, *gradients.statistics])
+
+    def clip(self, flat: Array, slots: Sequence[Slot], most: float) -> tuple[Step, Callable[[], float]]:
+        own = [slot for slot in slots if self._part.start <= slot.start < self._part.stop]
+        clip = _ClipNorm(self._pipe.comm, flat[self._part], [flat[s.start : s.start + s.size] for s in own], most)
+        return PythonStep(clip, "clip_norm", 3.0 * clip.flat.nbytes), lambda: clip.norm
 
     def parts(self, number: int, count: int) -> list[slice]:
         first, last = (count * (self._data.rank + k) // self._data.size for k in (0, 1))
@@ -290,6 +297,23 @@ class PipelineParallel(Ranks):
                         self._pipe.comm.Send(array[part], 0)
                     elif self._pipe.rank == 0:
                         self._pipe.comm.Recv(array[part], rank)
+
+
+class _ClipNorm:
+    """Called, it scales this stage's gradients if the Euclidean norm of all stages' is above `most`. Squares are added
+    up for each parameter, and then in the order of these, whatever stages they are in.
+    """
+
+    def __init__(self, comm: Comm | None, flat: Array, parameters: Sequence[Array], most: float) -> None:
+        self.flat, self.norm = flat, 0.0
+        self._comm, self._parameters, self._most = comm, parameters, most
+
+    def __call__(self) -> None:
+        squares = [float(np.einsum("i,i", each, each, dtype=np.float64)) for each in self._parameters]
+        stages = [squares] if self._comm is None else self._comm.allgather(squares)
+        self.norm = math.sqrt(sum(itertools.chain.from_iterable(stages)))
+        if math.isfinite(self.norm) and self.norm > self._most:
+            np.multiply(self.flat, np.float32(self._most / (self.norm + 1e-6)), out=self.flat)
 
 
 def balanced(costs: Sequence[float], stages: int) -> list[int]:
