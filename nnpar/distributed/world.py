@@ -15,6 +15,7 @@ from nnpar.parallel import launched
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
+RELAY = 0.3  # seconds in which the launcher reads what was written, before it ends all
 PATIENCE = 1.0  # seconds in which process 0 may say the same first
 UNSET = ("processors available to this process", "container quota")  # sources of a number of threads that nobody chose
 
@@ -97,4 +98,5 @@ def end_all(comm: Any, status: int) -> None:
     """End all processes with that status, after what was written has been seen."""
     sys.stdout.flush()
     sys.stderr.flush()
+    time.sleep(RELAY)
     comm.Abort(status)
