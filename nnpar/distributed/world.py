@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nnpar import threads
+from nnpar._kernels import runtime
 from nnpar.parallel import launched
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def world() -> Comm | None:
     ------
     ImportError
         If a launcher has started the process, and mpi4py or the MPI library is missing.
+    RuntimeError
+        If processes use different instruction sets.
     """
     try:
         from mpi4py import MPI
@@ -48,6 +51,11 @@ def _prepare(comm: Comm) -> None:
         return
     _prepared = True
     _end_all_on_error(comm)
+    found = sorted(set(comm.allgather(runtime.isa())))
+    if len(found) > 1:  # each process updates its own weights: they would drift apart
+        raise RuntimeError(
+            f"nnpar: expected one instruction set in all processes, got {', '.join(found)}: set NNPAR_ISA"
+        )
     if threads.num_threads_source().startswith(UNSET):
         count = threads_of_a_rank(comm)
         if count < threads.get_num_threads():

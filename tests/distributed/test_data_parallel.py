@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nnpar import Linear, Trainer
+from nnpar._kernels import runtime
 from nnpar.parallel import LAUNCHER_VARIABLES
 
 mpi.required()
@@ -113,6 +114,16 @@ def test_a_signal_saves_and_ends_all(number, tmp_path):
         process.kill()
     assert process.returncode != 0, output
     assert list((tmp_path / "run").glob("step-*.safetensors")), output
+
+
+def test_processes_of_different_instruction_sets():
+    isas = [isa for isa, runs in runtime.built_isas() if runs][:2]
+    ranks = [["-n", "1", "-env", "NNPAR_ISA", isa, sys.executable, str(mpi.WORKER), "placement"] for isa in isas]
+    result = subprocess.run(
+        [mpi.MPIEXEC, *ranks[0], ":", *ranks[1]], capture_output=True, text=True, timeout=60, env=mpi.environment()
+    )
+    assert result.returncode != 0
+    assert f"expected one instruction set in all processes, got {', '.join(sorted(isas))}" in result.stderr
 
 
 def test_ranks_share_the_processors():
