@@ -1,6 +1,7 @@
 """Plans of models of many shapes against the interpreter, and where their memory lies."""
 
 import array_models
+import cases
 import interpreter
 import numpy as np
 import pytest
@@ -395,3 +396,35 @@ def test_bits_do_not_depend_on_threads(threads):
             return b"".join(a.tobytes() for a in (plan.dx, *plan.gradients.values()))
 
     assert gradients(threads) == gradients(1)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("name", ["digits_cnn", "resnet20", "densenet_small", "unet_small"])
+def test_hooks_come_when_gradients_are_final(name, recompute):
+    model = nnpar.zoo.MODELS[name]()
+    shape = (2, 1, 8, 8) if name == "digits_cnn" else (2, 3, 32, 32)
+    gradients = {key: np.full_like(array, np.nan) for key, array in model.parameters().items()}
+    seen, order = {}, []
+
+    def hook(key):
+        def called():
+            order.append(key)
+            seen[key] = gradients[key].copy()
+
+        return called
+
+    hooks = [([key], hook(key)) for key in gradients]
+    plan = Plan(
+        model, shape, training=True, loss=nnpar.losses.CrossEntropy(), gradients=gradients, hooks=hooks,
+        recompute=recompute,
+    )  # fmt: skip
+    for _ in range(2):
+        order.clear()
+        plan.x[...] = cases.normals(np.random.default_rng(0), shape)
+        plan.target[...] = 1
+        plan.run()
+        assert sorted(order) == sorted(gradients)
+        for key, array in gradients.items():
+            np.testing.assert_array_equal(seen[key], array)
+    names = list(gradients)
+    assert names.index(order[0]) > names.index(order[-1])
