@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,7 +185,9 @@ class DataParallel(Ranks):
         tree.sum_over_ranks(self._comm, self._tree.nodes, self.shards, total)
         self._tree.nodes[-1, 0] = total  # is free again with the others
         if self._comm is not None:
-            self._comm.Allreduce(_in_place(), results)  # of each row, all but one are 0
+            from mpi4py import MPI
+
+            self._comm.Allreduce(MPI.IN_PLACE, results)  # of each row, all but one are 0
         totals = np.zeros(5)
         for row in results:
             totals += row
@@ -277,12 +279,6 @@ def _buckets(gradients: Gradients, nbytes: float) -> tuple[list[slice], list[lis
             names.append(group)
             stop, group = slot.start, []
     return buckets, names
-
-
-def _in_place() -> Any:
-    from mpi4py import MPI
-
-    return MPI.IN_PLACE
 
 
 def _joined(arrays: Sequence[Array], out: Array) -> Array:

@@ -166,6 +166,7 @@ class RowsLayer(Layer):
     """Base of the layers between whole images and their rows."""
 
     channels_last = True
+    scatters: bool  # whether outputs are rows, and inputs whole
 
     def __init__(self, rows: AnyRows) -> None:
         self.rows = Rows.of(rows)
@@ -173,6 +174,24 @@ class RowsLayer(Layer):
 
     def settings(self) -> dict[str, Any]:
         return {"rows": self.rows.description}
+
+    def forward(self, at: Lowering) -> None:
+        shape = self.output_shape(at.x.shape, at.name)
+        if self._pass(at):
+            at.y = at.x
+            return
+        at.y = Buffer(shape)
+        (self._take if self.scatters else self._gather)(at, at.x, at.y)
+
+    def backward(self, at: Lowering) -> None:
+        if not at.needs_dx:
+            return
+        if self._pass(at):
+            at.pass_back(at.dy, owned=at.owns_dy)
+            return
+        dx = at.x.like()
+        (self._gather if self.scatters else self._take)(at, at.dy, dx)
+        at.pass_back(dx)
 
     def _pass(self, at: Lowering) -> bool:
         """Whether one process alone has all rows already."""
@@ -209,29 +228,14 @@ class ScatterRows(RowsLayer):
     (4, 3, 32, 32)
     """
 
+    scatters = True
+
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         images_only(input_shape, self.describe(name))
         n, c, height, width = input_shape
         if height != self.rows.height:
             raise ValueError(f"{self.describe(name)}: input: expected height {self.rows.height}, got {height}")
         return n, c, self.rows.own.stop - self.rows.own.start, width
-
-    def forward(self, at: Lowering) -> None:
-        if self._pass(at):
-            at.y = at.x
-            return
-        at.y = Buffer(self.output_shape(at.x.shape, at.name))
-        self._take(at, at.x, at.y)
-
-    def backward(self, at: Lowering) -> None:
-        if not at.needs_dx:
-            return
-        if self._pass(at):
-            at.pass_back(at.dy, owned=at.owns_dy)
-            return
-        dx = at.x.like()
-        self._gather(at, at.dy, dx)
-        at.pass_back(dx)
 
 
 class GatherRows(RowsLayer):
@@ -255,28 +259,12 @@ class GatherRows(RowsLayer):
     (4, 3, 16, 32)
     """
 
+    scatters = False
+
     def output_shape(self, input_shape: Shape, name: str = "") -> Shape:
         self.rows.check(input_shape, self.describe(name))
         n, c, _, width = input_shape
         return n, c, self.rows.height, width
-
-    def forward(self, at: Lowering) -> None:
-        shape = self.output_shape(at.x.shape, at.name)
-        if self._pass(at):
-            at.y = at.x
-            return
-        at.y = Buffer(shape)
-        self._gather(at, at.x, at.y)
-
-    def backward(self, at: Lowering) -> None:
-        if not at.needs_dx:
-            return
-        if self._pass(at):
-            at.pass_back(at.dy, owned=at.owns_dy)
-            return
-        dx = at.x.like()
-        self._take(at, at.dy, dx)
-        at.pass_back(dx)
 
 
 class RowParallelConv2d(Conv2d):
