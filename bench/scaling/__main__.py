@@ -11,6 +11,7 @@ import json
 import platform
 import shutil
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ import model
 
 import nnpar
 from nnpar._kernels import runtime
+from nnpar.distributed.buckets import BUCKET_MB
 from nnpar.plots import figures
 
 NETWORKS = ("vgg_small", "resnet20")
 SAMPLES = 64  # of a rank
-BUCKET_MB, WHOLE_MB = 4.0, 1e6
+# Where messages at 1 Gbit/s take about as long as a backward pass, with so many samples a rank.
+OVERLAPPED = {"vgg_small": 36, "mnist_cnn": 256}
+WHOLE_MB = 1e6
 RATES = ("1gbit", "10gbit")
 PREDICTED = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -38,6 +42,7 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine(), "networks": {}}
     for name in NETWORKS:
         results["networks"][name] = measure(name, options.rounds, options.steps)
+    results["overlap"] = overlap(options.rounds, options.steps) if shutil.which("tc") else {}
     options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
     options.output.with_suffix(".md").write_text(table(results))
     draw(results, options.output.with_suffix(".png"))
@@ -76,6 +81,19 @@ def measure(name: str, rounds: int, steps: int) -> dict[str, Any]:
     return found
 
 
+def overlap(rounds: int, steps: int) -> dict[str, Any]:
+    """Two hosts at 1 Gbit/s: gradients in buckets, and all after the backward pass."""
+    found = {}
+    with hosts.two_hosts("1gbit") as pair:
+        for name, samples in OVERLAPPED.items():
+            ways = {
+                "buckets": partial(hosts.across, pair, 1, name, samples, BUCKET_MB, steps),
+                "after": partial(hosts.across, pair, 1, name, samples, WHOLE_MB, steps),
+            }
+            found[name] = in_turn(ways, rounds)
+    return found
+
+
 def in_turn(ways: dict[str, Any], rounds: int) -> dict[str, Any]:
     """The results by name, with the seconds of a step: the median over rounds of a round's median."""
     every: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
@@ -104,6 +122,15 @@ def predictions(found: dict[str, Any], rate: str) -> list[tuple[int, float]]:
 def table(results: dict[str, Any]) -> str:
     """The numbers as Markdown."""
     lines = [", ".join(f"{key} {value}" for key, value in results["machine"].items()), ""]
+    if results["overlap"]:
+        lines += ["## Two hosts at 1 Gbit/s, ms a step", "", "| network | samples a rank | after | buckets | shorter |"]
+        lines.append("| --- | --- | --- | --- | --- |")
+    for name, found in results["overlap"].items():
+        after, buckets = found["after"]["step"], found["buckets"]["step"]
+        lines.append(
+            f"| {name} | {OVERLAPPED[name]} | {1e3 * after:.1f} | {1e3 * buckets:.1f} | {1 - buckets / after:.0%} |"
+        )
+    lines.append("")
     for name, found in results["networks"].items():
         lines += [f"## {name}", "", "| measured | ms a step | images/s |", "| --- | --- | --- |"]
         lines += [

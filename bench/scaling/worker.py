@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,26 +20,31 @@ from nnpar._kernels.step import recorders
 from nnpar.distributed import DataParallel
 
 WARM_UP = 3
+SHAPES = {"mnist_cnn": (1, 28)}  # channels, and height and width, of other images than CIFAR's
 SIZES = (1 << 10, 1 << 14, 1 << 18, 1 << 20, 1 << 22, 1 << 24)  # bytes
 
 
 class Timed(DataParallel):
     """Notes when buckets are ready."""
 
-    def _send(self, gradients: Any, bucket: slice) -> None:
-        self.times.append(time.monotonic())
-        super()._send(gradients, bucket)
+    def hooks(self, gradients: Any) -> Any:
+        self.times = {}
+        return [(names, partial(self._note, k, send)) for k, (names, send) in enumerate(super().hooks(gradients))]
+
+    def _note(self, bucket: int, send: Callable[[], None]) -> None:
+        self.times[bucket] = time.monotonic()
+        send()
 
 
 def main(name: str, samples: int, bucket_mb: float, steps: int) -> None:
     """Measure, and print."""
     parallel = Timed(bucket_mb=bucket_mb)
-    parallel.times = []
     manual_seed(0)
     trainer = Trainer(zoo.MODELS[name](), optimizer=SGD(1e-3, momentum=0.9), parallel=parallel)
     rng = np.random.default_rng(0)
     count = samples * parallel.size
-    x = rng.standard_normal((count, 3, 32, 32), np.float32).transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+    channels, size = SHAPES.get(name, (3, 32))
+    x = rng.standard_normal((count, size, size, channels), np.float32).transpose(0, 3, 1, 2)
     y = rng.integers(0, 10, count)
     ready: list[list[float]] = []
 
@@ -45,13 +52,13 @@ def main(name: str, samples: int, bucket_mb: float, steps: int) -> None:
         """When each bucket was ready: the time of all steps before it but for what was spent on sending."""
         if len(ran) <= 10:  # not the plan
             return
-        spent, found = 0.0, []
+        spent, found = 0.0, {}
         for step, begin, end in zip(ran, stamps, stamps[1:], strict=False):
             if step.name == "exchange":
-                found += [begin - stamps[0] - spent for when in parallel.times if begin <= when < end]
+                found |= {k: begin - stamps[0] - spent for k, when in parallel.times.items() if begin <= when < end}
                 spent += end - begin
-        parallel.times.clear()
-        ready.append([*found, stamps[-1] - stamps[0] - spent])
+        in_order = np.maximum.accumulate([found[k] for k in sorted(found)])
+        ready.append([*in_order, stamps[-1] - stamps[0] - spent])
 
     recorders.append(record)
     seconds = []

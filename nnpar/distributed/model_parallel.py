@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nnpar._checks import Array
 from nnpar._kernels.step import PythonStep
 from nnpar.distributed import world
+from nnpar.distributed.buckets import BUCKET_MB
 from nnpar.distributed.data_parallel import DataParallel
 from nnpar.distributed.mesh import Mesh, Place, axis_of
 from nnpar.distributed.ranks import Ranks
@@ -37,7 +38,7 @@ class ModelParallel(Ranks):
         See :class:`DataParallel`, for the axis `data`.
     """
 
-    def __init__(self, comm: Place = None, bucket_mb: float = 4.0, sync_batch_norm: bool = False) -> None:
+    def __init__(self, comm: Place = None, bucket_mb: float = BUCKET_MB, sync_batch_norm: bool = False) -> None:
         if isinstance(comm, Mesh) and comm.pipeline.size > 1:
             raise ValueError(f"{type(self).__name__}: expected a mesh with pipeline=1, got {comm}")
         self.axis = axis_of(comm)

@@ -15,7 +15,7 @@ from nnpar._checks import Array
 from nnpar._kernels.step import PythonStep, Step
 from nnpar.batches import take
 from nnpar.distributed.mesh import Axis, Mesh
-from nnpar.distributed.ranks import Ranks
+from nnpar.distributed.ranks import Ranks, mean_statistics
 from nnpar.layers.composite import Sequential
 from nnpar.plan import Plan, PlanCache
 
@@ -202,14 +202,7 @@ class PipelineParallel(Ranks):
         from mpi4py import MPI
 
         self._data.comm.Allreduce(MPI.IN_PLACE, self._sum)
-        statistics = self._statistics[self._pipe.rank]
-        numbers = np.concatenate([totals, [samples], *(samples * array.astype(float) for array in statistics)])
-        self._data.comm.Allreduce(MPI.IN_PLACE, numbers)
-        start = 5
-        for array in statistics:
-            array[...] = numbers[start : start + array.size] / numbers[4]
-            start += array.size
-        return numbers[:4]
+        return mean_statistics(self._data.comm, totals, samples, self._statistics[self._pipe.rank])
 
     def _forward(self, gradients: Gradients, batch: Batch, number: int, epoch: int) -> Plan:
         plan = self._plan(gradients, batch, number)

@@ -4,40 +4,36 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mpi4py.MPI import Comm
+from collections.abc import Callable
 
 PAUSE = 1e-3  # seconds between two calls: bench/README.md says what others cost
 
 
 class Pump:
-    """Calls MPI from a thread between `start` and `stop`, if MPI allows several threads.
+    """Calls what it is given from a thread between `start` and `stop`, if MPI allows several threads."""
 
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Comm
-    """
-
-    def __init__(self, comm: Comm) -> None:
-        from mpi4py import MPI
-
-        self._comm = comm
+    def __init__(self) -> None:
         self._runs = threading.Event()
-        if MPI.Query_thread() >= MPI.THREAD_MULTIPLE:
-            threading.Thread(target=self._go_on, name="nnpar-mpi", daemon=True).start()
+        self._thread: threading.Thread | None = None
+        self._go_on: Callable[[], object] = bool
 
-    def start(self) -> None:
-        """There are messages on their way."""
+    def start(self, go_on: Callable[[], object]) -> None:
+        """There are messages on their way; `go_on` calls MPI and does not wait."""
+        self._go_on = go_on
+        if self._thread is None:
+            from mpi4py import MPI
+
+            self._thread = threading.Thread(target=self._call, name="nnpar-mpi", daemon=True)
+            if MPI.Query_thread() >= MPI.THREAD_MULTIPLE:
+                self._thread.start()
         self._runs.set()
 
     def stop(self) -> None:
         """There are none, or this thread waits for them itself."""
         self._runs.clear()
 
-    def _go_on(self) -> None:
+    def _call(self) -> None:
         while True:
             self._runs.wait()
-            self._comm.Iprobe()  # what it finds does not matter
+            self._go_on()
             time.sleep(PAUSE)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnpar._checks import Array
 from nnpar.distributed import world
 from nnpar.parallel import Parallel
 
@@ -53,3 +54,18 @@ class Ranks(Parallel):
     def wait(self) -> None:
         if self._comm is not None:
             self._comm.Barrier()
+
+
+def mean_statistics(
+    comm: Comm, totals: NDArray[np.float64], samples: int, statistics: Sequence[Array]
+) -> NDArray[np.float64]:
+    """Make statistics the mean over all processes' samples; returns the sum of their `totals`."""
+    from mpi4py import MPI
+
+    numbers = np.concatenate([totals, [samples], *(samples * array.astype(float) for array in statistics)])
+    comm.Allreduce(MPI.IN_PLACE, numbers)
+    start = len(totals) + 1
+    for array in statistics:
+        array[...] = numbers[start : start + array.size] / numbers[len(totals)]
+        start += array.size
+    return numbers[: len(totals)]

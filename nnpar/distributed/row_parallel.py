@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nnpar._checks import Array
 from nnpar.distributed.batch_norm import SumsOfAll
+from nnpar.distributed.buckets import BUCKET_MB
 from nnpar.distributed.mesh import Place
 from nnpar.distributed.model_parallel import ModelParallel
 from nnpar.distributed.rows import GatherRows, RowParallelConv2d, RowsLayer, ScatterRows
@@ -70,7 +71,7 @@ class RowParallel(ModelParallel):
     True
     """
 
-    def __init__(self, comm: Place = None, bucket_mb: float = 4.0) -> None:
+    def __init__(self, comm: Place = None, bucket_mb: float = BUCKET_MB) -> None:
         super().__init__(comm, bucket_mb)
         self._sums = None
         if self.axis.comm is not None and self.axis.size > 1:

@@ -24,6 +24,7 @@ from nnpar._kernels import elementwise
 from nnpar._kernels.gemm import gemm_step
 from nnpar._kernels.step import PythonStep, Step
 from nnpar._kernels.strided import StridedCopy
+from nnpar.distributed.buckets import BUCKET_MB
 from nnpar.distributed.mesh import Place, axis_of
 from nnpar.distributed.model_parallel import ModelParallel, sum_step
 from nnpar.io import tensors
@@ -304,7 +305,7 @@ class TensorParallel(ModelParallel):
     True
     """
 
-    def __init__(self, comm: Place = None, bucket_mb: float = 4.0, sync_batch_norm: bool = False) -> None:
+    def __init__(self, comm: Place = None, bucket_mb: float = BUCKET_MB, sync_batch_norm: bool = False) -> None:
         super().__init__(comm, bucket_mb, sync_batch_norm)
         self.divides_layers = self.axis.size > 1
 

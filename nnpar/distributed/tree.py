@@ -7,6 +7,9 @@ all processes, each for its part of the array, and the parts come together again
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,7 @@ import numpy as np
 from nnpar._checks import Array
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Comm
+    from mpi4py.MPI import Comm, Request
 
 Node = tuple[int, int]  # its first shard, and how many, a power of two
 
@@ -70,42 +73,94 @@ class TreeSum:
         self.nodes[node] = values
 
 
-def sum_over_ranks(comm: Comm | None, own: dict[Node, Array], shards: int, out: Array) -> None:
-    """The sum of all shards, from the sums of each process's nodes.
+class SumOverRanks:
+    """Sums of all shards from each process's nodes, array after array, while the processes do other things. Each adds
+    up its part of an array, and the parts come together again.
 
     Parameters
     ----------
     comm : mpi4py.MPI.Comm or None
-    own : dict of (int, int) to ndarray
-        As `nodes_of` says of the shards that this process owns.
+        Its processes add the same arrays in the same order, and call nothing else of it meanwhile.
     shards : int
-    out : ndarray of the same shape, float32
-        Receives the sum; the same bits in all processes.
     """
-    if comm is None or comm.size == 1:
-        (total,) = own.values()
-        np.copyto(out, total)
-        return
-    from mpi4py import MPI
 
-    cuts = [len(out) * rank // comm.size for rank in range(comm.size + 1)]
-    mine = slice(cuts[comm.rank], cuts[comm.rank + 1])
-    parts = {node: values[mine] for node, values in own.items()}
-    requests = []
-    for other in range(comm.size):
-        if other == comm.rank:
-            continue
-        for node in nodes_of(owned(other, comm.size, shards)):
-            parts[node] = np.empty(mine.stop - mine.start, np.float32)
-            requests.append(comm.Irecv(parts[node], other, tag=node[0]))
-    for step in range(1, comm.size):  # each process begins with another one
-        other = (comm.rank + step) % comm.size
-        for node, values in own.items():
-            requests.append(comm.Isend(values[cuts[other] : cuts[other + 1]], other, tag=node[0]))
-    MPI.Request.Waitall(requests)
-    total = _sum(parts, (0, shards))
-    counts = [cuts[rank + 1] - cuts[rank] for rank in range(comm.size)]
-    comm.Allgatherv(total, [out, counts, cuts[:-1], MPI.FLOAT])
+    def __init__(self, comm: Comm | None, shards: int) -> None:
+        self._comm, self._shards = comm, shards
+        self._lock = threading.Lock()
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was added."""
+        with self._lock:
+            self._parts: deque[_Part] = deque()
+            self._gathers: list[Request] = []
+
+    def add(self, own: dict[Node, Array], out: Array) -> None:
+        """Begin a sum.
+
+        Parameters
+        ----------
+        own : dict of (int, int) to ndarray of shape (n,), float32
+            As `nodes_of` says of the shards that this process owns; they stay as they are until `finish`.
+        out : ndarray of shape (n,), float32
+            Receives the sum by the end of `finish`; the same bits in all processes.
+        """
+        if self._comm is None or self._comm.size == 1:
+            (total,) = own.values()
+            np.copyto(out, total)
+            return
+        with self._lock:
+            self._parts.append(_Part(self._comm, self._shards, own, out))
+
+    def go_on(self) -> None:
+        """As far as is possible without waiting."""
+        with self._lock:
+            while self._parts and self._parts[0].has_come():
+                self._gathers.append(self._parts.popleft().gather())
+
+    def finish(self) -> None:
+        """Until all sums are there."""
+        with self._lock:
+            while self._parts:
+                part = self._parts.popleft()
+                part.wait()
+                self._gathers.append(part.gather())
+            for request in self._gathers:
+                request.Wait()
+
+
+class _Part:
+    """What this process adds up of one array."""
+
+    def __init__(self, comm: Comm, shards: int, own: dict[Node, Array], out: Array) -> None:
+        self._comm, self._shards, self._out = comm, shards, out
+        self._cuts = cuts = [len(out) * rank // comm.size for rank in range(comm.size + 1)]
+        mine = slice(cuts[comm.rank], cuts[comm.rank + 1])
+        self._nodes = {node: values[mine] for node, values in own.items()}
+        self._requests: list[Request] = []
+        for other in range(comm.size):
+            for node in nodes_of(owned(other, comm.size, shards)) if other != comm.rank else ():
+                self._nodes[node] = np.empty(mine.stop - mine.start, np.float32)
+                self._requests.append(comm.Irecv(self._nodes[node], other, tag=node[0]))
+        for step in range(1, comm.size):  # each process begins with another one
+            other = (comm.rank + step) % comm.size
+            for node, values in own.items():
+                self._requests.append(comm.Isend(values[cuts[other] : cuts[other + 1]], other, tag=node[0]))
+
+    def has_come(self) -> bool:
+        return all(request.Test() for request in self._requests)
+
+    def wait(self) -> None:
+        for request in self._requests:
+            request.Wait()
+
+    def gather(self) -> Request:
+        """Begin to bring all processes' parts together."""
+        from mpi4py import MPI
+
+        self._total = _sum(self._nodes, (0, self._shards))
+        counts = [stop - start for start, stop in itertools.pairwise(self._cuts)]
+        return self._comm.Iallgatherv(self._total, [self._out, counts, self._cuts[:-1], MPI.FLOAT])
 
 
 def _sum(parts: dict[Node, Array], node: Node) -> Array:

@@ -30,12 +30,13 @@ def test_the_same_bits_on_any_number_of_ranks_and_threads(kind, accumulate):
         assert (each["digests"], each["record"]) == (found[0]["digests"], found[0]["record"])
 
 
-@pytest.mark.parametrize("kind", ["plain", "sync"])
-def test_sums_of_mpi_differ_by_rounding(kind, tmp_path):
-    """With weighted samples, accumulated batches and a last one of fewer samples than processes, also with batch
-    normalisation over all of them.
+@pytest.mark.parametrize("kind", ["plain", "sync", "shards"])
+def test_gradients_of_parts_differ_by_rounding(kind, tmp_path):
+    """With weighted samples, accumulated batches and a last one of fewer samples than processes: sums of MPI, also with
+    batch normalisation over all of them, and of shards.
     """
-    found = [mpi.work(ranks, "mean", kind, tmp_path / f"{ranks}.npz") for ranks in (1, 2, 3, 4)]
+    found = [mpi.work(1, "mean", "plain" if kind == "shards" else kind, tmp_path / "1.npz")]
+    found += [mpi.work(ranks, "mean", kind, tmp_path / f"{ranks}.npz") for ranks in (2, 3, 4)]
     weights = [np.load(tmp_path / f"{ranks}.npz") for ranks in (1, 2, 3, 4)]
     for each, own in zip(found[1:], weights[1:], strict=True):
         assert len(each["digests"]) == 1
@@ -45,8 +46,11 @@ def test_sums_of_mpi_differ_by_rounding(kind, tmp_path):
             assert abs(own[name] - weights[0][name]).max() <= 2e-6 * largest, name
 
 
-def test_buckets_go_before_the_backward_pass_is_over(tmp_path):
-    steps = mpi.work(2, "mean", "sync", tmp_path / "w.npz")["trace"].splitlines()
+@pytest.mark.parametrize("scenario", [["mean", "sync"], ["reproducible"]])
+def test_buckets_go_before_the_backward_pass_is_over(scenario, tmp_path):
+    steps = mpi.work(2, *scenario, tmp_path / "w.npz" if scenario == ["mean", "sync"] else "plain")[
+        "trace"
+    ].splitlines()
     exchanges = [number for number, line in enumerate(steps) if " exchange " in line]
     assert len(exchanges) >= 3
     assert any("grad" in line for line in steps[exchanges[0] : exchanges[-1]])

@@ -50,7 +50,7 @@ def test_sums_of_any_part_are_nodes_of_the_tree(shards):
             for (first, size), values in kept.nodes.items():
                 np.testing.assert_array_equal(values, reference(leaves[first : first + size]))
     out = np.empty(37, np.float32)
-    tree.sum_over_ranks(None, {(0, shards): reference(leaves)}, shards, out)
+    tree.SumOverRanks(None, shards).add({(0, shards): reference(leaves)}, out)
     np.testing.assert_array_equal(out, reference(leaves))
 
 

@@ -30,7 +30,7 @@ from nnpar.callbacks import Callback, Checkpoint, EarlyStopping
 from nnpar.data import Loader
 from nnpar.data.mixing import Mixup
 from nnpar.data.transforms import RandomCrop
-from nnpar.distributed import DataParallel, Mesh, PipelineParallel
+from nnpar.distributed import DataParallel, Mesh, PipelineParallel, part_means
 
 TRAIN, TEST = data.digits()
 
@@ -65,7 +65,7 @@ def lasting(record):
 
 def reproducible(kind, accumulate=1):
     """Trains with all that could tell processes apart."""
-    parallel = DataParallel(shards=8)
+    parallel = DataParallel(shards=8, bucket_mb=0.001)
     trainer = Trainer(
         network(), optimizer=SGD(0.05, momentum=0.9), average=0.9, clip_norm=1.0, metrics=["f1"],
         accumulate=int(accumulate), parallel=parallel,
@@ -75,14 +75,16 @@ def reproducible(kind, accumulate=1):
         train = Loader(train, 100, transform=RandomCrop(8, padding=1), mix=Mixup(0.3, classes=10))
     history = trainer.fit(train, TEST, epochs=2, batch_size=100, progress=False)
     record = lasting(history.last)
-    say(parallel, size=parallel.size, digests=every_digest(trainer), record=record)
+    say(parallel, size=parallel.size, digests=every_digest(trainer), record=record, trace=str(trainer.plan))
 
 
 def mean(kind, path):
-    """Sums as MPI makes them; writes the weights."""
-    parallel = DataParallel(bucket_mb=0.001, sync_batch_norm=kind == "sync")
+    """Sums as MPI makes them, of larger buckets in several messages, or of shards; writes the weights."""
+    part_means.MESSAGE_BYTES = 2048
+    shards = 4 if kind == "shards" else None
+    parallel = DataParallel(shards=shards, bucket_mb=0.001, sync_batch_norm=kind == "sync")
     model = network(0.0)
-    if kind == "plain":
+    if kind != "sync":
         model = Sequential(Conv2d(1, 8, 3, padding=1), ReLU(), MaxPool2d(2), Flatten(), Linear(128, 10))
     trainer = Trainer(model, optimizer=SGD(0.05, momentum=0.9), parallel=parallel, accumulate=2, metrics=["f1"])
     weights = np.random.default_rng(0).random(1403).astype(np.float32)
