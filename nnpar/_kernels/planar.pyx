@@ -14,8 +14,9 @@ As in conv.pyx, the pixels of dx of each remainder modulo the stride are a phase
 of the rows, each kernel column to one of the columns.
 
 A task is a band of rows of an image. It goes through the rows of dy that reach the band, some at a time: these are
-turned, multiplied, and the rows of dx that no further row of dy reaches are finished. How an image is cut into bands
-and rows is decided by the shape, and with it the order of additions.
+turned, multiplied, and the rows of dx that no further row of dy reaches are finished. The rows of dy that reach a pixel
+of dx are added in their order, with taps by rising offsets also within one product: wherever an image is cut into bands
+and rows, and even if only a part of it is there, the bits are the same.
 """
 
 import numpy
@@ -56,7 +57,7 @@ cdef class Axis:
     def __init__(self, size, stride, pad, dilation, kernel):
         phases, taps = [], []
         for first, count, reach in axis_phases(size, stride, pad, dilation, kernel):
-            taps += [(k, offset, len(phases)) for k, offset in reach]
+            taps += sorted([(k, offset, len(phases)) for k, offset in reach], key=lambda tap: tap[1])
             phases.append((first, count, len(taps) - len(reach), len(reach)))
         self.arrays = numpy.array(phases, numpy.intp), numpy.array(taps, numpy.intp)
         self.phases = <Phase *> <size_t> self.arrays[0].ctypes.data

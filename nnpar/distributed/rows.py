@@ -293,9 +293,8 @@ class RowParallelConv2d(Conv2d):
     -----
     Outputs and input gradients are the bits of the whole images' where each process has rows from a multiple of 4 on:
     `rows_of` sees to that for images of 8 rows or more for each process, up to one 2x2 pooling. After more of them,
-    tiles of Winograd's algorithm lie elsewhere, and differences are those of rounding; so they are for the input's
-    gradient where few channels make `planar` compute it, see :func:`nnpar.convolution.choose`. The weights' gradients
-    of a process are those of its rows: :class:`nnpar.distributed.RowParallel` sums them.
+    tiles of Winograd's algorithm may lie elsewhere, and differences are those of rounding. The weights' gradients of a
+    process are those of its rows: :class:`nnpar.distributed.RowParallel` sums them.
 
     Examples
     --------
