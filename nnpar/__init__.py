@@ -1,11 +1,10 @@
 """Train and serve convolutional networks on CPUs: fast, small, and the same bits at any number of threads."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nnpar import callbacks, convolution, data, initializers, losses, metrics, ops, optimizers, schedules, zoo
+from nnpar import _lazy, convolution, initializers, losses, ops
 from nnpar.convolution import get_precision, set_precision
 from nnpar.graph import Graph, Input
-from nnpar.history import History
 from nnpar.layers import (
     CELU,
     ELU,
@@ -108,24 +107,27 @@ from nnpar.layers import (
 )
 from nnpar.loading import load
 from nnpar.losses import MSE, CrossEntropy, CustomLoss
-from nnpar.optimizers import SGD, Adam, AdamW
 from nnpar.predictor import Predictor
-from nnpar.profiler import profile
 from nnpar.random import get_seed, manual_seed
 from nnpar.threads import get_num_threads, num_threads, set_num_threads
-from nnpar.trainer import Trainer
 
 if TYPE_CHECKING:
+    from nnpar import callbacks, data, metrics, optimizers, schedules, zoo
+    from nnpar.history import History
+    from nnpar.optimizers import SGD, Adam, AdamW
+    from nnpar.profiler import profile
     from nnpar.sweeps import sweep
+    from nnpar.trainer import Trainer
 else:
-
-    def __getattr__(name: str) -> Any:
-        if name == "sweep":  # what it imports takes longer than other modules
-            from nnpar.sweeps import sweep
-
-            return sweep
-        raise AttributeError(f"module 'nnpar' has no attribute {name!r}")
-
+    # Whoever serves a model needs none of these.
+    __getattr__, __dir__ = _lazy.attributes(
+        __name__,
+        {
+            **dict.fromkeys(("callbacks", "data", "metrics", "optimizers", "schedules", "zoo"), ""),
+            **dict.fromkeys(("SGD", "Adam", "AdamW"), "optimizers"),
+            "History": "history", "Trainer": "trainer", "profile": "profiler", "sweep": "sweeps",
+        },
+    )  # fmt: skip
 
 __version__ = "0.1.0"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import functools
 import operator
 from collections import Counter, OrderedDict
@@ -303,11 +302,11 @@ class Plan:
         """Calls of the functions, each after the last step that writes into a gradient of its parameters."""
         last = dict.fromkeys(self.gradients, -1)
         places = sorted((_address(array), array.nbytes, name) for name, array in self.gradients.items())
-        begins = [address for address, _, _ in places]
+        begins = np.array([address for address, _, _ in places])
         for when, call in enumerate(self._calls[self._backward_start :], self._backward_start):
             for value in (*call.arguments, *call.options.values()):
                 if isinstance(value, np.ndarray) and value.nbytes:
-                    address, nbytes, name = places[max(bisect.bisect_right(begins, _address(value)) - 1, 0)]
+                    address, nbytes, name = places[max(int(np.searchsorted(begins, _address(value), "right")) - 1, 0)]
                     if address <= _address(value) < address + nbytes:
                         last[name] = when
         found = [(max(last[name] for name in names), function) for names, function in hooks]

@@ -1,8 +1,8 @@
 """Data sets in memory, sources that read samples when they are asked for, and loaders of their batches."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nnpar import _lazy
 from nnpar.data import mixing, transforms
 from nnpar.data.dataset import Dataset
 from nnpar.data.loader import Loader
@@ -19,21 +19,14 @@ if TYPE_CHECKING:
     from nnpar.data.shards import TarShards
     from nnpar.data.uci_digits import digits
 else:
-    # Readers are imported when they are asked for: `import nnpar` takes a tenth less.
-    READERS = {
-        "cifar10": "cifar", "cifar100": "cifar", "fetch": "download", "read_idx": "idx", "ImageFiles": "images",
-        "ImageFolder": "images", "mnist": "mnist_folder", "NpyFiles": "npy", "Parquet": "parquet",
-        "TarShards": "shards", "digits": "uci_digits",
-    }  # fmt: skip
-
-    def __getattr__(name: str) -> Any:
-        if name not in READERS:
-            raise AttributeError(f"module 'nnpar.data' has no attribute {name!r}")
-        return getattr(import_module(f"nnpar.data.{READERS[name]}"), name)
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *READERS})
-
+    __getattr__, __dir__ = _lazy.attributes(
+        __name__,
+        {
+            "cifar10": "cifar", "cifar100": "cifar", "fetch": "download", "read_idx": "idx", "ImageFiles": "images",
+            "ImageFolder": "images", "mnist": "mnist_folder", "NpyFiles": "npy", "Parquet": "parquet",
+            "TarShards": "shards", "digits": "uci_digits",
+        },
+    )  # fmt: skip
 
 __all__ = [
     "Arrays",
