@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from nnpar.parallel import Hook
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
 
+    from nnpar._checks import Array
     from nnpar.gradients import Batch, Gradients
 
 MESSAGE_BYTES = MEBIBYTE  # of a larger bucket: while one part is added up, the next is on its way
@@ -39,7 +41,7 @@ class PartMeans:
     def __init__(self, comm: Comm, gradients: Gradients, buckets: Buckets, pump: Pump, sums: SumsOfAll | None) -> None:
         self._comm, self._gradients, self._buckets, self._pump, self._sums = comm, gradients, buckets, pump, sums
         self._order = InOrder(self._send)
-        self._requests: list[Request] = []
+        self._messages = Sums(comm)
         self._exchanges = self._computes = self._accumulated = False
 
     def hooks(self) -> list[Hook]:
@@ -58,7 +60,7 @@ class PartMeans:
         totals, samples = np.zeros(4), 0
         for number, (batch,) in enumerate(batches):
             self._exchanges, self._computes, self._accumulated = number == len(batches) - 1, len(batch) > 0, number > 0
-            self._requests = []
+            self._messages.begin()
             self._order.begin()
             result = self._pass(batch, epoch)
             totals += result
@@ -70,9 +72,7 @@ class PartMeans:
                 for bucket in range(len(self._buckets.slices)):
                     self._is_final(bucket)
         totals = mean_statistics(self._comm, totals, samples, gradients.statistics)
-        from mpi4py import MPI
-
-        MPI.Request.Waitall(self._requests)
+        self._messages.finish()
         np.multiply(gradients.flat, np.float32(1.0 / totals[2] if totals[2] else 0.0), out=gradients.flat)
         return totals
 
@@ -90,8 +90,6 @@ class PartMeans:
             self._order.is_ready(bucket)
 
     def _send(self, bucket: int) -> None:
-        from mpi4py import MPI
-
         gradients, part = self._gradients, self._buckets.slices[bucket]
         values = gradients.flat[part]
         if self._computes:
@@ -100,5 +98,44 @@ class PartMeans:
         if self._accumulated:
             np.add(values, gradients.sum[part], out=values)
         for message in np.array_split(values, int(-(-values.nbytes // MESSAGE_BYTES))):
-            self._requests.append(self._comm.Iallreduce(MPI.IN_PLACE, message))
-        self._pump.start(self._comm.Iprobe)  # what it finds does not matter
+            self._messages.add(message)
+        self._pump.start(self._messages.go_on)
+
+
+class Sums:
+    """Sums of arrays over all processes, in place, while these do other things.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+        Its processes add the same arrays in the same order.
+    """
+
+    def __init__(self, comm: Comm) -> None:
+        self._comm = comm
+        self._lock = threading.Lock()
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was added."""
+        with self._lock:
+            self._requests: list[Request] = []
+
+    def add(self, values: Array) -> None:
+        """Begin a sum, which is there by the end of `finish`."""
+        from mpi4py import MPI
+
+        with self._lock:
+            self._requests.append(self._comm.Iallreduce(MPI.IN_PLACE, values))
+
+    def go_on(self) -> bool:
+        """As far as is possible without waiting; returns whether there is more to do."""
+        with self._lock:
+            self._requests = [request for request in self._requests if not request.Test()]
+            return bool(self._requests)
+
+    def finish(self) -> None:
+        """Until all sums are there."""
+        with self._lock:
+            for request in self._requests:
+                request.Wait()

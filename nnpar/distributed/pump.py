@@ -10,15 +10,17 @@ PAUSE = 1e-3  # seconds between two calls: bench/README.md says what others cost
 
 
 class Pump:
-    """Calls what it is given from a thread between `start` and `stop`, if MPI allows several threads."""
+    """Calls what it is given from a thread from `start` until that says that all is done, or `stop`; if MPI allows
+    several threads.
+    """
 
     def __init__(self) -> None:
         self._runs = threading.Event()
         self._thread: threading.Thread | None = None
-        self._go_on: Callable[[], object] = bool
+        self._go_on: Callable[[], bool] = bool
 
-    def start(self, go_on: Callable[[], object]) -> None:
-        """There are messages on their way; `go_on` calls MPI and does not wait."""
+    def start(self, go_on: Callable[[], bool]) -> None:
+        """There are messages on their way; `go_on` calls MPI, does not wait, and says whether there still are."""
         self._go_on = go_on
         if self._thread is None:
             from mpi4py import MPI
@@ -30,10 +32,12 @@ class Pump:
 
     def stop(self) -> None:
         """There are none, or this thread waits for them itself."""
-        self._runs.clear()
+        self._go_on = bool
 
     def _call(self) -> None:
         while True:
             self._runs.wait()
-            self._go_on()
-            time.sleep(PAUSE)
+            self._runs.clear()  # before the call: a start meanwhile is not lost
+            if self._go_on():
+                self._runs.set()
+                time.sleep(PAUSE)

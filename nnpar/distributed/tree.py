@@ -112,11 +112,13 @@ class SumOverRanks:
         with self._lock:
             self._parts.append(_Part(self._comm, self._shards, own, out))
 
-    def go_on(self) -> None:
-        """As far as is possible without waiting."""
+    def go_on(self) -> bool:
+        """As far as is possible without waiting; returns whether there is more to do."""
         with self._lock:
             while self._parts and self._parts[0].has_come():
                 self._gathers.append(self._parts.popleft().gather())
+            self._gathers = [request for request in self._gathers if not request.Test()]
+            return bool(self._parts or self._gathers)
 
     def finish(self) -> None:
         """Until all sums are there."""
