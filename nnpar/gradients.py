@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from nnpar import _checks, arrays
 from nnpar._checks import Array
 from nnpar._kernels.elementwise import Add, Position
-from nnpar._kernels.optimizer import ClipValue
+from nnpar._kernels.optimizer import ClipValue, Scale
 from nnpar._kernels.step import Program, Step
 from nnpar.batches import take
 from nnpar.layers.base import Layer
@@ -109,7 +109,9 @@ class Gradients:
             clips.append(clip)
         self._clip = Program(clips) if clips else None
         self.sum = arrays.zeros(self.flat.shape if accumulate > 1 else (0,))
-        self._add = Program([Add(self.sum, self.flat, self.sum)]) if accumulate > 1 else None
+        self._scale = Scale(self.flat, self.flat)
+        self._add = Add(self.sum, self.flat, self.sum) if accumulate > 1 else None
+        self._take_sum = Scale(self.sum, self.flat) if accumulate > 1 else None
         self.average = None if average is None else WeightAverage(model, self.values, average)
         self.position = Position(seed)
         self.plans = PlanCache(MOST_PLANS)
@@ -204,9 +206,15 @@ class Gradients:
         """
         if first:
             self.sum[...] = 0.0
-        np.multiply(self.flat, np.float32(weight), out=self.flat)
+        self._scale.by(weight)
         assert self._add is not None
-        self._add.run()
+        self._add()
+
+    def divide(self, weight: float, accumulated: bool = False) -> None:
+        """Make what is in `flat`, or else in `sum`, the mean: gradients were added by the weight of their samples."""
+        scale = self._take_sum if accumulated else self._scale
+        assert scale is not None
+        scale.by(1.0 / weight if weight else 0.0)
 
     def apply(self) -> None:
         """Change the weights by the gradient that was computed last."""

@@ -106,7 +106,7 @@ class Parallel:
             result = gradients.backward(batch, epoch)
             gradients.accumulate(float(result[2]), first=number == 0)
             totals += result
-        np.multiply(gradients.sum, np.float32(1.0 / totals[2] if totals[2] else 0.0), out=gradients.flat)
+        gradients.divide(totals[2], accumulated=True)
         return totals
 
     def collect(self, gradients: Gradients) -> None:

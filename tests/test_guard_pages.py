@@ -31,6 +31,7 @@ from nnpar._kernels.optimizer import (
     LAMBUpdate,
     LARSUpdate,
     RMSpropUpdate,
+    Scale,
     SGDUpdate,
 )
 from nnpar._kernels.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad, Upsample2d, Upsample2dGrad
@@ -399,6 +400,8 @@ def run_updates(guard):
             bound(guard, step)()
         bound(guard, ClipNorm(g, 0.1))()
         bound(guard, ClipValue(g, 0.01))()
+        for y in (state[0], g):
+            bound(guard, Scale(g, y))()
         average = Average(state[0], w, 0.9)
         average()
         average()

@@ -349,6 +349,27 @@ cdef class ClipValue(Update):
         kernel.activation(nnp_activation(NNP_CLIP, -self.most, self.most, 0.0), n, self.w + i, self.w + i)
 
 
+cdef class Scale(Update):
+    """``y = factor * x``, which may be the same; flat arrays, float32."""
+
+    cdef float factor
+
+    def __init__(self, x, y):
+        Update.__init__(self, y, x)
+        self.name = "scale"
+        self.cost(self.n, 8.0 * self.n)
+
+    def by(self, double factor):
+        """Run with this factor."""
+        self.factor = <float> factor
+        self()
+
+    cdef void block(self, const nnp_kernels *kernel, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+        if self.w != self.grad:
+            memcpy(self.w + i, self.grad + i, 4 * n)
+        kernel.scale(n, self.factor, self.w + i)
+
+
 cdef class Average(Update):
     """``average = decay * average + (1 - decay) * values``, at first ``average = values``; flat arrays, float32."""
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from nnpar._kernels.elementwise import Add
+from nnpar._kernels.optimizer import Scale
 from nnpar.distributed.batch_norm import SumsOfAll
 from nnpar.distributed.buckets import MEBIBYTE, Buckets, InOrder
 from nnpar.distributed.pump import Pump
@@ -42,6 +44,10 @@ class PartMeans:
         self._comm, self._gradients, self._buckets, self._pump, self._sums = comm, gradients, buckets, pump, sums
         self._order = InOrder(self._send)
         self._messages = Sums(comm)
+        self._values = [gradients.flat[part] for part in buckets.slices]
+        self._scales = [Scale(values, values) for values in self._values]
+        earlier = [gradients.sum[part] for part in buckets.slices] if gradients.sum.size else []
+        self._adds = [Add(values, each, values) for values, each in zip(self._values, earlier, strict=False)]
         self._exchanges = self._computes = self._accumulated = False
 
     def hooks(self) -> list[Hook]:
@@ -73,7 +79,7 @@ class PartMeans:
                     self._is_final(bucket)
         totals = mean_statistics(self._comm, totals, samples, gradients.statistics)
         self._messages.finish()
-        np.multiply(gradients.flat, np.float32(1.0 / totals[2] if totals[2] else 0.0), out=gradients.flat)
+        gradients.divide(totals[2])
         return totals
 
     def _pass(self, batch: Batch, epoch: int) -> NDArray[np.float64]:
@@ -90,13 +96,12 @@ class PartMeans:
             self._order.is_ready(bucket)
 
     def _send(self, bucket: int) -> None:
-        gradients, part = self._gradients, self._buckets.slices[bucket]
-        values = gradients.flat[part]
+        gradients, values = self._gradients, self._values[bucket]
         if self._computes:
             assert gradients.latest is not None
-            np.multiply(values, np.float32(gradients.latest.result[2]), out=values)
+            self._scales[bucket].by(gradients.latest.result[2])
         if self._accumulated:
-            np.add(values, gradients.sum[part], out=values)
+            self._adds[bucket]()
         for message in np.array_split(values, int(-(-values.nbytes // MESSAGE_BYTES))):
             self._messages.add(message)
         self._pump.start(self._messages.go_on)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from nnpar import _checks
 from nnpar._checks import Array
+from nnpar._kernels.elementwise import Add
+from nnpar._kernels.optimizer import Scale
 from nnpar._kernels.step import PythonStep, Step
 from nnpar.batches import take
 from nnpar.distributed.mesh import Axis, Mesh
@@ -158,6 +160,9 @@ class PipelineParallel(Ranks):
             for attribute in node.layer._arrays
         }
         self._sum = np.zeros(self._part.stop - self._part.start, np.float32)
+        flat = gradients.flat[self._part]
+        self._scale, self._take_sum = Scale(flat, flat), Scale(self._sum, flat)
+        self._add = Add(self._sum, flat, self._sum)
         # As many microbatches are on their way between this stage and the last.
         self._plans = [PlanCache(MOST_PLANS) for _ in range(self._pipe.size - self._pipe.rank)]
         self.share_arrays([gradients.values, *gradients.statistics])
@@ -193,7 +198,7 @@ class PipelineParallel(Ranks):
             totals += result
         if self._data.size > 1:
             totals = self._sum_over_pipelines(totals, sum(map(len, lane)))
-        np.multiply(self._sum, np.float32(1.0 / totals[2] if totals[2] else 0.0), out=gradients.flat[self._part])
+        self._take_sum.by(1.0 / totals[2] if totals[2] else 0.0)
         return totals
 
     def _sum_over_pipelines(self, totals: NDArray[np.float64], samples: int) -> NDArray[np.float64]:
@@ -237,9 +242,8 @@ class PipelineParallel(Ranks):
             assert self._pipe.comm is not None
             self._sends.append((self._pipe.comm.Isend(result, self._pipe.rank - 1, RESULT), result))
             self._send(plan.dx, self._pipe.rank - 1, BACKWARD)
-        own = gradients.flat[self._part]
-        np.multiply(own, np.float32(result[2]), out=own)
-        np.add(self._sum, own, out=self._sum)
+        self._scale.by(result[2])
+        self._add()
         return result
 
     def _plan(self, gradients: Gradients, batch: Batch, number: int) -> Plan:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnpar._checks import Array
+from nnpar._kernels.elementwise import Add
+from nnpar._kernels.optimizer import Scale
 from nnpar.distributed.buckets import Buckets, InOrder
 from nnpar.distributed.pump import Pump
 from nnpar.distributed.tree import SumOverRanks, TreeSum, owned
@@ -44,7 +46,10 @@ class ShardSums:
         self._sums = SumOverRanks(comm, shards)
         self._pump = pump
         self._order = InOrder(self._send)
-        self._values: list[Array] = []
+        self._flat = [gradients.flat[part] for part in buckets.slices]
+        self._scales = [Scale(flat, flat) for flat in self._flat]
+        self._values: list[Array] = []  # of this shard; the trees use a few arrays in turn, with steps for each
+        self._steps: dict[int, tuple[Scale, Add]] = {}
         self._shard, self._is_first, self._is_last = 0, False, False
 
     def hooks(self) -> list[Hook]:
@@ -89,14 +94,16 @@ class ShardSums:
 
     def _add(self, bucket: int) -> None:
         """A batch's gradient, by the weight of its samples, to the shard's."""
-        gradients, values = self._gradients, self._values[bucket]
-        assert gradients.latest is not None
-        flat, weight = gradients.flat[self._buckets.slices[bucket]], np.float32(gradients.latest.result[2])
+        assert self._gradients.latest is not None
+        weight, values, flat = self._gradients.latest.result[2], self._values[bucket], self._flat[bucket]
+        if id(values) not in self._steps:
+            self._steps[id(values)] = Scale(flat, values), Add(values, flat, values)
+        take, add = self._steps[id(values)]
         if self._is_first:
-            np.multiply(flat, weight, out=values)
+            take.by(weight)
         else:
-            np.multiply(flat, weight, out=flat)
-            np.add(values, flat, out=values)
+            self._scales[bucket].by(weight)
+            add()
         if self._is_last:
             self._add_to_tree(bucket)
 
@@ -106,7 +113,7 @@ class ShardSums:
             self._order.is_ready(bucket)
 
     def _send(self, bucket: int) -> None:
-        self._sums.add(self._trees[bucket].nodes, self._gradients.flat[self._buckets.slices[bucket]])
+        self._sums.add(self._trees[bucket].nodes, self._flat[bucket])
         if self._comm is not None and self._comm.size > 1:
             self._pump.start(self._sums.go_on)
 
@@ -119,8 +126,7 @@ class ShardSums:
         totals = np.zeros(5)
         for row in results:
             totals += row
-        flat = self._gradients.flat
-        np.multiply(flat, np.float32(1.0 / totals[2] if totals[2] else 0.0), out=flat)
+        self._gradients.divide(totals[2])
         np.multiply(self._statistics, np.float32(1.0 / totals[4]), out=self._statistics)
         start = 0
         for array in self._gradients.statistics:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnpar._checks import Array
+from nnpar._kernels.elementwise import Add
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -51,6 +52,7 @@ class TreeSum:
     def __init__(self, size: int) -> None:
         self._free: list[Array] = []
         self._size = size
+        self._adds: dict[tuple[int, int], Add] = {}
         self.nodes: dict[Node, Array] = {}
 
     def begin(self) -> None:
@@ -67,7 +69,9 @@ class TreeSum:
         node = (shard, 1)
         while (sibling := (node[0] - node[1], node[1])) in self.nodes and node[0] % (2 * node[1]) == node[1]:
             left = self.nodes.pop(sibling)
-            np.add(left, values, out=left)
+            if (pair := (id(left), id(values))) not in self._adds:
+                self._adds[pair] = Add(left, values, left)
+            self._adds[pair]()
             self._free.append(values)
             node, values = (sibling[0], 2 * node[1]), left
         self.nodes[node] = values

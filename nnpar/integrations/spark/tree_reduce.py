@@ -75,7 +75,8 @@ class OnExecutors(Parallel):
         sums = self._partitions.sums(gradients, [batch.sample for (batch,) in batches], epoch)
         flat, statistics, numbers = sums
         totals: NDArray[np.float64] = numbers[:4]
-        np.multiply(flat, np.float32(1.0 / totals[2] if totals[2] else 0.0), out=gradients.flat)
+        gradients.flat[...] = flat
+        gradients.divide(totals[2])
         start = 0
         for array in gradients.statistics:
             array[...] = (statistics[start : start + array.size] / numbers[4]).reshape(array.shape)
