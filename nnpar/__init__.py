@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from nnpar import _lazy, convolution, initializers, losses, ops
+from nnpar import _lazy, convolution, initializers, losses
 from nnpar.convolution import get_precision, set_precision
 from nnpar.graph import Graph, Input
 from nnpar.layers import (
@@ -112,7 +112,7 @@ from nnpar.random import get_seed, manual_seed
 from nnpar.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from nnpar import callbacks, data, metrics, optimizers, schedules, zoo
+    from nnpar import callbacks, data, metrics, ops, optimizers, schedules, zoo
     from nnpar.history import History
     from nnpar.optimizers import SGD, Adam, AdamW
     from nnpar.profiler import profile
@@ -123,7 +123,7 @@ else:
     __getattr__, __dir__ = _lazy.attributes(
         __name__,
         {
-            **dict.fromkeys(("callbacks", "data", "metrics", "optimizers", "schedules", "zoo"), ""),
+            **dict.fromkeys(("callbacks", "data", "metrics", "ops", "optimizers", "schedules", "zoo"), ""),
             **dict.fromkeys(("SGD", "Adam", "AdamW"), "optimizers"),
             "History": "history", "Trainer": "trainer", "profile": "profiler", "sweep": "sweeps",
         },

@@ -1,4 +1,4 @@
-"""Batch normalisation of images, as part of :mod:`nnpar.ops`."""
+"""Batch normalisation of images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from nnpar import _checks, arrays
 from nnpar._checks import Array
 from nnpar._kernels.batch_norm import BatchNormalize, BatchNormGrad, BatchStatistics, InverseDeviation
-from nnpar._results import Result, images_of
+from nnpar.ops._arguments import Result, images_of
 
 __all__ = [
     "batch_norm2d",
