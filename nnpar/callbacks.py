@@ -300,7 +300,12 @@ class Checkpoint(Callback):
     def on_fit_begin(self, trainer: Trainer) -> None:
         if self._best is not None and not isinstance(trainer.model, Composite):
             raise ValueError("Checkpoint: best: expected a model such as a Sequential, got a single layer")
-        checkpoints.whole_only(trainer)
+        if trainer.parallel.divides_layers:
+            who = type(trainer.parallel).__name__
+            if self._best is not None:
+                raise ValueError(f"Checkpoint: best: expected False with {who}, where no process has the whole model")
+            if any(isinstance(each, EarlyStopping) and each.restore_best for each in trainer.callbacks):
+                raise ValueError(f"EarlyStopping: restore_best: expected False with {who} and a Checkpoint")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._folder.sweep()
         self._saved_at = time.monotonic()

@@ -36,27 +36,10 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     ------
     OSError
         If it cannot be written; an old file of that name is then as it was.
-    ValueError
-        If no process has the whole model.
     """
-    whole_only(trainer)
     of_callbacks = {CALLBACK + name: array for name, array in trainer.callback_arrays().items()}
-    tensors.write(path, trainer.state_arrays() | of_callbacks, {KEY: json.dumps(_description(trainer))})
-
-
-def whole_only(trainer: Trainer) -> None:
-    """A checkpoint would hold the whole model.
-
-    Raises
-    ------
-    ValueError
-        If each process has only its part.
-    """
-    if trainer.parallel.divides_layers:
-        raise ValueError(
-            f"checkpoints: not supported with {type(trainer.parallel).__name__}, where no process has the whole model; "
-            "nnpar.distributed.full_state_dict(model) collects its weights"
-        )
+    whole = trainer.parallel.whole_arrays(trainer.state_arrays())
+    tensors.write(path, whole | of_callbacks, {KEY: json.dumps(_description(trainer))})
 
 
 def resume(trainer: Trainer, path: str | os.PathLike[str]) -> None:
@@ -71,9 +54,10 @@ def resume(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        As of `restore`, and if no process has the whole model.
+        As of `restore`.
     """
-    whole_only(trainer)
+    trainer.collect()
+    whole = trainer.parallel.whole_arrays(trainer.state_arrays())
     state = None
     if trainer.parallel.rank == 0:
         found = find(path)
@@ -83,7 +67,8 @@ def resume(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         return
     if trainer.parallel.rank != 0:
         trainer.load_run(*state)
-    trainer.parallel.share_arrays(list(trainer.state_arrays().values()))
+    trainer.parallel.share_arrays(list(whole.values()))
+    trainer.parallel.take_whole(trainer.state_arrays(), whole)
 
 
 def restore(trainer: Trainer, path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -113,7 +98,7 @@ def restore(trainer: Trainer, path: str | os.PathLike[str]) -> tuple[dict[str, A
     of_callbacks = {name[len(CALLBACK) :]: array for name, array in read.items() if name.startswith(CALLBACK)}
     try:
         description = _read(metadata)
-        own, made = trainer.state_arrays(), _description(trainer)
+        own, made = trainer.parallel.whole_arrays(trainer.state_arrays()), _description(trainer)
         problems = [
             f"{name}: expected {made[name]!r}, got {description.get(name)!r}"
             for name in ("optimizer", "schedule", "averaged", "seed", "batch_size", "samples_per_epoch", "accumulate")

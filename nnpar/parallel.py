@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Parallel:
     divides_model : bool
         Whether a process has the gradient of a part of the parameters only.
     divides_layers : bool
-        Whether no process ever has the whole model, so that none can save it.
+        Whether no process ever has the whole model.
     """
 
     rank, size = 0, 1
@@ -111,6 +111,15 @@ class Parallel:
 
     def collect(self, gradients: Gradients) -> None:
         """Before the model is looked at: all processes have all weights, and process 0 all of the optimizer's state."""
+
+    def whole_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What a checkpoint has of a trainer's arrays, after `collect`: the arrays themselves, or those of all
+        processes put together.
+        """
+        return dict(arrays)
+
+    def take_whole(self, arrays: Mapping[str, NDArray[Any]], whole: Mapping[str, NDArray[Any]]) -> None:
+        """Give a trainer's arrays their part of what `whole_arrays` returned, which has other numbers now."""
 
     def most(self, number: int) -> int:
         """The largest of the numbers that the processes give."""

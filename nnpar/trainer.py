@@ -249,13 +249,13 @@ class Trainer:
                 while self._place.epoch < last and not self._stopping:
                     self._one_epoch(feed, held_out, progress, last, validate_every, end)
                 with self._interrupts.deferred():
-                    self.parallel.collect(self._gradients)
+                    self.collect()
                     for callback in self._callbacks:
                         callback.on_fit_end(self)
             except BaseException as error:
                 with self._interrupts.deferred():
                     if self._agreed_to_end:
-                        self.parallel.collect(self._gradients)
+                        self.collect()
                     for callback in self._callbacks:
                         callback.on_exception(self, error)
                 if self._agreed_to_end:
@@ -281,7 +281,7 @@ class Trainer:
             if self._place.samples < len(feed):
                 return
             seconds = max(time.perf_counter() - started, 1e-9)
-            self.parallel.collect(self._gradients)
+            self.collect()
             record = self._means(self._place.totals)
             number = self._place.epoch + 1
             if held_out is not None and (number % validate_every == 0 or number == last):
@@ -315,7 +315,7 @@ class Trainer:
                 self._step_on(list(itertools.islice(batches, -(-(stop - start) // feed.batch_size))), stop)
                 if self._place.step > step:
                     if self._looks_at_steps:
-                        self.parallel.collect(self._gradients)
+                        self.collect()
                     for callback in self._callbacks:
                         callback.on_step_end(self)
                 bar.update(stop - start, self._means(self._place.totals))
@@ -363,6 +363,10 @@ class Trainer:
         found |= {f"optimizer/{name}": array for name, array in self.optimizer.state.items()}
         return found | {f"average/{number}": array for number, array in enumerate(self.averages)}
 
+    def collect(self) -> None:
+        """All processes together: see :meth:`nnpar.parallel.Parallel.collect`."""
+        self.parallel.collect(self._gradients)
+
     @property
     def averages(self) -> list[Array]:
         """The arrays of the moving average, if there is one."""
@@ -391,6 +395,11 @@ class Trainer:
             "history": self.history.epochs,
             "callbacks": [[type(callback).__name__, callback.state()] for callback in self._callbacks],
         }
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """Those of the call of `fit` that runs."""
+        return self._callbacks
 
     def callback_arrays(self) -> dict[str, Array]:
         """What a checkpoint keeps of callbacks: arrays by "NUMBER/NAME"."""
@@ -574,7 +583,7 @@ class Trainer:
         """
         batch_size = _checks.integer(batch_size, "evaluate", "batch_size", 1)
         totals = np.zeros(4)
-        self.parallel.collect(self._gradients)
+        self.collect()
         rank, size = self.parallel.replica, self.parallel.replicas
         own: list[Evaluated] = []
         for batch in self._in_order(data, batch_size, lambda number, count: [slice(0, count)][: number % size == rank]):

@@ -10,13 +10,8 @@ from nnpar.distributed.pipeline import PipelineParallel
 from nnpar.distributed.ranks import Ranks
 from nnpar.distributed.row_parallel import RowParallel
 from nnpar.distributed.rows import GatherRows, RowParallelConv2d, Rows, ScatterRows, rows_of
-from nnpar.distributed.tensor import (
-    TensorParallel,
-    TensorParallelDropout,
-    TensorParallelLinear,
-    full_state_dict,
-    load_full_state_dict,
-)
+from nnpar.distributed.tensor import TensorParallelDropout, TensorParallelLinear
+from nnpar.distributed.tensor_parallel import TensorParallel, full_state_dict, load_full_state_dict
 from nnpar.distributed.world import threads_of_a_rank
 
 __all__ = [

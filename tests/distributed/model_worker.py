@@ -2,6 +2,7 @@
 SCENARIO ARGUMENTS``. Process 0 prints JSON.
 """
 
+import hashlib
 import json
 import sys
 
@@ -29,7 +30,7 @@ from nnpar import (
     convolution,
     data,
 )
-from nnpar.callbacks import Callback, Checkpoint
+from nnpar.callbacks import Callback, Checkpoint, EarlyStopping
 from nnpar.distributed import (
     DataParallel,
     GatherRows,
@@ -197,6 +198,19 @@ def tensor_train(data_size, path, **options):
     )
 
 
+def tensor_resume(folder, epochs, plain=False):
+    """Goes on from a folder's checkpoint; digests of each process's arrays, and the whole weights."""
+    model, parallel = (plain_head(), None) if plain else (head(Mesh(tensor=WORLD.size)), TensorParallel())
+    trainer = Trainer(
+        model, optimizer=SGD(0.05, momentum=0.9), average=0.9, accumulate=2, seed=1, parallel=parallel
+    )  # fmt: skip
+    checkpoint = Checkpoint(folder, every_epochs=None, every_steps=4, best=False)
+    trainer.fit(TRAIN, epochs=int(epochs), batch_size=100, progress=False, callbacks=[checkpoint], resume=folder)
+    arrays = b"".join(array.tobytes() for array in trainer.state_arrays().values())
+    weights = {name: array.tolist() for name, array in full_state_dict(trainer.model).items() if "weight" in name}
+    say(steps=trainer.steps_done, digests=WORLD.allgather(hashlib.sha256(arrays).hexdigest()), weights=weights)
+
+
 def tensor_recompute():
     """Slices that differ in size may make processes compute other values again."""
     weights = []
@@ -223,6 +237,15 @@ def tensor_dropout():
     say(kept=float(kept.mean()), both=float(both))
 
 
+class Refuses(Callback):
+    """As a checkpoint does in process 0."""
+
+    on_every_rank = True
+
+    def on_fit_begin(self, trainer):
+        raise ValueError("EarlyStopping: restore_best: expected False with TensorParallel and a Checkpoint")
+
+
 def tensor_errors(folder):
     """What does not work says so, in all processes alike."""
     found = []
@@ -241,8 +264,9 @@ def tensor_errors(folder):
     attempt(lambda: Trainer(model, optimizer=LAMB(), parallel=TensorParallel()))
     attempt(lambda: model.save(f"{folder}/model.safetensors"))
     trainer = Trainer(model, parallel=TensorParallel())
-    attempt(lambda: trainer.fit(TRAIN, epochs=1, progress=False, resume=folder))
     attempt(lambda: Checkpoint(folder).on_fit_begin(trainer))
+    callbacks = [Checkpoint(folder, best=False), EarlyStopping()] if WORLD.rank == 0 else [Refuses()]
+    attempt(lambda: trainer.fit(TRAIN, TEST, epochs=1, progress=False, callbacks=callbacks))
     attempt(lambda: load_full_state_dict(model, {"1.weight": np.zeros((5, 64)), "1.bias": np.zeros(10)}))
     say(found=found, same=len(set(map(tuple, WORLD.allgather(found)))) == 1, shown=repr(model))
 

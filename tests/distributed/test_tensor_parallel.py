@@ -1,5 +1,7 @@
 """Dense layers divided among processes: within rounding what one process computes."""
 
+import shutil
+
 import mpi
 import numpy as np
 import pytest
@@ -58,6 +60,23 @@ def test_training_ends_with_the_weights_of_one_process(tmp_path):
             assert abs(array - weights[0][name]).max() <= 1e-5 * largest, name
 
 
+def test_a_run_goes_on_on_any_number_of_processes(tmp_path):
+    """The same bits on as many, within rounding on others, and in one with plain layers."""
+    whole = work(2, "tensor_resume", tmp_path / "whole", 3)
+    assert whole["steps"] == 21
+    assert work(2, "tensor_resume", tmp_path / "two", 1)["steps"] == 7
+    for ranks, *plain in ((1,), (2,), (3,), (1, "plain")):
+        folder = tmp_path / f"{ranks}{plain}"
+        shutil.copytree(tmp_path / "two", folder)
+        found = work(ranks, "tensor_resume", folder, 3, *plain)
+        assert found["steps"] == 21
+        if ranks == 2:
+            assert found["digests"] == whole["digests"]
+        for name, expected in whole["weights"].items():
+            expected, own = np.array(expected), np.array(found["weights"][name])
+            assert abs(own - expected).max() <= 2e-5 * abs(expected).max(), name
+
+
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_activations_that_are_computed_again_change_nothing(ranks):
     assert work(ranks, "tensor_recompute")["same"] == [True] * ranks
@@ -76,8 +95,8 @@ def test_what_does_not_work_says_so(tmp_path):
         r"layer '1' (TensorParallelLinear): expected Trainer(parallel=TensorParallel(...)), got Parallel",
         "TensorParallel: optimizer: expected one without norms of layers, got LAMB",
         "TensorParallelLinear: a process has only a slice of it",
-        "checkpoints: not supported with TensorParallel",
-        "checkpoints: not supported with TensorParallel",
+        "Checkpoint: best: expected False with TensorParallel",
+        "EarlyStopping: restore_best: expected False with TensorParallel and a Checkpoint",
         "load_full_state_dict: 1.weight: expected shape (10, 64), got (5, 64)",
     ]
     for message, start in zip(found["found"], expected, strict=True):
