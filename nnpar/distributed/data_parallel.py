@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nnpar import _checks
 from nnpar.distributed.batch_norm import SumsOfAll
 from nnpar.distributed.buckets import BUCKET_MB, MEBIBYTE, Buckets
-from nnpar.distributed.part_means import PartMeans
+from nnpar.distributed.part_means import PartMeans, Sums
 from nnpar.distributed.pump import Pump
 from nnpar.distributed.ranks import Ranks
 from nnpar.distributed.shard_sums import ShardSums
@@ -39,7 +39,8 @@ class DataParallel(Ranks):
     shards : int, optional
         A power of two, at least the number of processes: each batch is cut into as many parts, whose gradients are
         added in the order of a fixed tree. Then the weights are the same bits for any number of processes and threads,
-        run after run. Without, parts are as large as can be, and sums are MPI's.
+        run after run. As many as processes cost no time; of more, each is a smaller pass, the last of which hides
+        messages. Without, parts are as large as can be, and sums are MPI's.
     bucket_mb : float
         MiB of a bucket, at least; what a larger layer has goes together, in messages of 1 MiB. Small buckets end soon
         after the backward pass; large ones need less messages, for networks of many hosts.
@@ -92,6 +93,7 @@ class DataParallel(Ranks):
         self._bucket_bytes = _checks.above(bucket_mb, "DataParallel", "bucket_mb") * MEBIBYTE
         self._buckets = Buckets([], 0.0)
         self._pump = Pump()
+        self._messages: Sums | None = None
         self._sums: SumsOfAll | None = None
         self._way: ShardSums | PartMeans | None = None  # without: this process's gradients are the mean
 
@@ -106,7 +108,9 @@ class DataParallel(Ranks):
                 self._sums = SumsOfAll(
                     self._comm, lambda: 0.0 if gradients.latest is None else gradients.latest.result[2]
                 )
-            self._way = PartMeans(self._comm, gradients, self._buckets, self._pump, self._sums)
+            if self._messages is None:
+                self._messages = Sums(self._comm.Dup())
+            self._way = PartMeans(self._comm, gradients, self._buckets, self._messages, self._pump, self._sums)
         self.share_arrays([gradients.values, *gradients.statistics])
 
     def bucket_sizes(self) -> list[int]:

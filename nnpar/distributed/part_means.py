@@ -35,15 +35,25 @@ class PartMeans:
     gradients : Gradients
         Whose `flat` becomes the mean.
     buckets : Buckets
+    messages : Sums
+        Of these processes, by another communicator: a process without samples calls them in another order.
     pump : Pump
     sums : SumsOfAll, optional
         Of batch normalisations.
     """
 
-    def __init__(self, comm: Comm, gradients: Gradients, buckets: Buckets, pump: Pump, sums: SumsOfAll | None) -> None:
-        self._comm, self._gradients, self._buckets, self._pump, self._sums = comm, gradients, buckets, pump, sums
+    def __init__(
+        self,
+        comm: Comm,
+        gradients: Gradients,
+        buckets: Buckets,
+        messages: Sums,
+        pump: Pump,
+        sums: SumsOfAll | None,
+    ) -> None:
+        self._comm, self._gradients, self._buckets = comm, gradients, buckets
+        self._messages, self._pump, self._sums = messages, pump, sums
         self._order = InOrder(self._send)
-        self._messages = Sums(comm)
         self._values = [gradients.flat[part] for part in buckets.slices]
         self._scales = [Scale(values, values) for values in self._values]
         earlier = [gradients.sum[part] for part in buckets.slices] if gradients.sum.size else []
