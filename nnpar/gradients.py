@@ -95,9 +95,8 @@ class Gradients:
         views = parameters.views(self.flat)
         self.by_name = {slot.name: view for slot, view in zip(self.slots, views, strict=True)}
         part = parallel.part(model, self.slots, self.values.size)
-        for name, value in (("average", average), ("recompute", recompute or None)):
-            if parallel.divides_model and value is not None:
-                raise ValueError(f"Trainer: {name}: not supported with {type(parallel).__name__}, got {value}")
+        if parallel.divides_model and recompute:
+            raise ValueError(f"Trainer: recompute: not supported with {type(parallel).__name__}, got {recompute}")
         self.change = Program([optimizer.attach(self.values, self.flat, self.slots, part)])
         clips: list[Step] = []
         if clip_value is not None:
@@ -112,7 +111,7 @@ class Gradients:
         self._scale = Scale(self.flat, self.flat)
         self._add = Add(self.sum, self.flat, self.sum) if accumulate > 1 else None
         self._take_sum = Scale(self.sum, self.flat) if accumulate > 1 else None
-        self.average = None if average is None else WeightAverage(model, self.values, average)
+        self.average = None if average is None else WeightAverage(model, self.values, part, average)
         self.position = Position(seed)
         self.plans = PlanCache(MOST_PLANS)
         self.latest: Plan | None = None

@@ -20,15 +20,27 @@ def running_statistics(model: Layer) -> list[Array]:
 
 
 class WeightAverage:
-    """The moving average of a model's parameters, which lie in one flat array, and of its running statistics."""
+    """The moving average of a model's parameters, which lie in one flat array, and of its running statistics.
 
-    def __init__(self, model: Layer, values: Array, decay: float) -> None:
+    Parameters
+    ----------
+    model : Layer
+    values : ndarray of shape (size,), float32
+        Its parameters.
+    part : slice
+        Of which this process has the average.
+    decay : float
+    """
+
+    def __init__(self, model: Layer, values: Array, part: slice, decay: float) -> None:
         decay = _checks.number(decay, "Trainer", "average")
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"Trainer: average: expected a decay of at least 0 and below 1, got {decay}")
         self._own = [values, *running_statistics(model)]
         self.averages = [arrays.zeros(array.shape) for array in self._own]
-        self._steps = [Average(average, own, decay) for average, own in zip(self.averages, self._own, strict=True)]
+        flat, *statistics = zip(self.averages, self._own, strict=True)
+        pairs = [(flat[0][part], flat[1][part]), *statistics]
+        self._steps = [Average(average, own, decay) for average, own in pairs]
         self._program = Program(self._steps)
 
     def update(self) -> None:

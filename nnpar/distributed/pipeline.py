@@ -67,7 +67,7 @@ class PipelineParallel(Ranks):
         If mpiexec has started the program, and mpi4py is missing.
     ValueError
         If an argument is out of range. From `Trainer`: if the model is no Sequential of at least as many layers as
-        processes, or with `average` or `recompute`.
+        processes, or with `recompute`.
 
     Examples
     --------
@@ -282,11 +282,18 @@ class PipelineParallel(Ranks):
         self._pipe.comm.Recv(memory, rank, tag)
 
     def collect(self, gradients: Gradients) -> None:
-        """All stages' weights and statistics in all processes, and the optimizer's state in process 0."""
+        """All stages' weights, statistics and averages in all processes, and the optimizer's state in process 0."""
         if self._pipe.comm is None or self._pipe.size == 1:
             return
+        averages = [] if gradients.average is None else gradients.average.averages
+        first = 1  # average of this stage's statistics
         for rank, part in enumerate(self._slices):
-            for array in (gradients.values[part], *self._statistics[rank]):
+            statistics = self._statistics[rank]
+            of_stage = [gradients.values[part], *statistics]
+            if averages:
+                of_stage += [averages[0][part], *averages[first : first + len(statistics)]]
+                first += len(statistics)
+            for array in of_stage:
                 self._pipe.comm.Bcast(array, rank)
             for array in gradients.optimizer.state.values():
                 if array.shape == gradients.values.shape and rank != 0 and self._data.rank == 0:

@@ -16,7 +16,7 @@ from nnpar.distributed.pipeline import balanced  # noqa: E402
 
 @pytest.mark.parametrize("kind", ["plain", "uneven", "accumulate", "loader"])
 def test_the_same_bits_on_any_number_of_stages(kind):
-    """Batch normalisation, dropout, weights of samples, state of the optimizer, validation."""
+    """Batch normalisation, dropout, weights of samples, averages, state of the optimizer, validation."""
     found = [mpi.work(ranks, "pipeline", kind) for ranks in (1, 2, 3, 4)]
     for ranks, each in enumerate(found, 1):
         assert len(each["stages"]) == ranks - 1
@@ -99,8 +99,8 @@ def test_stages_are_balanced(stages):
             r"boundaries: expected 0 ascending numbers between 0 and 2, got \[1\]",
         ),
         (
-            lambda: Trainer(zoo.digits_cnn(), parallel=PipelineParallel(), average=0.9),
-            "Trainer: average: not supported with PipelineParallel, got 0.9",
+            lambda: Trainer(zoo.digits_cnn(), parallel=PipelineParallel(), recompute=True),
+            "Trainer: recompute: not supported with PipelineParallel, got True",
         ),
         (lambda: Trainer(zoo.digits_cnn(), parallel=PipelineParallel(), recompute=True), "recompute: not supported"),
     ],

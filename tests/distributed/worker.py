@@ -217,7 +217,7 @@ def pipeline(kind, folder="", epochs=2):
     )  # fmt: skip
     trainer = Trainer(
         layers(), optimizer=Adam(0.005), parallel=parallel, metrics=["f1"], accumulate=1 + (kind == "accumulate"),
-        clip_value=0.05, clip_norm=0.5,
+        clip_value=0.05, clip_norm=0.5, average=0.9,
     )  # fmt: skip
     train = TRAIN[:1403]
     if kind == "loader":
