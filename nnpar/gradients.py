@@ -59,6 +59,7 @@ class Gradients:
     ----------
     model, loss, optimizer
         As given.
+    recompute : bool
     values, flat : ndarray of shape (size,), float32
         The parameters, and their gradient.
     slots : list of Slot
@@ -89,14 +90,12 @@ class Gradients:
         accumulate: int,
         parallel: Parallel,
     ) -> None:
-        self.model, self.loss, self.optimizer, self._recompute = model, loss, optimizer, recompute
+        self.model, self.loss, self.optimizer, self.recompute = model, loss, optimizer, recompute
         parameters = FlatParameters(model)
         self.values, self.flat, self.slots = parameters.values, arrays.zeros(parameters.values.shape), parameters.slots
         views = parameters.views(self.flat)
         self.by_name = {slot.name: view for slot, view in zip(self.slots, views, strict=True)}
         part = parallel.part(model, self.slots, self.values.size)
-        if parallel.divides_model and recompute:
-            raise ValueError(f"Trainer: recompute: not supported with {type(parallel).__name__}, got {recompute}")
         self.change = Program([optimizer.attach(self.values, self.flat, self.slots, part)])
         clips: list[Step] = []
         if clip_value is not None:
@@ -149,7 +148,7 @@ class Gradients:
                 gradients=self.by_name,
                 position=self.position,
                 arena=arena,
-                recompute=self._recompute,
+                recompute=self.recompute,
                 sample_weights=weighted,
                 target_dtype=target_dtype,
                 hooks=self._parallel.hooks(self) if training and with_loss else (),

@@ -37,14 +37,11 @@ class Parallel:
     ----------
     rank, size : int
         This process's number, and how many there are.
-    divides_model : bool
-        Whether a process has the gradient of a part of the parameters only.
     divides_layers : bool
         Whether no process ever has the whole model.
     """
 
     rank, size = 0, 1
-    divides_model = False
     divides_layers = False
 
     @property

@@ -67,7 +67,7 @@ class PipelineParallel(Ranks):
         If mpiexec has started the program, and mpi4py is missing.
     ValueError
         If an argument is out of range. From `Trainer`: if the model is no Sequential of at least as many layers as
-        processes, or with `recompute`.
+        processes.
 
     Examples
     --------
@@ -79,8 +79,6 @@ class PipelineParallel(Ranks):
     >>> history["validation_accuracy"][-1] > 0.5
     True
     """
-
-    divides_model = True
 
     def __init__(
         self,
@@ -263,6 +261,7 @@ class PipelineParallel(Ranks):
                 position=gradients.position,
                 needs_dx=self._pipe.rank > 0,
                 arena=arena,
+                recompute=gradients.recompute,
                 sample_weights=weighted,
                 target_dtype=dtype,
                 first_index=self._first_index,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nnpar
-from nnpar import SGD, Flatten, Linear, ReLU, Sequential, Trainer, zoo
+from nnpar import SGD, Flatten, Linear, ReLU, Sequential, Trainer
 
 mpi.required()
 PipelineParallel = pytest.importorskip("nnpar.distributed").PipelineParallel
@@ -24,6 +24,12 @@ def test_the_same_bits_on_any_number_of_stages(kind):
         for name in ("digest", "models", "record"):
             assert each[name] == found[0][name], name
     assert found[0]["record"]["validation_accuracy"] > 0.7
+
+
+def test_activations_that_are_computed_again_change_nothing():
+    plain, again = (mpi.work(ranks, "pipeline", kind) for ranks, kind in ((1, "deep"), (3, "deep-again")))
+    assert again["dropped"]
+    assert (again["digest"], again["models"]) == (plain["digest"], plain["models"])
 
 
 def test_pipelines_side_by_side(tmp_path):
@@ -98,11 +104,6 @@ def test_stages_are_balanced(stages):
             lambda: Trainer(Sequential(Flatten(), Linear(4, 2)), parallel=PipelineParallel(boundaries=[1])),
             r"boundaries: expected 0 ascending numbers between 0 and 2, got \[1\]",
         ),
-        (
-            lambda: Trainer(zoo.digits_cnn(), parallel=PipelineParallel(), recompute=True),
-            "Trainer: recompute: not supported with PipelineParallel, got True",
-        ),
-        (lambda: Trainer(zoo.digits_cnn(), parallel=PipelineParallel(), recompute=True), "recompute: not supported"),
     ],
 )
 def test_what_does_not_fit(make, message):

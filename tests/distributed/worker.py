@@ -12,6 +12,7 @@ import numpy as np
 
 import nnpar
 from nnpar import (
+    GELU,
     SGD,
     Adam,
     BatchNorm2d,
@@ -207,6 +208,13 @@ def layers():
     )  # fmt: skip
 
 
+def deep_layers():
+    """Activations that can be computed again in each of several stages."""
+    nnpar.manual_seed(1)
+    body = [layer for _ in range(4) for layer in (Conv2d(8, 8, 3, padding=1, bias=False), BatchNorm2d(8), GELU())]
+    return Sequential(Conv2d(1, 8, 3, padding=1), GELU(), *body, Flatten(), Linear(512, 10))
+
+
 def pipeline(kind, folder="", epochs=2):
     """Stages by their cost, or of one layer but for the last; the last batch has less samples than microbatches."""
     world = nnpar.distributed.Ranks()
@@ -216,8 +224,9 @@ def pipeline(kind, folder="", epochs=2):
         boundaries=None if kind != "uneven" else range(1, world.size),
     )  # fmt: skip
     trainer = Trainer(
-        layers(), optimizer=Adam(0.005), parallel=parallel, metrics=["f1"], accumulate=1 + (kind == "accumulate"),
-        clip_value=0.05, clip_norm=0.5, average=0.9,
+        deep_layers() if kind.startswith("deep") else layers(), optimizer=Adam(0.005), parallel=parallel,
+        metrics=["f1"], accumulate=1 + (kind == "accumulate"),
+        clip_value=0.05, clip_norm=0.5, average=0.9, recompute=kind == "deep-again",
     )  # fmt: skip
     train = TRAIN[:1403]
     if kind == "loader":
@@ -238,7 +247,11 @@ def pipeline(kind, folder="", epochs=2):
     models = parallel.gather(hashlib.sha256(b"".join(a.tobytes() for a in trainer.model.state().values())).hexdigest())
     if kind == "mesh" and parallel.rank == 0:
         np.savez(f"{folder}.npz", **trainer.model.state())
-    say(parallel, digest=digest(trainer), models=sorted(set(models)), record=record, stages=parallel.boundaries)
+    dropped = any(parallel.gather("again: " in str(trainer.plan)))
+    say(
+        parallel, digest=digest(trainer), models=sorted(set(models)), record=record, stages=parallel.boundaries,
+        dropped=dropped,
+    )  # fmt: skip
 
 
 def placement():
