@@ -44,8 +44,14 @@ class Callback:
 
     @property
     def acts_on_steps(self) -> bool:
-        """Whether `on_step_end` does something, which needs a model that is whole."""
+        """Whether `on_step_end` does something."""
         return type(self).on_step_end is not Callback.on_step_end
+
+    def looks_at_step(self, trainer: Trainer) -> bool:
+        """Asked after each step, if it acts on steps: whether `on_step_end`, which follows, needs the whole model,
+        which processes that divide it put together then.
+        """
+        return self.acts_on_steps
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Before the first step."""
@@ -287,6 +293,7 @@ class Checkpoint(Callback):
         self._best = _Best(monitor) if best else None
         self._saved_at = time.monotonic()
         self._saved_step: int | None = None
+        self._due = False
 
     @property
     def folder(self) -> Path:
@@ -310,10 +317,14 @@ class Checkpoint(Callback):
         self._folder.sweep()
         self._saved_at = time.monotonic()
 
-    def on_step_end(self, trainer: Trainer) -> None:
+    def looks_at_step(self, trainer: Trainer) -> bool:
         by_steps = self.every_steps is not None and trainer.steps_done % self.every_steps == 0
         elapsed = time.monotonic() - self._saved_at
-        if by_steps or (self.every_seconds is not None and elapsed >= self.every_seconds):
+        self._due = by_steps or (self.every_seconds is not None and elapsed >= self.every_seconds)
+        return self._due
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if self._due:
             self._save(trainer)
 
     def on_record(self, trainer: Trainer, record: Record) -> None:

@@ -314,7 +314,7 @@ class Trainer:
                 step = self._place.step
                 self._step_on(list(itertools.islice(batches, -(-(stop - start) // feed.batch_size))), stop)
                 if self._place.step > step:
-                    if self._looks_at_steps:
+                    if self._looks_at_steps and self._one_looks():
                         self.collect()
                     for callback in self._callbacks:
                         callback.on_step_end(self)
@@ -323,6 +323,10 @@ class Trainer:
                 self._agree()
         finally:
             batches.close()
+
+    def _one_looks(self) -> bool:
+        """Whether a callback of a process needs the whole model after this step."""
+        return bool(self.parallel.most(any([each.looks_at_step(self) for each in self._callbacks])))
 
     def _agree(self) -> None:
         """All processes stop, or end by a signal, if one does."""

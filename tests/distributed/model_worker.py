@@ -205,10 +205,17 @@ def tensor_resume(folder, epochs, plain=False):
         model, optimizer=SGD(0.05, momentum=0.9), average=0.9, accumulate=2, seed=1, parallel=parallel
     )  # fmt: skip
     checkpoint = Checkpoint(folder, every_epochs=None, every_steps=4, best=False)
+    collected, collect = [], trainer.collect
+    trainer.collect = lambda: (collected.append(trainer.steps_done), collect())
     trainer.fit(TRAIN, epochs=int(epochs), batch_size=100, progress=False, callbacks=[checkpoint], resume=folder)
     arrays = b"".join(array.tobytes() for array in trainer.state_arrays().values())
     weights = {name: array.tolist() for name, array in full_state_dict(trainer.model).items() if "weight" in name}
-    say(steps=trainer.steps_done, digests=WORLD.allgather(hashlib.sha256(arrays).hexdigest()), weights=weights)
+    say(
+        collected=collected,
+        steps=trainer.steps_done,
+        digests=WORLD.allgather(hashlib.sha256(arrays).hexdigest()),
+        weights=weights,
+    )
 
 
 def tensor_recompute():

@@ -64,6 +64,8 @@ def test_a_run_goes_on_on_any_number_of_processes(tmp_path):
     """The same bits on as many, within rounding on others, and in one with plain layers."""
     whole = work(2, "tensor_resume", tmp_path / "whole", 3)
     assert whole["steps"] == 21
+    # Before the first step, where a checkpoint is due, after each epoch and at the end.
+    assert whole["collected"] == [0, 4, 7, 8, 12, 14, 16, 20, 21, 21]
     assert work(2, "tensor_resume", tmp_path / "two", 1)["steps"] == 7
     for ranks, *plain in ((1,), (2,), (3,), (1, "plain")):
         folder = tmp_path / f"{ranks}{plain}"
