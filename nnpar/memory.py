@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from nnpar._kernels.step import Step
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+PAGE = 4096  # bytes, which lie on one socket's memory
 
 
 class Lifetime(NamedTuple):
@@ -68,3 +72,12 @@ def most_at_once(lifetimes: Sequence[Lifetime]) -> tuple[int, int]:
         if total > most:
             most, when = total, step
     return most, when
+
+
+def scratch_of_threads(steps: Iterable[Step]) -> tuple[int, int]:
+    """How many threads have scratch memory of their own, of how many bytes each: the same for all steps of a plan, so
+    that what a thread writes there stays in its cache, and on its socket.
+    """
+    users = [step for step in steps if step.thread_bytes]
+    most = max((step.thread_bytes for step in users), default=0)
+    return max((step.most_threads for step in users), default=0), -(-most // PAGE) * PAGE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +22,7 @@ from nnpar.layers.base import Layer
 from nnpar.layers.lowering import Buffer, Call, Lowering, Together, relayout
 from nnpar.layers.nodes import INPUT, Node, child, input_numbers
 from nnpar.losses import Loss
-from nnpar.memory import Lifetime, arrange
+from nnpar.memory import Lifetime, arrange, scratch_of_threads
 from nnpar.shapes import Shape
 
 
@@ -344,14 +345,16 @@ class Plan:
         trial = [_make(call, _nowhere) for call in self._calls]
         self._costs = [(step.name, step.flops, step.bytes) for step in trial]
         lifetimes = [Lifetime(memories[key].nbytes, first[key], last[key]) for key in memories]
-        lifetimes += [Lifetime(step.workspace_bytes, when, when) for when, step in enumerate(trial)]
+        lifetimes += [Lifetime(step.shared_bytes, when, when) for when, step in enumerate(trial)]
         offsets, size = arrange(lifetimes)
         self._offsets = dict(zip(memories, offsets, strict=False))
-        self._scratch = list(zip(offsets[len(memories) :], (s.workspace_bytes for s in trial), strict=True))
+        self._shared_offsets = offsets[len(memories) :]
+        self._threads_shape = scratch_of_threads(trial)
+        scratch = math.prod(self._threads_shape)
         again = [step for call, step in zip(self._calls, trial, strict=True) if call.again]
         self._memory = Memory(
-            size,
-            sum(life.nbytes for life in lifetimes),
+            size + scratch,
+            sum(life.nbytes for life in lifetimes) + scratch,
             sum(step.flops for step in again),
             sum(step.bytes for step in again),
         )
@@ -375,13 +378,14 @@ class Plan:
         for call in self._once:
             _make(call, self._array)()
         steps = []
-        for call, (offset, nbytes) in zip(self._calls, self._scratch, strict=True):
+        threads = self._arena[: math.prod(self._threads_shape)].reshape(self._threads_shape)
+        self._arena = self._arena[threads.nbytes :]
+        for call, offset in zip(self._calls, self._shared_offsets, strict=True):
             step = _make(call, self._array)
             step.layer = call.layer
             if self._weights is not None:
                 self._weights.give(step, call.node)
-            if nbytes:
-                step.bind(self._arena[offset : offset + nbytes])
+            step.bind(self._arena[offset : offset + step.shared_bytes], threads)
             steps.append(step)
         self._constants = {}
         self._steps = steps

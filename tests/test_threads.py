@@ -10,10 +10,11 @@ import cases
 import numpy as np
 import pytest
 
-from nnpar import ops, threads
+from nnpar import arrays, convolution, ops, shapes, threads
 from nnpar._kernels import runtime
 from nnpar._kernels.elementwise import Transpose
 from nnpar._kernels.optimizer import AdamUpdate, SGDUpdate
+from nnpar._kernels.step import aligned_empty
 
 # What is summed over the batch has more chunks here than threads; every operation has work for eight threads.
 CONVOLUTIONS = [
@@ -126,6 +127,30 @@ def test_same_bits_of_every_small_case():
         with threads.num_threads(count):
             digests.add(digest())
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=cases.name_of)
+def test_scratch_memory_of_threads_in_rows(case):
+    """As all steps of a plan share it; too little, or at other places, is refused."""
+    shape = shapes.conv2d(case.x_shape, case.w_shape, *case.window, "test")
+    rng = np.random.default_rng(0)
+    x, w = cases.channels_last(cases.normals(rng, case.x_shape)), cases.normals(rng, case.w_shape)
+    with threads.num_threads(3):
+        expected, y = arrays.empty(case.y_shape), arrays.empty(case.y_shape)
+        convolution.forward(shape, x, w, None, expected)()
+        step = convolution.forward(shape, x, w, None, y)
+        if not step.thread_bytes:
+            return
+        workspace, rows = aligned_empty(step.shared_bytes), aligned_empty(4 * 2 * step.thread_bytes).reshape(4, -1)
+        for few in (rows[: step.most_threads - 1], rows[:, : step.thread_bytes - 64], rows[:, 64:].copy()[:, 1:]):
+            with pytest.raises(ValueError, match="expected"):
+                step.bind(workspace, few)
+        if step.shared_bytes:
+            with pytest.raises(ValueError, match=f"expected {step.shared_bytes} bytes"):
+                step.bind(workspace[64:], rows)
+        step.bind(workspace, rows)
+        step()
+    np.testing.assert_array_equal(y, expected)
 
 
 def test_same_bits_from_many_python_threads_at_once(serial):

@@ -66,7 +66,7 @@ cdef class Sums(Pixels):
         self.block = max(1, ceil_div(self.pixels, 1 if few else EVEN_BLOCKS * (1 + worth)))
         self.blocks = ceil_div(self.pixels, self.block)
         self.row = aligned(8 * self.channels) // 8
-        self.workspace_bytes = 16 * self.row * (self.blocks + 1)
+        self.need(16 * self.row * (self.blocks + 1))
 
     cdef share(self, exchange):
         """Have the sums made those of all processes by `exchange`, if it is given."""
@@ -327,7 +327,7 @@ cdef class BatchNormalize(Pixels):
         self.beta = NULL if beta is None else self.floats(beta)
         self.residual = NULL if residual is None else self.floats(residual)
         self.y, self.relu = self.floats(y, write=True), relu
-        self.workspace_bytes = 2 * aligned(4 * self.channels)
+        self.need(2 * aligned(4 * self.channels))
         self.cost((2.0 + relu + (residual is not None)) * self.size,
                   (8.0 if residual is None else 12.0) * self.size)
 
@@ -403,7 +403,7 @@ cdef class BatchNormGrad(Sums):
         self.beta, self.relu_of_x = NULL if beta is None else self.floats(beta), relu_of_x
         self.share(exchange)
         # Sums of doubles lie before the three factors of the second pass, and before scale and shift.
-        self.workspace_bytes += 5 * aligned(4 * self.channels)
+        self.need(self.shared_bytes + 5 * aligned(4 * self.channels))
         arrays = 5 + 2 * (y is not None) + (dresidual is not None)
         self.cost(9.0 * self.size, 4.0 * arrays * self.size)
 

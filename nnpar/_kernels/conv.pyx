@@ -17,7 +17,7 @@ A task is a block of grid positions, in all phases: they read the same source pi
 
 import numpy
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from nnpar._kernels.csrc cimport (NNP_TALL_ROWS, nnp_float_mode, nnp_flush_denormals, nnp_kernels,
@@ -107,7 +107,7 @@ cdef class IndirectConv(Step):
     cdef bint gaps                                       # some output pixels belong to no phase: zeros
     cdef Py_ssize_t tile_rows, block, blocks, panel_groups    # pixels of a tile, of a block of tiles
     cdef Py_ssize_t pack_rows                            # channels that a task packs
-    cdef Py_ssize_t zero_offset, frame_offset, thread_offset, thread_bytes   # in the workspace
+    cdef Py_ssize_t zero_offset, frame_offset           # in the workspace
 
     cdef int lay_out(self, Geometry s, list phases, list taps, list positions, bint prepacked=False) except -1:
         """Fix the schedule: `phases` as tuples of Phase's first four fields and its taps' number; `taps` as (tap_h,
@@ -148,32 +148,32 @@ cdef class IndirectConv(Step):
         self.prepacked_bytes = packed_bytes if prepacked else 0
         self.zero_offset = 0 if prepacked else packed_bytes
         self.frame_offset = self.zero_offset + aligned(4 * self.depth)
-        self.thread_offset = self.frame_offset
-        if self.frame.images != NULL:
-            self.thread_offset += aligned(4 * s.n * self.source_h * self.source_w * self.source_c)
+        frame_bytes = 4 * s.n * self.source_h * self.source_w * self.source_c if self.frame.images != NULL else 0
         self.scratch_bytes = aligned(4 * self.pack_rows * self.kernel_area * width)
-        self.thread_bytes = max(aligned(sizeof(float *) * self.block * most_taps), self.scratch_bytes)
-        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+        self.need(self.frame_offset + frame_bytes,
+                  max(<Py_ssize_t> sizeof(float *) * self.block * most_taps, self.scratch_bytes))
         return 0
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t packs = 0 if self.prepacked_bytes > 0 else self.packs(kernel), task
+        cdef Py_ssize_t packs = 0 if self.prepacked_bytes > 0 else self.packs(kernel), task, share
         cdef Py_ssize_t framed_rows = self.n * self.source_h if self.frame.images != NULL else 0
-        cdef Py_ssize_t tasks = self.blocks * self.groups * self.panel_groups
         cdef char *scratch = NULL
         cdef nnp_float_mode mode = 0
         memset(self.workspace + self.zero_offset, 0, 4 * self.depth)
+        self.deal(self.blocks * self.groups * self.panel_groups)
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            scratch = self.workspace + self.thread_offset + threadid() * self.thread_bytes
+            scratch = self.own()
             for task in prange(packs, schedule="static"):
                 self.pack(kernel, task, <float *> scratch)
             for task in prange(framed_rows, schedule="static"):
                 frame_row(kernel, &self.frame, task, <float *> (self.workspace + self.frame_offset))
-            for task in prange(tasks, schedule="dynamic"):
-                if self.goes_on():
+            for share in prange(self.shares, schedule="static"):
+                task = self.take(share)
+                while task >= 0:
                     self.convolve(kernel, task, <const float **> scratch)
+                    task = self.take(share)
             nnp_restore_float_mode(mode)
 
     cdef void pack_weights(self, char *scratch) noexcept nogil:

@@ -4,7 +4,7 @@ dw[tap, ic, oc] = sum_p x[p at tap, ic] dy[p, oc]. The pixels are cut into chunk
 with a partial sum of its own; the partials are added in their order.
 """
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from nnpar._kernels.conv cimport Frame, Geometry, frame_row
@@ -60,7 +60,7 @@ cdef class Conv2dWeightGrad(Step):
     cdef Py_ssize_t x_ahead, dy_ahead                    # from a strip's floats to those of the next
     cdef bint packs
     cdef Py_ssize_t x_row                                # from channel to channel of a packed strip of x
-    cdef Py_ssize_t frame_offset, thread_offset, thread_bytes    # in the workspace
+    cdef Py_ssize_t frame_offset                                 # in the workspace
 
     def __init__(self, Geometry shape, x, dy, dw):
         cdef const nnp_kernels *kernel = kernels()
@@ -95,11 +95,9 @@ cdef class Conv2dWeightGrad(Step):
         self.chunks = max(1, min(wanted, strips, CHUNK_BYTES // (4 * self.partial_size())))
         self.cost(shape.flops, shape.bytes)
         self.frame_offset = aligned(4 * self.chunks * self.partial_size())
-        self.thread_offset = self.frame_offset + framed_bytes
         packed = BLOCK_ROWS * self.x_row + BLOCK_COLS * self.strip_rows * self.ow if self.packs else 0
-        self.thread_bytes = max(self.segment_bytes() + aligned(4 * packed),
-                                aligned(4 * self.reduce_rows * self.kernel_area * width))
-        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+        self.need(self.frame_offset + framed_bytes,
+                  max(self.segment_bytes() + 4 * packed, 4 * self.reduce_rows * self.kernel_area * width))
 
     cdef Py_ssize_t partial_size(self) noexcept nogil:
         """Floats of one partial sum, (group, tap, depth, oc), which is (group, kh, kw, ic, oc)."""
@@ -111,20 +109,22 @@ cdef class Conv2dWeightGrad(Step):
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t tasks = self.chunks * self.groups * self.taps * self.row_blocks * self.col_blocks
         cdef Py_ssize_t sums = (self.groups * ceil_div(self.channels, self.reduce_rows)
-                                * ceil_div(self.cols, kernel.vector * kernel.tile_vectors)), task
+                                * ceil_div(self.cols, kernel.vector * kernel.tile_vectors)), task, share
         cdef Py_ssize_t framed_rows = self.n * self.h if self.frame.images != NULL else 0
         cdef char *scratch = NULL
         cdef nnp_float_mode mode = 0
+        self.deal(self.chunks * self.groups * self.taps * self.row_blocks * self.col_blocks)
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            scratch = self.workspace + self.thread_offset + threadid() * self.thread_bytes
+            scratch = self.own()
             for task in prange(framed_rows, schedule="static"):
                 frame_row(kernel, &self.frame, task, <float *> (self.workspace + self.frame_offset))
-            for task in prange(tasks, schedule="dynamic"):
-                if self.goes_on():
+            for share in prange(self.shares, schedule="static"):
+                task = self.take(share)
+                while task >= 0:
                     self.accumulate(kernel, task, scratch)
+                    task = self.take(share)
             for task in prange(sums, schedule="static"):
                 if self.goes_on():
                     self.reduce(kernel, task, <float *> scratch)

@@ -18,7 +18,7 @@ from math import gcd
 
 import numpy
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from nnpar._kernels.conv import axis_phases
@@ -85,7 +85,7 @@ cdef class Depthwise(Step):
         self.out_size, self.out_w = out_h * out_w * s.c, out_w
         self.cost(s.flops, s.bytes)
         self.prepacked_bytes = aligned(4 * self.taps * s.c) if prepacked else 0
-        self.workspace_bytes = 0 if prepacked else aligned(4 * self.taps * s.c)
+        self.need(0 if prepacked else aligned(4 * self.taps * s.c))
         return 0
 
     cdef nnp_axis *axes(self, list values) except NULL:
@@ -200,7 +200,6 @@ cdef class DepthwiseConv2dWeightGrad(Step):
     cdef float *dw
     cdef nnp_depthwise s
     cdef Py_ssize_t n, c, taps, x_size, bands, block, blocks, chunks
-    cdef Py_ssize_t thread_offset, thread_bytes          # in the workspace
 
     def __init__(self, Geometry shape, x, dy, dw):
         self.name = "depthwise_conv2d_weight_grad"
@@ -216,9 +215,7 @@ cdef class DepthwiseConv2dWeightGrad(Step):
         wanted = min(CHUNKS, shape.n * self.bands, shape.n * shape.oh * shape.ow // (CHUNK_PIXELS * self.taps))
         self.chunks = max(1, min(wanted, CHUNK_BYTES // (4 * self.taps * shape.c)))
         self.cost(shape.flops, shape.bytes)
-        self.thread_offset = aligned(4 * self.chunks * self.taps * shape.c)
-        self.thread_bytes = aligned(4 * self.taps * PACK_CHANNELS)
-        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+        self.need(4 * self.chunks * self.taps * shape.c, 4 * self.taps * PACK_CHANNELS)
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
@@ -227,7 +224,7 @@ cdef class DepthwiseConv2dWeightGrad(Step):
         cdef nnp_float_mode mode = 0
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            scratch = self.workspace + self.thread_offset + threadid() * self.thread_bytes
+            scratch = self.own()
             for task in prange(self.chunks * self.blocks, schedule="static"):
                 if self.goes_on():
                     self.accumulate(kernel, task // self.blocks, task % self.blocks * self.block)

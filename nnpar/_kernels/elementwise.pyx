@@ -231,7 +231,7 @@ cdef class BiasGrad(Step):
         self.rows = dy.size // max(1, self.channels)
         self.block = max(SUM_ROWS, ceil_div(self.rows, SUM_BLOCKS), SUM_ELEMENTS // max(1, self.channels))
         self.blocks = ceil_div(self.rows, self.block)
-        self.workspace_bytes = self.blocks * aligned(4 * self.channels)
+        self.need(self.blocks * aligned(4 * self.channels))
         self.cost(dy.size, 4.0 * dy.size)
 
     cdef void run(self) noexcept nogil:

@@ -10,7 +10,7 @@ For the weight gradient the bands of all images are cut into chunks, as many as 
 sum of its own; the partials are added in their order.
 """
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
 from nnpar._kernels.conv cimport Geometry
@@ -89,7 +89,6 @@ cdef class FramedConv2d(Framed):
     cdef float *y
     cdef bint stream
     cdef Py_ssize_t piece                                       # pixels of a row that go to memory at once
-    cdef Py_ssize_t thread_offset, thread_bytes                 # in the workspace, after the weights
 
     def __init__(self, Geometry shape, x, w, bias, y, bint relu=False, bint prepacked=False):
         cdef const nnp_kernels *kernel = kernels()
@@ -102,21 +101,22 @@ cdef class FramedConv2d(Framed):
         self.piece = tile_rows(self.oc) if self.stream else self.ow
         packed_bytes = aligned(4 * self.depth * ceil_div(self.oc, kernel.vector) * kernel.vector)
         self.prepacked_bytes = packed_bytes if prepacked else 0
-        self.thread_offset = 0 if prepacked else packed_bytes
-        self.thread_bytes = self.frame_bytes + (aligned(4 * self.piece * self.oc) if self.stream else 0)
-        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+        self.need(0 if prepacked else packed_bytes, self.frame_bytes + (4 * self.piece * self.oc if self.stream else 0))
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t packs = 0 if self.prepacked_bytes > 0 else self.packs(kernel), task
+        cdef Py_ssize_t packs = 0 if self.prepacked_bytes > 0 else self.packs(kernel), task, share
         cdef nnp_float_mode mode = 0
+        self.deal(self.n * self.bands)
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
             for task in prange(packs, schedule="static"):
                 self.pack(kernel, task)
-            for task in prange(self.n * self.bands, schedule="dynamic"):
-                if self.goes_on():
-                    self.convolve(kernel, task, self.workspace + self.thread_offset + threadid() * self.thread_bytes)
+            for share in prange(self.shares, schedule="static"):
+                task = self.take(share)
+                while task >= 0:
+                    self.convolve(kernel, task, self.own())
+                    task = self.take(share)
             nnp_restore_float_mode(mode)
 
     cdef void pack_weights(self, char *scratch) noexcept nogil:
@@ -187,7 +187,7 @@ cdef class FramedConv2dWeightGrad(Framed):
     cdef const float *dy
     cdef float *dw
     cdef Py_ssize_t chunks, strip_rows, strip_cols       # pixels of dy that all tiles read before the next
-    cdef Py_ssize_t thread_offset, segments_offset, thread_bytes    # in the workspace; in that of a thread
+    cdef Py_ssize_t segments_offset                     # in a thread's scratch memory
 
     def __init__(self, Geometry shape, x, dy, dw):
         cdef const nnp_kernels *kernel = kernels()
@@ -199,23 +199,24 @@ cdef class FramedConv2dWeightGrad(Framed):
         self.strip_cols = ceil_div(self.ow, ceil_div(self.ow, strip))
         self.strip_rows = max(1, min(self.band, strip // self.ow))
         self.chunks = max(1, min(CHUNKS, self.n * self.bands, CHUNK_BYTES // (4 * self.depth * self.oc)))
-        self.thread_offset = aligned(4 * self.chunks * self.depth * self.oc)
         self.segments_offset = self.frame_bytes
-        self.thread_bytes = max(self.segments_offset + aligned(sizeof(nnp_segment) * self.strip_rows),
-                                aligned(4 * self.area * width))
-        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+        self.need(4 * self.chunks * self.depth * self.oc,
+                  max(self.segments_offset + <Py_ssize_t> sizeof(nnp_segment) * self.strip_rows, 4 * self.area * width))
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t sums = ceil_div(self.oc, kernel.vector * kernel.tile_vectors) * self.channels, task
+        cdef Py_ssize_t sums = ceil_div(self.oc, kernel.vector * kernel.tile_vectors) * self.channels, task, share
         cdef char *scratch = NULL
         cdef nnp_float_mode mode = 0
+        self.deal(self.chunks)
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            scratch = self.workspace + self.thread_offset + threadid() * self.thread_bytes
-            for task in prange(self.chunks, schedule="dynamic"):
-                if self.goes_on():
+            scratch = self.own()
+            for share in prange(self.shares, schedule="static"):
+                task = self.take(share)
+                while task >= 0:
                     self.accumulate(kernel, task, scratch)
+                    task = self.take(share)
             for task in prange(sums, schedule="static"):
                 if self.goes_on():
                     self.reduce(kernel, task % self.channels,

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
@@ -90,7 +90,6 @@ cdef class PackedGemm(Step):
     # are packed while the first rows of A are multiplied with them, or if they are far away, in strips. With few rows,
     # a panel makes way for the next once it is multiplied.
     cdef bint pack_own, on_the_way, one_by_one
-    cdef Py_ssize_t own_offset, own_bytes              # where
 
     def __init__(self, a, b, c, bias, bint relu, float alpha, float beta, bint prepacked):
         cdef const nnp_kernels *kernel = kernels()
@@ -131,10 +130,9 @@ cdef class PackedGemm(Step):
         # Rows a cache line further apart than a round number: else a strip's 16 rows could share one set of the cache.
         self.left_row = aligned(4 * self.k) // 4 + 16
         self.out_offset = self.left_offset + (4 * self.rows * self.left_row if self.copy_left else 0)
-        self.own_offset = self.out_offset + (aligned(4 * self.rows * self.cols) if self.turned else 0)
-        self.own_bytes = aligned(4 * min(width if self.one_by_one else GROUP_COLS, padded) * min(self.k, self.depth))
         self.cost(2.0 * self.m * self.n * self.k, 4.0 * (self.m * self.k + self.k * self.n + self.m * self.n))
-        self.workspace_bytes = self.own_offset + (self.own_bytes * self.most_threads if self.pack_own else 0)
+        own = 4 * min(width if self.one_by_one else GROUP_COLS, padded) * min(self.k, self.depth)
+        self.need(self.out_offset + (4 * self.rows * self.cols if self.turned else 0), own if self.pack_own else -1)
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
@@ -168,7 +166,7 @@ cdef class PackedGemm(Step):
                 if self.goes_on():
                     self.multiply(kernel, task % row_blocks * block_rows, block_rows, task // row_blocks * group,
                                   min((task // row_blocks + 1) * group, panels), depth_blocks,
-                                  <float *> (self.workspace + self.own_offset + threadid() * self.own_bytes))
+                                  <float *> self.own())
             if self.turned:
                 for task in prange(turns, schedule="static"):
                     self.turn_back(kernel, task * COPY_ROWS)
@@ -325,7 +323,7 @@ cdef class ThinGemm(Step):
             self.c_row, self.c_col, self.bias_row, self.bias_col = 1, self.c_row, 1, 0
         self.by_rows = self.k > 1 and self.right.row != 1
         self.a_row = aligned(4 * self.k) // 4          # of A as rows, for the dot products
-        self.workspace_bytes = 4 * self.rows * (self.k if self.by_rows else self.a_row)
+        self.need(4 * self.rows * (self.k if self.by_rows else self.a_row))
         self.cost(2.0 * self.rows * self.cols * self.k,
                   4.0 * (self.rows * self.k + self.k * self.cols + self.rows * self.cols))
 
@@ -420,7 +418,8 @@ cdef class BatchedGemm(Step):
     cdef const int64_t *a_at
     cdef const int64_t *b_at
     cdef const int64_t *c_at
-    cdef Py_ssize_t count, m, n, k, c_row, copy_offset, thread_bytes
+    cdef Py_ssize_t count, m, n, k, c_row, copy_offset
+    cdef bint copies                                   # whether rows of a are copied
 
     def __init__(self, a, b, c):
         cdef const nnp_kernels *kernel = kernels()
@@ -437,11 +436,10 @@ cdef class BatchedGemm(Step):
         self.count = math.prod(batch) if self.m * self.n > 0 else 0
         width = min(kernel.vector * kernel.tile_vectors, ceil_div(self.n, kernel.vector) * kernel.vector)
         self.copy_offset = aligned(4 * width * self.k)
-        copies = self.left.col != 1 and self.k > 1
-        self.thread_bytes = self.copy_offset + (aligned(4 * self.m * self.k) if copies else 0)
+        self.copies = self.left.col != 1 and self.k > 1
         self.cost(2.0 * self.count * self.m * self.n * self.k,
                   4.0 * self.count * (self.m * self.k + self.k * self.n + self.m * self.n))
-        self.workspace_bytes = self.most_threads * self.thread_bytes
+        self.need(0, self.copy_offset + (4 * self.m * self.k if self.copies else 0))
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
@@ -451,8 +449,7 @@ cdef class BatchedGemm(Step):
             mode = nnp_flush_denormals()
             for task in prange(self.count * panels, schedule="static"):
                 if self.goes_on():
-                    self.multiply(kernel, task // panels, task % panels,
-                                  self.workspace + threadid() * self.thread_bytes)
+                    self.multiply(kernel, task // panels, task % panels, self.own())
             nnp_restore_float_mode(mode)
 
     cdef void multiply(self, const nnp_kernels *kernel, Py_ssize_t i, Py_ssize_t panel, char *scratch) noexcept nogil:
@@ -467,7 +464,7 @@ cdef class BatchedGemm(Step):
             return
         kernel.pack_panel(self.k, cols, 1.0, self.right.data + self.b_at[i] + col * self.right.col, self.right.row,
                           self.right.col, packed)
-        if self.thread_bytes > self.copy_offset:
+        if self.copies:
             kernel.copy_matrix(self.m, self.k, a, row, self.left.col, <float *> (scratch + self.copy_offset), self.k)
             a, row = <const float *> (scratch + self.copy_offset), self.k
         kernel.gemm_rows(self.m, cols, self.k, a, row, packed, 0, NULL, NULL, 0, 0, c, self.c_row)

@@ -50,7 +50,7 @@ cdef class Loss(Step):
         self.size = prediction.size // max(1, self.samples)
         self.things, self.size_of_task, self.parts = things, size_of_task, parts
         self.tasks = ceil_div(self.things, self.size_of_task)
-        self.workspace_bytes = aligned(8 * self.tasks) + aligned(self.tasks)
+        self.need(aligned(8 * self.tasks) + aligned(self.tasks))
         self.cost(20.0 * prediction.size, 8.0 * prediction.size)
 
     cdef double one(self, const nnp_kernels *kernel, Py_ssize_t first, Py_ssize_t n, uint8_t *correct) noexcept nogil:
@@ -173,7 +173,7 @@ cdef class WeightedCrossEntropy(Step):
         self.smooth_total = self.smoothing * float(class_weights.sum(dtype="d"))
         self.tasks = ceil_div(self.rows, NNP_SOFTMAX_SAMPLES)
         # Losses, weights, correct and counted rows of each task, and softmax where no gradient has room for it.
-        self.workspace_bytes = 4 * aligned(8 * self.tasks) + (aligned(4 * logits.size) if grad is None else 0)
+        self.need(4 * aligned(8 * self.tasks) + (aligned(4 * logits.size) if grad is None else 0))
         self.cost(30.0 * logits.size, 8.0 * logits.size)
 
     cdef double *of_tasks(self, int what) noexcept nogil:
@@ -304,7 +304,7 @@ cdef class SoftCrossEntropy(Step):
         self.sample_weight = NULL if sample_weights is None else self.floats(sample_weights)
         self.parts, self.smoothing = parts, smoothing
         self.tasks = ceil_div(self.rows, NNP_SOFTMAX_SAMPLES)
-        self.workspace_bytes = 2 * aligned(8 * self.tasks)  # losses, and numbers of correct rows
+        self.need(2 * aligned(8 * self.tasks))  # losses, and numbers of correct rows
         self.cost(40.0 * logits.size, 12.0 * logits.size)
 
     cdef double weight(self, Py_ssize_t row) noexcept nogil:
@@ -388,7 +388,7 @@ cdef class ElementwiseLoss(Step):
         self.samples = prediction.shape[0]
         self.size = prediction.size // max(1, self.samples)
         self.tasks = ceil_div(prediction.size, BLOCK)
-        self.workspace_bytes = 2 * aligned(8 * self.tasks)
+        self.need(2 * aligned(8 * self.tasks))
         self.cost(20.0 * prediction.size, 12.0 * prediction.size)
 
     cdef void run(self) noexcept nogil:

@@ -4,7 +4,7 @@ Sums over a sample are in double. Those over samples, of gamma and beta, are of 
 alone, in double, and are added in the order of the blocks.
 """
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.math cimport sqrt
 from libc.string cimport memset
 
@@ -101,7 +101,7 @@ cdef class RowNormGrad(Step):
         self.block = max(SUM_ROWS, SUM_ELEMENTS // max(1, self.cols), ceil_div(self.rows, SUM_BLOCKS))
         self.blocks = ceil_div(self.rows, self.block)
         self.row = aligned(4 * self.cols) // 4
-        self.workspace_bytes = 16 * self.row * self.blocks
+        self.need(16 * self.row * self.blocks)
         self.cost(14.0 * x.size, 12.0 * x.size)
 
     cdef void run(self) noexcept nogil:
@@ -168,7 +168,7 @@ cdef class Groups(Step):
         self.block = max(SUM_PIXELS, SUM_ELEMENTS // self.channels, ceil_div(self.pixels, SUM_BLOCKS))
         self.blocks = ceil_div(self.pixels, self.block)
         self.row = aligned(8 * self.channels) // 8
-        self.workspace_bytes = self.samples * (16 * self.row * (self.blocks + 1) + 20 * self.row)
+        self.need(self.samples * (16 * self.row * (self.blocks + 1) + 20 * self.row))
 
     cdef double *sums(self, Py_ssize_t sample, Py_ssize_t which) noexcept nogil:
         """The first (0) or second (1) sums of a sample: of all pixels, then of each block."""
@@ -327,7 +327,7 @@ cdef class GroupNormGrad(Groups):
         self.dgamma = NULL if dgamma is None else self.floats(dgamma, write=True)
         self.dbeta = NULL if dbeta is None else self.floats(dbeta, write=True)
         # A float mean for each channel, for channel_grad_sums, lies after all else.
-        self.workspace_bytes += 4 * self.samples * self.row
+        self.need(self.shared_bytes + 4 * self.samples * self.row)
         self.cost(9.0 * x.size, 20.0 * x.size)
 
     cdef float *means(self, Py_ssize_t sample) noexcept nogil:
@@ -410,7 +410,7 @@ cdef class LocalResponse(Step):
     cdef const float *dy
     cdef float *y
     cdef nnp_response response
-    cdef Py_ssize_t pixels, channels, block, scratch
+    cdef Py_ssize_t pixels, channels, block
 
     def __init__(self, x, y, Py_ssize_t before, Py_ssize_t after, float scale, float beta, float k, dy=None):
         self.name = "local_response_norm" if dy is None else "local_response_norm_grad"
@@ -420,8 +420,7 @@ cdef class LocalResponse(Step):
         self.response = nnp_response(before, after, scale, beta, k)
         self.block = max(1, ELEMENTS // max(1, self.channels))
         self.cost((before + after + 20.0) * x.size, (8.0 if dy is None else 12.0) * x.size)
-        self.scratch = aligned(12 * self.channels)
-        self.workspace_bytes = self.most_threads * self.scratch
+        self.need(0, 12 * self.channels)
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
@@ -431,7 +430,7 @@ cdef class LocalResponse(Step):
             mode = nnp_flush_denormals()
             for i in prange(0, self.pixels, self.block, schedule="static"):
                 self.some(kernel, i, min(self.block, self.pixels - i),
-                          <float *> (self.workspace + threadid() * self.scratch))
+                          <float *> self.own())
             nnp_restore_float_mode(mode)
 
     cdef void some(self, const nnp_kernels *kernel, Py_ssize_t pixel, Py_ssize_t pixels, float *scratch) noexcept nogil:

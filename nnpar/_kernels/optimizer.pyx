@@ -176,7 +176,7 @@ cdef class LayerwiseUpdate(Update):
         self.start, self.size, self.owner = self.labels(start), self.labels(size), self.labels(owner)
         self.adapted = self.labels(np.array([adapted for *_, adapted in arrays], np.int64))
         self.tasks, self.owners = len(tasks), len(arrays)
-        self.workspace_bytes = 2 * aligned(8 * self.tasks) + aligned(8 * self.owners)
+        self.need(2 * aligned(8 * self.tasks) + aligned(8 * self.owners))
 
     cdef double squares(self, const nnp_kernels *kernel, Py_ssize_t n, const float *x) noexcept nogil:
         return kernel.squared_error(n, x, self.zeros, 0.0, NULL)
@@ -315,7 +315,7 @@ cdef class ClipNorm(Update):
     def __init__(self, gradients, double most):
         Update.__init__(self, gradients, gradients)
         self.name, self.most, self.gradients = "clip_norm", most, self.floats(gradients, write=True)
-        self.workspace_bytes = aligned(8 * ceil_div(self.n, BLOCK))
+        self.need(aligned(8 * ceil_div(self.n, BLOCK)))
         self.cost(4.0 * self.n, 12.0 * self.n)
 
     cdef void run(self) noexcept nogil:

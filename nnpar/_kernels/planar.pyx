@@ -21,7 +21,7 @@ and rows, and even if only a part of it is there, the bits are the same.
 
 import numpy
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.string cimport memmove, memset
 
 from nnpar._kernels.conv import axis_phases
@@ -85,7 +85,7 @@ cdef class PlanarConv2dInputGrad(Step):
     cdef Py_ssize_t band, bands, step                    # rows of a phase in a band; rows of dy at once
     cdef Py_ssize_t plane, sums                          # floats of a plane of dy, and of dx
     cdef bint gaps                                       # whether there may be pixels that no tap reaches
-    cdef Py_ssize_t sums_offset, to_offset, thread_offset, thread_bytes  # in the workspace, after the weights
+    cdef Py_ssize_t sums_offset, to_offset               # in a thread's scratch memory
 
     def __init__(self, Geometry shape, dy, w, dx):
         self.name = "planar_conv2d_input_grad"
@@ -117,27 +117,29 @@ cdef class PlanarConv2dInputGrad(Step):
         self.step = max(1, min(STEP_BYTES // (4 * self.oc * self.frame_w), self.band + self.halo, self.oh))
         self.plane = odd_lines(self.step * self.frame_w + kernel.vector)
         self.sums = odd_lines((self.step + self.halo) * self.frame_w)
-        self.thread_offset = aligned(4 * self.rows.tap_count * self.cols.tap_count * self.oc * self.c)
         self.sums_offset = aligned(4 * self.oc * self.plane)
         self.to_offset = self.sums_offset + aligned(4 * planes * self.sums)
-        self.thread_bytes = self.to_offset + aligned(sizeof(float *) * self.rows.tap_count * self.c)
-        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+        self.need(4 * self.rows.tap_count * self.cols.tap_count * self.oc * self.c,
+                  self.to_offset + sizeof(float *) * self.rows.tap_count * self.c)
         return 0
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t task
+        cdef Py_ssize_t task, share
         cdef char *scratch = NULL
         cdef nnp_float_mode mode = 0
+        self.deal(self.n * self.bands)
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            scratch = self.workspace + self.thread_offset + threadid() * self.thread_bytes
+            scratch = self.own()
             memset(scratch, 0, 4 * self.oc * self.plane)
             for task in prange(self.oc, schedule="static"):
                 self.pack(task)
-            for task in prange(self.n * self.bands, schedule="dynamic"):
-                if self.goes_on():
+            for share in prange(self.shares, schedule="static"):
+                task = self.take(share)
+                while task >= 0:
                     self.convolve(kernel, task // self.bands, task % self.bands * self.band, scratch)
+                    task = self.take(share)
             nnp_restore_float_mode(mode)
 
     cdef float *packed(self, const Phase *phase) noexcept nogil:

@@ -3,12 +3,12 @@
 A task is one row of the result: rows of the image summed, which stay in the cache, and then the columns of that.
 """
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.stdint cimport int64_t
 
 from nnpar._kernels.csrc cimport nnp_float_mode, nnp_flush_denormals, nnp_kernels, nnp_restore_float_mode
 from nnpar._kernels.runtime cimport kernels
-from nnpar._kernels.step cimport Step, aligned
+from nnpar._kernels.step cimport Step
 
 cdef struct Table:
     const int64_t *first
@@ -47,8 +47,7 @@ cdef class Resample(Step):
             terms += <double> columns.index.size * self.out_height
         self.cost(2.0 * self.images * terms * self.channels, 4.0 * (x.size + y.size))
         if self.sums_rows and self.sums_columns:
-            self.scratch = aligned(4 * self.width * self.channels)
-            self.workspace_bytes = self.most_threads * self.scratch
+            self.need(0, 4 * self.width * self.channels)
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
@@ -67,7 +66,7 @@ cdef class Resample(Step):
         cdef float *sums = y
         if self.sums_rows:
             if self.sums_columns:
-                sums = <float *> (self.workspace + threadid() * self.scratch)
+                sums = <float *> self.own()
             kernel.weighted_rows(1, row, self.rows.first + h, self.rows.index, self.rows.weight, x, sums)
             x = sums
         else:

@@ -12,7 +12,7 @@ and below dy make all windows alike, as in framed.pyx.
 A task is a band of rows of an image. Stride 1, no dilation.
 """
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
 from nnpar._kernels.conv cimport Geometry
@@ -35,7 +35,7 @@ cdef class ScatterConv2dInputGrad(Step):
     cdef Py_ssize_t n, h, image_row, c, oh, ow, oc, kh, kw, pad_h, pad_w
     cdef Py_ssize_t cols, row, sums                      # kw * c; floats of a framed row of dy, of a row of sums
     cdef Py_ssize_t band, bands                          # rows of dx in a band; bands of an image
-    cdef Py_ssize_t thread_offset, sums_offset, thread_bytes  # in the workspace, after the weights; in that of a thread
+    cdef Py_ssize_t sums_offset                          # in a thread's scratch memory
 
     def __init__(self, Geometry shape, dy, w, dx):
         cdef const nnp_kernels *kernel = kernels()
@@ -53,22 +53,24 @@ cdef class ScatterConv2dInputGrad(Step):
         self.band = ceil_div(self.h, self.bands)
         self.bands = ceil_div(self.h, self.band)
         self.cost(shape.flops, shape.bytes)
-        self.thread_offset = aligned(4 * self.kh * self.oc * ceil_div(self.cols, kernel.vector) * kernel.vector)
         self.sums_offset = aligned(4 * (self.band + self.kh - 1) * self.row)
-        self.thread_bytes = self.sums_offset + aligned(4 * self.band * self.sums)
-        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+        self.need(4 * self.kh * self.oc * ceil_div(self.cols, kernel.vector) * kernel.vector,
+                  self.sums_offset + 4 * self.band * self.sums)
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t task
+        cdef Py_ssize_t task, share
         cdef nnp_float_mode mode = 0
+        self.deal(self.n * self.bands)
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
             for task in prange(self.kh * self.oc, schedule="static"):
                 self.pack(kernel, task)
-            for task in prange(self.n * self.bands, schedule="dynamic"):
-                self.convolve(kernel, task // self.bands, task % self.bands * self.band,
-                              self.workspace + self.thread_offset + threadid() * self.thread_bytes)
+            for share in prange(self.shares, schedule="static"):
+                task = self.take(share)
+                while task >= 0:
+                    self.convolve(kernel, task // self.bands, task % self.bands * self.band, self.own())
+                    task = self.take(share)
             nnp_restore_float_mode(mode)
 
     cdef void pack(self, const nnp_kernels *kernel, Py_ssize_t task) noexcept nogil:

@@ -4,10 +4,13 @@ cdef class Step:
     cdef readonly str name
     cdef public str layer
     cdef readonly double flops, bytes
-    cdef readonly Py_ssize_t workspace_bytes, prepacked_bytes
+    cdef readonly Py_ssize_t shared_bytes, thread_bytes, prepacked_bytes
     cdef Py_ssize_t scratch_bytes
-    cdef int most_threads
-    cdef char *workspace
+    cdef readonly int most_threads
+    cdef int shares          # of the tasks that were dealt
+    cdef char *workspace     # shared
+    cdef char *threads       # each thread's own, thread_step bytes apart
+    cdef Py_ssize_t thread_step
     cdef char *prepacked
     cdef object unpacked
     cdef list arrays
@@ -21,6 +24,10 @@ cdef class Step:
     cdef void look(self) noexcept with gil
     cdef int end(self) except -1
     cdef int team(self) noexcept nogil
+    cdef int need(self, Py_ssize_t shared, Py_ssize_t own=*) except -1
+    cdef char *own(self) noexcept nogil
+    cdef void deal(self, Py_ssize_t tasks) noexcept nogil
+    cdef Py_ssize_t take(self, Py_ssize_t share) noexcept nogil
     cdef float *floats(self, array, bint write=*) except? NULL
     cdef float *weights(self, array) except? NULL
     cdef uint8_t *octets(self, array, bint write=*) except? NULL

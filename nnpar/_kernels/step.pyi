@@ -10,11 +10,14 @@ class Step:
     layer: str
     flops: float
     bytes: float
+    shared_bytes: int
+    thread_bytes: int
+    most_threads: int
     workspace_bytes: int
     prepacked_bytes: int
     is_bound: bool
     is_prepacked: bool
-    def bind(self, workspace: NDArray[np.uint8]) -> None: ...
+    def bind(self, workspace: NDArray[np.uint8], threads: NDArray[np.uint8] | None = None) -> None: ...
     def prepack(self, memory: NDArray[np.uint8], fill: bool = True) -> None: ...
     def __call__(self) -> None: ...
 

@@ -3,6 +3,10 @@
 A step is made from checked arguments. Its shapes, pointers, algorithm and workspace are fixed when it is made;
 running it allocates nothing and cannot fail. The number of threads that take part never changes a bit of the result.
 
+Tasks that take long are dealt to the threads in shares that follow each other, and each thread has scratch memory of
+its own, at the same place in all steps of a plan: so it finds in its own cache what it wrote in the step before. That
+counts most where threads are far apart, on machines of several sockets or third-level caches.
+
 Only a signal ends a step before it is done: its threads ask `goes_on` before each task of a loop that can be long, and
 once a signal's handler has raised, as Ctrl-C's does, no task begins. What the step writes is then unfinished, and `end`
 raises. Steps that change weights do not ask, so that weights are always those after a whole update.
@@ -25,6 +29,7 @@ cdef enum:
     ALIGNMENT = 64  # bytes: a cache line, and the widest vector
     STREAM_BYTES = 64 << 20
     LINE = 16       # floats in a cache line
+    SHARE_BYTES = 64  # of a thread's scratch memory, for its tasks: a cache line, which others rarely look at
 
 # Work that pays for one more thread: waking it costs 2 to 3 microseconds, in which a core computes or moves about
 # this much.
@@ -32,6 +37,22 @@ cdef double FLOPS_PER_THREAD = 5e5
 cdef double BYTES_PER_THREAD = 1e5
 
 cdef double PATIENCE = 0.05  # seconds between two looks at signals
+
+
+cdef extern from *:
+    """
+    typedef struct { Py_ssize_t next, end; } nnp_share;
+
+    static Py_ssize_t nnp_take(nnp_share *share) {
+        if (__atomic_load_n(&share->next, __ATOMIC_RELAXED) >= share->end) return -1;
+        Py_ssize_t task = __atomic_fetch_add(&share->next, 1, __ATOMIC_RELAXED);
+        return task < share->end ? task : -1;
+    }
+    """
+    ctypedef struct nnp_share:
+        Py_ssize_t next, end
+
+    Py_ssize_t nnp_take(nnp_share *share) noexcept nogil
 
 
 cdef Py_ssize_t aligned(Py_ssize_t size) noexcept nogil:
@@ -77,8 +98,12 @@ cdef class Step:
         For whom: a layer's name, or "".
     flops, bytes : float
         Arithmetic operations, and bytes that it must read and write at least.
+    shared_bytes, thread_bytes : int
+        Scratch memory that its threads share, and that each of them needs.
+    most_threads : int
+        That take part, at most.
     workspace_bytes : int
-        Scratch memory that `bind` must be given before the step runs.
+        All scratch memory, which `bind` must be given before the step runs.
     prepacked_bytes : int
         Of its weights in the order in which it reads them, if it was made to have them packed once, by `prepack`,
         before it runs; 0 if it reads them as they are, or packs them in each run.
@@ -89,7 +114,7 @@ cdef class Step:
         self.layer = ""
         self.arrays = []
         self.most_threads = 1
-        self.workspace = self.prepacked = NULL
+        self.workspace = self.threads = self.prepacked = NULL
 
     cdef void run(self) noexcept nogil:
         pass
@@ -127,6 +152,37 @@ cdef class Step:
 
     cdef int team(self) noexcept nogil:
         return min(self.most_threads, thread_count())
+
+    cdef int need(self, Py_ssize_t shared, Py_ssize_t own=-1) except -1:
+        """State the bytes of scratch memory: shared, and each thread's own, where there may be tasks to deal, too."""
+        self.shared_bytes = aligned(shared)
+        self.thread_bytes = SHARE_BYTES + aligned(own) if own >= 0 else 0
+        return 0
+
+    cdef char *own(self) noexcept nogil:
+        """The calling thread's own scratch memory."""
+        return self.threads + threadid() * self.thread_step + SHARE_BYTES
+
+    cdef void deal(self, Py_ssize_t tasks) noexcept nogil:
+        """Before a parallel region: cut the tasks into shares, one for each thread of the team, for `take`."""
+        cdef Py_ssize_t i
+        cdef nnp_share *share
+        self.shares = self.team()
+        for i in range(self.shares):
+            share = <nnp_share *> (self.threads + i * self.thread_step)
+            share.next, share.end = tasks * i // self.shares, tasks * (i + 1) // self.shares
+
+    cdef Py_ssize_t take(self, Py_ssize_t share) noexcept nogil:
+        """A task of this share, or, when it is done, of those after it; -1 if none is left or a signal ends the step.
+        Which thread does a task changes no bit."""
+        cdef Py_ssize_t i, task
+        if not self.goes_on():
+            return -1
+        for i in range(self.shares):
+            task = nnp_take(<nnp_share *> (self.threads + (share + i) % self.shares * self.thread_step))
+            if task >= 0:
+                return task
+        return -1
 
     cdef cost(self, double flops, double bytes):
         """State the work; it decides how many threads pay off, out of those there are now."""
@@ -167,12 +223,34 @@ cdef class Step:
     cdef double *doubles(self, array) except? NULL:
         return <double *> self.address(array, b"d", True, self.arrays)
 
-    def bind(self, workspace):
-        """Give the step its scratch memory: uint8, at least `workspace_bytes`, at a multiple of 64. It may be shared by
-        steps that do not run at the same time."""
-        if self.workspace_bytes == 0:
-            return
-        self.workspace = self.memory(workspace, self.workspace_bytes)
+    @property
+    def workspace_bytes(self):
+        return self.shared_bytes + self.most_threads * self.thread_bytes
+
+    def bind(self, workspace, threads=None):
+        """Give the step its scratch memory, uint8, at multiples of 64. It may be shared by steps that do not run at the
+        same time.
+
+        Parameters
+        ----------
+        workspace : ndarray
+            At least `shared_bytes`, or `workspace_bytes` without `threads`.
+        threads : ndarray of shape (threads, bytes), optional
+            A row for each thread, at least `most_threads` of `thread_bytes`.
+        """
+        if threads is None:
+            rows = workspace[self.shared_bytes:self.workspace_bytes]
+            threads = rows.reshape(self.most_threads, -1) if len(rows) else rows.reshape(0, 0)
+            self.memory(workspace, self.workspace_bytes)
+        if self.shared_bytes > 0:
+            self.workspace = self.memory(workspace, self.shared_bytes)
+        if self.thread_bytes > 0:
+            if threads.shape[0] < self.most_threads or threads.shape[1] < self.thread_bytes:
+                raise ValueError(f"{self.name}: expected {self.most_threads} rows of {self.thread_bytes} bytes of "
+                                 f"memory, got {threads.shape}")
+            self.threads, self.thread_step = self.memory(threads, threads.nbytes), threads.strides[0]
+            if self.thread_step % ALIGNMENT != 0:
+                raise ValueError(f"{self.name}: expected rows at multiples of {ALIGNMENT} bytes")
 
     def prepack(self, memory, bint fill=True):
         """Pack the weights into memory (uint8, at least `prepacked_bytes`, at a multiple of 64), once: runs read them
@@ -206,7 +284,8 @@ cdef class Step:
     @property
     def is_bound(self):
         """Whether it has the scratch memory that it needs."""
-        return self.workspace_bytes == 0 or self.workspace != NULL
+        return ((self.shared_bytes == 0 or self.workspace != NULL)
+                and (self.thread_bytes == 0 or self.threads != NULL))
 
     @property
     def is_prepacked(self):

@@ -291,7 +291,7 @@ cdef class SumAxes(Step):
         self.chunks = max(1, min(CHUNKS // max(1, self.outputs), self.terms * min(self.cols, BLOCK) // CHUNK))
         self.chunk = ceil_div(max(1, self.terms), self.chunks)
         self.chunks = max(1, ceil_div(self.terms, self.chunk))
-        self.workspace_bytes = self.outputs * self.chunks * aligned(4 * min(self.cols, BLOCK))
+        self.need(self.outputs * self.chunks * aligned(4 * min(self.cols, BLOCK)))
         self.cost(x.size, 4.0 * x.size)
 
     cdef void run(self) noexcept nogil:

@@ -6,7 +6,7 @@ stay in cache until they have become probabilities and these have weighted the v
 backward pass, which computes them again, to the bit.
 """
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.math cimport sqrt
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
@@ -52,7 +52,6 @@ cdef class AttentionStep(Step):
     cdef Position position
     cdef uint32_t threshold, layer
     cdef float factor, scale
-    cdef Py_ssize_t own_bytes
 
     def __init__(self, q, k, v, Py_ssize_t heads, bint causal, double p, Position position, layer):
         cdef const nnp_kernels *kernel = kernels()
@@ -75,16 +74,18 @@ cdef class AttentionStep(Step):
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t team = self.team(), heads = self.samples * self.heads, parts = 1, task
+        cdef Py_ssize_t team = self.team(), heads = self.samples * self.heads, parts = 1, task, share
         cdef nnp_float_mode mode = 0
         if self.divides:
             parts = min(ceil_div(self.queries, QUERIES), ceil_div(team, max(1, heads)))
+        self.deal(heads * parts)
         with parallel(num_threads=team):
             mode = nnp_flush_denormals()
-            for task in prange(heads * parts, schedule="dynamic"):
-                if self.goes_on():
-                    self.part(kernel, task // parts, task % parts, parts,
-                              self.workspace + threadid() * self.own_bytes)
+            for share in prange(self.shares, schedule="static"):
+                task = self.take(share)
+                while task >= 0:
+                    self.part(kernel, task // parts, task % parts, parts, self.own())
+                    task = self.take(share)
             nnp_restore_float_mode(mode)
 
     cdef void part(self, const nnp_kernels *kernel, Py_ssize_t head, Py_ssize_t part, Py_ssize_t parts,
@@ -176,8 +177,7 @@ cdef class Attention(AttentionStep):
         self.name = "attention"
         self.y, self.divides = self.of_heads(y, True), True
         self.cost(4.0 * q.size * self.keys, 8.0 * (q.size + k.size))
-        self.own_bytes = self.score_bytes() + self.across_bytes() + self.down_bytes()
-        self.workspace_bytes = self.most_threads * self.own_bytes
+        self.need(0, self.score_bytes() + self.across_bytes() + self.down_bytes())
 
     cdef void head(self, const nnp_kernels *kernel, Py_ssize_t sample, Py_ssize_t head, Py_ssize_t first,
                    Py_ssize_t end, char *own) noexcept nogil:
@@ -217,8 +217,7 @@ cdef class AttentionGrad(AttentionStep):
         self.dy, self.dq = self.of_heads(dy, False), self.of_heads(dq, True)
         self.dk, self.dv = self.of_heads(dk, True), self.of_heads(dv, True)
         self.cost(10.0 * q.size * self.keys, 16.0 * (q.size + k.size))
-        self.own_bytes = (2 + self.drops) * self.score_bytes() + 2 * self.across_bytes() + self.down_bytes()
-        self.workspace_bytes = self.most_threads * self.own_bytes
+        self.need(0, (2 + self.drops) * self.score_bytes() + 2 * self.across_bytes() + self.down_bytes())
 
     cdef void head(self, const nnp_kernels *kernel, Py_ssize_t sample, Py_ssize_t head, Py_ssize_t first,
                    Py_ssize_t end, char *own) noexcept nogil:

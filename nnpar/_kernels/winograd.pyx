@@ -20,7 +20,7 @@ these compute, they ask for what is far away: the filters that come next, the so
 that the results of this one will go to.
 """
 
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from nnpar._kernels.csrc cimport (NNP_STRIP, NNP_TILE_ROWS, NNP_TILE_STEP, nnp_float_mode,
@@ -119,7 +119,7 @@ cdef class WinogradConv(Step):
     cdef Py_ssize_t block, blocks, blocks_together       # tiles of a block; blocks of a task
     cdef Py_ssize_t filter_rows                          # source channels whose filters are transformed at once
     cdef Py_ssize_t u_rows, u_stride, tile_step, strip, m_offset
-    cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace: of a thread, v and m; or u if streamed
+    cdef Py_ssize_t v_offset                             # in the workspace, if shared
 
     cdef int lay_out(self, double flops, double nbytes, bint prepacked) except -1:
         cdef const nnp_kernels *kernel = kernels()
@@ -138,12 +138,11 @@ cdef class WinogradConv(Step):
         taps_bytes = self.scratch_bytes = aligned(4 * FILTER_TAPS * kernel.vector * kernel.tile_vectors)
         self.prepacked_bytes = u_bytes if prepacked else 0
         self.v_offset = 0 if self.streamed or prepacked else u_bytes
-        self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
         if self.streamed:
-            self.thread_bytes = u_bytes + taps_bytes
+            own_bytes = u_bytes + taps_bytes
         else:
-            self.thread_bytes = taps_bytes if self.shared else max(v_bytes, taps_bytes)
-        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+            own_bytes = taps_bytes if self.shared else max(v_bytes, taps_bytes)
+        self.need(self.v_offset + (v_bytes if self.shared else 0), own_bytes)
         return 0
 
     cdef void divide(self, Py_ssize_t filter_bytes, bint prepacked) noexcept:
@@ -178,7 +177,7 @@ cdef class WinogradConv(Step):
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, panels = self.panels(kernel), filter_tasks = 0
-        cdef Py_ssize_t group = max(1, STREAM_COLS // width), task, b, first, count
+        cdef Py_ssize_t group = max(1, STREAM_COLS // width), task, b, first, count, share
         cdef float *own = NULL
         cdef float *u = self.filters()
         cdef float *v = <float *> (self.workspace + self.v_offset)
@@ -186,9 +185,10 @@ cdef class WinogradConv(Step):
         cdef nnp_float_mode mode = 0
         if not self.streamed and self.prepacked_bytes == 0:
             filter_tasks = panels * ceil_div(self.grid.in_c, self.filter_rows)
+        self.deal(ceil_div(self.blocks, self.blocks_together))
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            own = <float *> (self.workspace + self.thread_offset + threadid() * self.thread_bytes)
+            own = <float *> self.own()
             for task in prange(filter_tasks, schedule="static"):
                 self.transform_filters(kernel, task // panels * self.filter_rows, self.grid.in_c, task % panels, u, 0,
                                        0, own)
@@ -210,9 +210,11 @@ cdef class WinogradConv(Step):
                     for task in prange(count, schedule="static"):
                         self.finish_tile(kernel, first + task, m + task * self.tile_step)
             else:
-                for task in prange(ceil_div(self.blocks, self.blocks_together), schedule="dynamic"):
-                    if self.goes_on():
+                for share in prange(self.shares, schedule="static"):
+                    task = self.take(share)
+                    while task >= 0:
                         self.convolve(kernel, task * self.blocks_together, panels, own)
+                        task = self.take(share)
             nnp_restore_float_mode(mode)
 
     cdef int panel_cols(self, const nnp_kernels *kernel, Py_ssize_t panel) noexcept nogil:
@@ -375,7 +377,7 @@ cdef class WinogradConv2dWeightGrad(Step):
     cdef Py_ssize_t v_row, v_stride, z_row, z_stride, du_stride, sums_stride
     cdef Py_ssize_t v_strip, z_strip                     # channels that lie together, see transform
     cdef Py_ssize_t z_offset, sum_rows
-    cdef Py_ssize_t v_offset, thread_offset, thread_bytes  # in the workspace, after the chunks' du
+    cdef Py_ssize_t v_offset                             # in the workspace, after the chunks' du, if shared
 
     def __init__(self, shape, x, dy, dw):
         cdef const nnp_kernels *kernel = kernels()
@@ -404,22 +406,22 @@ cdef class WinogradConv2dWeightGrad(Step):
         self.sums_stride = odd_lines(self.sum_rows * width)
         sums_bytes = aligned(4 * (self.grid.taps * self.sum_rows * width + self.grid.positions * self.sums_stride))
         self.v_offset = 0 if self.streamed else aligned(self.chunks * chunk_bytes)
-        self.thread_offset = self.v_offset + (v_bytes if self.shared else 0)
-        self.thread_bytes = sums_bytes if self.shared else max(v_bytes, sums_bytes)
-        self.workspace_bytes = self.thread_offset + self.most_threads * self.thread_bytes
+        self.need(self.v_offset + (v_bytes if self.shared else 0),
+                  sums_bytes if self.shared else max(v_bytes, sums_bytes))
 
     cdef void run(self) noexcept nogil:
         cdef const nnp_kernels *kernel = kernels()
-        cdef Py_ssize_t row_blocks = ceil_div(self.grid.in_c, BLOCK_ROWS), task, b, start, count
+        cdef Py_ssize_t row_blocks = ceil_div(self.grid.in_c, BLOCK_ROWS), task, b, start, count, share
         cdef Py_ssize_t width = kernel.vector * kernel.tile_vectors, row_tasks = ceil_div(self.grid.in_c, self.sum_rows)
         cdef Py_ssize_t finish_tasks = row_tasks * ceil_div(self.grid.out_c, width)
         cdef float *own = NULL
         cdef float *du = <float *> self.workspace
         cdef float *v = <float *> (self.workspace + self.v_offset)
         cdef nnp_float_mode mode = 0
+        self.deal(self.chunks)
         with parallel(num_threads=self.team()):
             mode = nnp_flush_denormals()
-            own = <float *> (self.workspace + self.thread_offset + threadid() * self.thread_bytes)
+            own = <float *> self.own()
             if self.shared:
                 for b in range(self.blocks):
                     start = b * self.block
@@ -432,9 +434,11 @@ cdef class WinogradConv2dWeightGrad(Step):
                                 self.multiply_rows(kernel, task // row_blocks, task % row_blocks, count, v, start == 0,
                                                    du)
             else:
-                for task in prange(self.chunks, schedule="dynamic"):
-                    if self.goes_on():
+                for share in prange(self.shares, schedule="static"):
+                    task = self.take(share)
+                    while task >= 0:
                         self.accumulate(kernel, task, row_blocks, own)
+                        task = self.take(share)
             for task in prange(finish_tasks, schedule="dynamic"):
                 if self.goes_on():
                     self.finish(kernel, task % row_tasks * self.sum_rows, task // row_tasks, v, own)
