@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnpar import _checks, arrays
 from nnpar._checks import Array
@@ -17,6 +19,14 @@ from nnpar.layers.base import Layer
 def running_statistics(model: Layer) -> list[Array]:
     """The arrays that a forward pass in training changes."""
     return [array for node in model.nodes() for array in node.layer._statistics.values()]
+
+
+def put_statistics(statistics: Sequence[Array], joined: NDArray[Any]) -> None:
+    """Give each its part of an array in which they follow each other."""
+    start = 0
+    for array in statistics:
+        array[...] = joined[start : start + array.size].reshape(array.shape)
+        start += array.size
 
 
 class WeightAverage:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nnpar._checks import Array
 from nnpar.distributed import world
 from nnpar.parallel import Parallel
+from nnpar.weight_average import put_statistics
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -64,8 +65,5 @@ def mean_statistics(
 
     numbers = np.concatenate([totals, [samples], *(samples * array.astype(float) for array in statistics)])
     comm.Allreduce(MPI.IN_PLACE, numbers)
-    start = len(totals) + 1
-    for array in statistics:
-        array[...] = numbers[start : start + array.size] / numbers[len(totals)]
-        start += array.size
+    put_statistics(statistics, numbers[len(totals) + 1 :] / numbers[len(totals)])
     return numbers[: len(totals)]

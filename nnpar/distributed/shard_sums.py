@@ -15,6 +15,7 @@ from nnpar.distributed.buckets import Buckets, InOrder
 from nnpar.distributed.pump import Pump
 from nnpar.distributed.tree import SumOverRanks, TreeSum, owned
 from nnpar.parallel import Hook
+from nnpar.weight_average import put_statistics
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -128,8 +129,5 @@ class ShardSums:
             totals += row
         self._gradients.divide(totals[2])
         np.multiply(self._statistics, np.float32(1.0 / totals[4]), out=self._statistics)
-        start = 0
-        for array in self._gradients.statistics:
-            array[...] = self._statistics[start : start + array.size].reshape(array.shape)
-            start += array.size
+        put_statistics(self._gradients.statistics, self._statistics)
         return totals[:4]

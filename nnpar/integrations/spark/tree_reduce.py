@@ -22,6 +22,7 @@ from nnpar.layers import Layer
 from nnpar.optimizers import SGD
 from nnpar.parallel import Parallel
 from nnpar.trainer import Trainer
+from nnpar.weight_average import put_statistics
 
 Sums = list[NDArray[Any]]  # gradient, statistics, and the loss's result with the number of samples
 
@@ -77,10 +78,7 @@ class OnExecutors(Parallel):
         totals: NDArray[np.float64] = numbers[:4]
         gradients.flat[...] = flat
         gradients.divide(totals[2])
-        start = 0
-        for array in gradients.statistics:
-            array[...] = (statistics[start : start + array.size] / numbers[4]).reshape(array.shape)
-            start += array.size
+        put_statistics(gradients.statistics, statistics / numbers[4])
         return totals
 
 
