@@ -182,6 +182,7 @@ class Plan:
         self._once: list[Call] = []
         self._constants: dict[int, NDArray[np.uint8]] = {}
         self._weights = weights
+        self._saves_memory = recompute  # threads' scratch memory, too, lies wherever there is room
         self._inputs = [Buffer(shape) for shape in shapes]
         self._dxs: list[Buffer] = []
         places = self._lower_forward(nodes, output_nodes, training, position or Position(), together, first_index)
@@ -345,12 +346,13 @@ class Plan:
         trial = [_make(call, _nowhere) for call in self._calls]
         self._costs = [(step.name, step.flops, step.bytes) for step in trial]
         lifetimes = [Lifetime(memories[key].nbytes, first[key], last[key]) for key in memories]
-        lifetimes += [Lifetime(step.shared_bytes, when, when) for when, step in enumerate(trial)]
+        self._rows = (0, 0) if self._saves_memory else scratch_of_threads(trial)
+        self._workspaces = [step.workspace_bytes if self._saves_memory else step.shared_bytes for step in trial]
+        lifetimes += [Lifetime(nbytes, when, when) for when, nbytes in enumerate(self._workspaces)]
         offsets, size = arrange(lifetimes)
         self._offsets = dict(zip(memories, offsets, strict=False))
-        self._shared_offsets = offsets[len(memories) :]
-        self._threads_shape = scratch_of_threads(trial)
-        scratch = math.prod(self._threads_shape)
+        self._workspace_offsets = offsets[len(memories) :]
+        scratch = math.prod(self._rows)
         again = [step for call, step in zip(self._calls, trial, strict=True) if call.again]
         self._memory = Memory(
             size + scratch,
@@ -378,14 +380,14 @@ class Plan:
         for call in self._once:
             _make(call, self._array)()
         steps = []
-        threads = self._arena[: math.prod(self._threads_shape)].reshape(self._threads_shape)
-        self._arena = self._arena[threads.nbytes :]
-        for call, offset in zip(self._calls, self._shared_offsets, strict=True):
+        rows = self._arena[: math.prod(self._rows)].reshape(self._rows)
+        self._arena = self._arena[rows.nbytes :]
+        for call, offset, nbytes in zip(self._calls, self._workspace_offsets, self._workspaces, strict=True):
             step = _make(call, self._array)
             step.layer = call.layer
             if self._weights is not None:
                 self._weights.give(step, call.node)
-            step.bind(self._arena[offset : offset + step.shared_bytes], threads)
+            step.bind(self._arena[offset : offset + nbytes], None if self._saves_memory else rows)
             steps.append(step)
         self._constants = {}
         self._steps = steps

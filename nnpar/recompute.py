@@ -13,14 +13,13 @@ again with every second value kept, every third, and so on: Chen, Xu, Zhang, Gue
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nnpar._kernels.step import Step
 from nnpar.layers.lowering import Buffer, Call
-from nnpar.memory import Lifetime, arrange, most_at_once, scratch_of_threads
+from nnpar.memory import Lifetime, arrange, most_at_once
 
 SHARE = 0.5  # of the memory that is left, or less
 FARTHEST = 8  # values from one that is kept to the next, when a search begins
@@ -182,10 +181,9 @@ class _Attempt:
             old = self.lifetimes.get(key, Lifetime(buffer.memory.nbytes, when, when))
             self.lifetimes[key] = old._replace(first=min(old.first, when), last=max(old.last, when))
         self.scratch = [
-            Lifetime(steps[id(call)].shared_bytes, when, when)
+            Lifetime(steps[id(call)].workspace_bytes, when, when)
             for when, call in enumerate([*before, *rewriting.origins])
         ]
-        self.scratch.append(Lifetime(math.prod(scratch_of_threads(steps.values())), 0, len(calls)))
         self.peak, self.when = most_at_once([*self.lifetimes.values(), *self.scratch])
 
     def without(self, key: int) -> _Attempt:
