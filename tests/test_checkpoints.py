@@ -179,6 +179,19 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path, monkeypatch):
     assert digest(run(tmp_path, {})) == digest(run(tmp_path.parent / "whole", {}))
 
 
+def test_ctrl_c_right_after_a_file_was_renamed(tmp_path, monkeypatch):
+    rename = os.replace
+
+    def interrupted(source, target):
+        rename(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tensors.replace(tmp_path / "file", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_is_ended_goes_on(number, tmp_path):
     """SIGTERM and Ctrl-C save what the last whole step left; SIGKILL comes anywhere. More often: killed_runs.py."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,8 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):  # Ctrl-C right after the rename
+            os.unlink(temporary)
         raise
     entry = os.open(folder, os.O_RDONLY)
     try:
