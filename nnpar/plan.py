@@ -347,16 +347,16 @@ class Plan:
         self._costs = [(step.name, step.flops, step.bytes) for step in trial]
         lifetimes = [Lifetime(memories[key].nbytes, first[key], last[key]) for key in memories]
         self._rows = (0, 0) if self._saves_memory else scratch_of_threads(trial)
-        self._workspaces = [step.workspace_bytes if self._saves_memory else step.shared_bytes for step in trial]
-        lifetimes += [Lifetime(nbytes, when, when) for when, nbytes in enumerate(self._workspaces)]
+        scratch = [step.workspace_bytes if self._saves_memory else step.shared_bytes for step in trial]
+        lifetimes += [Lifetime(nbytes, when, when) for when, nbytes in enumerate(scratch)]
         offsets, size = arrange(lifetimes)
         self._offsets = dict(zip(memories, offsets, strict=False))
-        self._workspace_offsets = offsets[len(memories) :]
-        scratch = math.prod(self._rows)
+        self._scratch = list(zip(offsets[len(memories) :], scratch, strict=True))
+        of_threads = math.prod(self._rows)
         again = [step for call, step in zip(self._calls, trial, strict=True) if call.again]
         self._memory = Memory(
-            size + scratch,
-            sum(life.nbytes for life in lifetimes) + scratch,
+            size + of_threads,
+            sum(life.nbytes for life in lifetimes) + of_threads,
             sum(step.flops for step in again),
             sum(step.bytes for step in again),
         )
@@ -382,7 +382,7 @@ class Plan:
         steps = []
         rows = self._arena[: math.prod(self._rows)].reshape(self._rows)
         self._arena = self._arena[rows.nbytes :]
-        for call, offset, nbytes in zip(self._calls, self._workspace_offsets, self._workspaces, strict=True):
+        for call, (offset, nbytes) in zip(self._calls, self._scratch, strict=True):
             step = _make(call, self._array)
             step.layer = call.layer
             if self._weights is not None:
